@@ -1,0 +1,265 @@
+//! Identifiers that Firebreak acts on. Each type can only hold a well-formed value, so nothing an
+//! attacker writes into an event reaches an API call, a policy document or a key unchecked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A value that is not a well-formed identifier of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {kind}: {}", crate::text::quoted(value))]
+pub struct InvalidId {
+    /// What was expected, for example `account id`.
+    pub kind: &'static str,
+    /// What was given; shown escaped and shortened.
+    pub value: String,
+}
+
+macro_rules! checked_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier as AWS writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(value: &str) -> Result<Self, InvalidId> {
+                let check: fn(&str) -> bool = $check;
+                if check(value) {
+                    Ok(Self(value.to_owned()))
+                } else {
+                    Err(InvalidId { kind: $kind, value: value.to_owned() })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(value: String) -> Result<Self, InvalidId> {
+                value.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked_id! {
+    /// A 12-digit AWS account id.
+    AccountId, "account id", |v| v.len() == 12 && v.bytes().all(|b| b.is_ascii_digit())
+}
+
+checked_id! {
+    /// A Region name such as `eu-west-1` or `us-gov-west-1`.
+    Region, "Region", is_region
+}
+
+checked_id! {
+    /// An EC2 instance id: `i-` and 8 or 17 hexadecimal digits.
+    InstanceId, "instance id", |v| has_hex_suffix(v, "i-")
+}
+
+checked_id! {
+    /// A network interface id: `eni-` and 8 or 17 hexadecimal digits.
+    InterfaceId, "network interface id", |v| has_hex_suffix(v, "eni-")
+}
+
+checked_id! {
+    /// A VPC id: `vpc-` and 8 or 17 hexadecimal digits.
+    VpcId, "VPC id", |v| has_hex_suffix(v, "vpc-")
+}
+
+checked_id! {
+    /// A security group id: `sg-` and 8 or 17 hexadecimal digits.
+    GroupId, "security group id", |v| has_hex_suffix(v, "sg-")
+}
+
+checked_id! {
+    /// An EBS volume id: `vol-` and 8 or 17 hexadecimal digits.
+    VolumeId, "volume id", |v| has_hex_suffix(v, "vol-")
+}
+
+checked_id! {
+    /// A finding's id as its service writes it: 1 to 512 visible ASCII characters.
+    FindingId, "finding id", |v| (1..=512).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic())
+}
+
+checked_id! {
+    /// The id of a run: a ULID, 26 characters of Crockford's base 32, sortable by time. It cannot be
+    /// guessed before the run exists, which is why names made from it can be trusted.
+    RunId, "run id", |v| v.len() == 26 && ulid::Ulid::from_string(v).is_ok()
+}
+
+impl RunId {
+    /// A new id: 48 bits of time and 80 random bits.
+    pub fn new() -> Self {
+        Self(ulid::Ulid::new().to_string())
+    }
+}
+
+impl Default for RunId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `prefix` followed by 8 or 17 lower-case hexadecimal digits: the two lengths EC2 has used.
+fn has_hex_suffix(value: &str, prefix: &str) -> bool {
+    value.strip_prefix(prefix).is_some_and(|hex| {
+        matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+/// `aa-bbb-1`, `aa-bbb-ccc-1`: two letters, one or more words, a number.
+fn is_region(value: &str) -> bool {
+    let parts: Vec<&str> = value.split('-').collect();
+    let [first, middle @ .., last] = parts.as_slice() else { return false };
+    value.len() <= 32
+        && first.len() == 2
+        && !middle.is_empty()
+        && middle.iter().chain([first]).all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase()))
+        && (1..=2).contains(&last.len())
+        && last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// An AWS partition: accounts of one never act in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Partition {
+    /// The commercial Regions.
+    #[serde(rename = "aws")]
+    Aws,
+    /// China (Beijing, Ningxia).
+    #[serde(rename = "aws-cn")]
+    AwsCn,
+    /// GovCloud (US).
+    #[serde(rename = "aws-us-gov")]
+    AwsUsGov,
+}
+
+impl Partition {
+    /// The partition as it stands in an ARN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsCn => "aws-cn",
+            Self::AwsUsGov => "aws-us-gov",
+        }
+    }
+}
+
+impl Region {
+    /// The partition this Region belongs to.
+    pub fn partition(&self) -> Partition {
+        match self.as_str() {
+            r if r.starts_with("cn-") => Partition::AwsCn,
+            r if r.starts_with("us-gov-") => Partition::AwsUsGov,
+            _ => Partition::Aws,
+        }
+    }
+}
+
+impl FromStr for Partition {
+    type Err = InvalidId;
+    fn from_str(value: &str) -> Result<Self, InvalidId> {
+        match value {
+            "aws" => Ok(Self::Aws),
+            "aws-cn" => Ok(Self::AwsCn),
+            "aws-us-gov" => Ok(Self::AwsUsGov),
+            _ => Err(InvalidId { kind: "partition", value: value.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An ARN taken apart: `arn:partition:service:region:account:resource`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Arn {
+    /// The partition.
+    pub partition: Partition,
+    /// The service, as in `guardduty`.
+    pub service: String,
+    /// The Region; absent for global services.
+    pub region: Option<Region>,
+    /// The account; absent where AWS leaves it empty (S3 buckets, AWS's own products).
+    pub account: Option<AccountId>,
+    /// All that follows the fifth colon.
+    pub resource: String,
+}
+
+impl FromStr for Arn {
+    type Err = InvalidId;
+    fn from_str(value: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId { kind: "ARN", value: value.to_owned() };
+        let visible = value.len() <= 2048 && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        let parts: Vec<&str> = value.splitn(6, ':').collect();
+        let ["arn", partition, service, region, account, resource] = parts.as_slice() else { return Err(invalid()) };
+        if !visible || service.is_empty() || resource.is_empty() {
+            return Err(invalid());
+        }
+        let partition: Partition = partition.parse().map_err(|_| invalid())?;
+        let region = match *region {
+            "" => None,
+            r => Some(r.parse::<Region>().map_err(|_| invalid())?),
+        };
+        if region.as_ref().is_some_and(|r| r.partition() != partition) {
+            return Err(invalid());
+        }
+        let account = match *account {
+            "" => None,
+            a => Some(a.parse().map_err(|_| invalid())?),
+        };
+        Ok(Self { partition, service: (*service).to_owned(), region, account, resource: (*resource).to_owned() })
+    }
+}
+
+impl TryFrom<String> for Arn {
+    type Error = InvalidId;
+    fn try_from(value: String) -> Result<Self, InvalidId> {
+        value.parse()
+    }
+}
+
+impl From<Arn> for String {
+    fn from(arn: Arn) -> String {
+        arn.to_string()
+    }
+}
+
+impl fmt::Display for Arn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "arn:{}:{}:{}:{}:{}",
+            self.partition,
+            self.service,
+            self.region.as_ref().map_or("", Region::as_str),
+            self.account.as_ref().map_or("", AccountId::as_str),
+            self.resource
+        )
+    }
+}
