@@ -1,5 +1,13 @@
 //! Firebreak: reversible containment actions for AWS, and the one loop that runs them.
 
+pub mod action;
+pub mod actions;
+pub mod aws;
+pub mod failure;
 pub mod finding;
 pub mod ids;
+pub mod permission;
+pub mod plan;
+pub mod playbook;
+pub mod target;
 pub mod text;

@@ -1,0 +1,3 @@
+//! The actions, by service.
+
+pub mod ec2;

@@ -1,0 +1,54 @@
+//! The IAM permissions of an action, declared beside it, and the narrower grants of one step.
+
+use serde::{Deserialize, Serialize};
+
+/// One IAM action and what it may be used on. The roles of `template-member.yaml` are exactly the
+/// union of these, which a test checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// The IAM action, as in `ec2:ModifyNetworkInterfaceAttribute`.
+    pub action: &'static str,
+    /// ARNs without `arn:<partition>:`, as in `ec2:*:*:network-interface/*`. Empty where AWS supports
+    /// no resource for the action (Service Authorization Reference): then the role must say `*`.
+    pub on: &'static [&'static str],
+    /// A condition the role adds: key and value, tested with `StringEquals`.
+    pub when: Option<(&'static str, &'static str)>,
+}
+
+impl Permission {
+    /// A read for which AWS supports no resource-level permission.
+    pub const fn read(action: &'static str) -> Self {
+        Self { action, on: &[], when: None }
+    }
+
+    /// An action on resources.
+    pub const fn on(action: &'static str, on: &'static [&'static str]) -> Self {
+        Self { action, on, when: None }
+    }
+
+    /// The same only under a condition.
+    pub const fn when(self, key: &'static str, value: &'static str) -> Self {
+        Self { action: self.action, on: self.on, when: Some((key, value)) }
+    }
+}
+
+/// One IAM action on exact resources: a line of a session policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Grant {
+    /// The IAM action.
+    pub action: String,
+    /// Full ARNs, or `*` alone where AWS supports no narrower resource.
+    pub on: Vec<String>,
+}
+
+impl Grant {
+    /// An action on these ARNs.
+    pub fn new(action: &str, on: impl IntoIterator<Item = String>) -> Self {
+        Self { action: action.to_owned(), on: on.into_iter().collect() }
+    }
+
+    /// An action for which AWS supports no resource-level permission.
+    pub fn any(action: &str) -> Self {
+        Self::new(action, ["*".to_owned()])
+    }
+}

@@ -1,0 +1,206 @@
+//! Plans: what a playbook would change, as data. Nothing here calls AWS.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::target::Target;
+
+/// A step's id within its plan: the action's name and what it is about, `ec2.replace-interface-groups eni-0abc…`.
+/// The same change has the same id in every plan, so a later plan can be held against the first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StepId(pub String);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How faithfully an action can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undo {
+    /// Every field returns to what it was.
+    Exact,
+    /// The function returns, but these fields differ.
+    Equivalent {
+        /// Which fields.
+        differs: &'static str,
+        /// Why AWS does not give them back.
+        why: &'static str,
+    },
+    /// It is not undone.
+    Never {
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+impl Undo {
+    /// What undo cannot give back, in words; nothing when it is exact.
+    pub fn caveat(self) -> Option<String> {
+        match self {
+            Self::Exact => None,
+            Self::Equivalent { differs, why } => Some(format!("{differs} will differ: {why}")),
+            Self::Never { why } => Some(format!("is not undone: {why}")),
+        }
+    }
+}
+
+/// A change in words, for people: `security groups of eni-0abc…`, from `sg-1, sg-2`, to `sg-9`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What is changed.
+    pub what: String,
+    /// As it is now.
+    pub from: String,
+    /// As it will be.
+    pub to: String,
+}
+
+/// A leave that the policy must give by name before a step may be in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leave {
+    /// Open the instance for an instant so that tracked flows are forgotten.
+    CutTrackedFlows,
+    /// Replace the instance profile: ends SSM and everything else that uses the role.
+    ReplaceInstanceProfile,
+    /// Switch the metadata endpoint off: ends SSM and memory capture.
+    DisableMetadataEndpoint,
+}
+
+impl Leave {
+    /// Every leave.
+    pub const ALL: [Self; 3] = [Self::CutTrackedFlows, Self::ReplaceInstanceProfile, Self::DisableMetadataEndpoint];
+
+    /// The leave as the policy writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CutTrackedFlows => "cut-tracked-flows",
+            Self::ReplaceInstanceProfile => "replace-instance-profile",
+            Self::DisableMetadataEndpoint => "disable-metadata-endpoint",
+        }
+    }
+}
+
+/// One action with its arguments and the state it found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique within the plan.
+    pub id: StepId,
+    /// The action's frozen name.
+    pub action: String,
+    /// The action's arguments.
+    pub args: Value,
+    /// The state before the change: all that undo needs.
+    pub before: Value,
+    /// The change in words.
+    pub change: Change,
+    /// What undo cannot give back.
+    pub caveat: Option<String>,
+    /// Steps without which this one makes no sense. Nothing else stops a step.
+    pub needs: Vec<StepId>,
+    /// The leave it wants, beyond that of the playbook.
+    pub leave: Option<Leave>,
+    /// Whether it cuts the network: what the time to containment is measured to.
+    pub cuts: bool,
+}
+
+/// Steps that may run side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// The stage's name, for people.
+    pub name: String,
+    /// Its steps.
+    pub steps: Vec<Step>,
+}
+
+/// What a playbook would change about one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The playbook's id.
+    pub playbook: String,
+    /// The target.
+    pub target: Target,
+    /// What will be done, in order.
+    pub stages: Vec<Stage>,
+    /// What will still be open when every step has succeeded, in words.
+    pub remains: Vec<String>,
+    /// What a person should know besides, in words.
+    pub notes: Vec<String>,
+    /// Facts about the target for the policy: tags that the account's people set. Hostile.
+    #[serde(default)]
+    pub tags: std::collections::BTreeMap<String, String>,
+}
+
+/// Everything before the network cut has together this long; then the cut goes ahead.
+pub const BEFORE_THE_CUT: Duration = Duration::from_secs(3);
+
+impl Plan {
+    /// An empty plan.
+    pub fn new(playbook: &str, target: Target) -> Self {
+        Self {
+            playbook: playbook.to_owned(),
+            target,
+            stages: Vec::new(),
+            remains: Vec::new(),
+            notes: Vec::new(),
+            tags: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Adds a stage, unless it is empty.
+    pub fn stage(&mut self, name: &str, steps: impl IntoIterator<Item = Step>) {
+        let steps: Vec<Step> = steps.into_iter().collect();
+        if !steps.is_empty() {
+            self.stages.push(Stage { name: name.to_owned(), steps });
+        }
+    }
+
+    /// Every step in order.
+    pub fn steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Keeps only the steps that `keep` says, and drops stages left empty.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Step) -> bool) {
+        for stage in &mut self.stages {
+            stage.steps.retain(&mut keep);
+        }
+        self.stages.retain(|stage| !stage.steps.is_empty());
+    }
+
+    /// A hash of what would be done: steps, arguments and before-states, no times and no prose. An
+    /// approval is bound to it.
+    pub fn hash(&self) -> String {
+        let decisive: Vec<_> = self
+            .stages
+            .iter()
+            .map(|stage| {
+                let steps = stage.steps.iter().map(|s| (&s.id, &s.action, &s.args, &s.before, &s.needs));
+                (&stage.name, steps.collect::<Vec<_>>())
+            })
+            .collect();
+        // `Value` keeps its keys sorted, so equal plans are equal bytes. Ids and JSON values always serialise.
+        let bytes = serde_json::to_vec(&(&self.playbook, &self.target, decisive)).unwrap_or_default();
+        hex(&Sha256::digest(&bytes))
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        use fmt::Write as _;
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
