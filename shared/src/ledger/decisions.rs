@@ -1,0 +1,177 @@
+//! Decisions: what a person said about a run, in a table of its own that the acting functions can only
+//! read and mark as used. An event carries a decision's id and nothing more.
+
+use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::items::{self, Item, n, s, text};
+use super::{Budget, Ledger};
+use crate::failure::{Class, Failure};
+use crate::ids::RunId;
+use crate::run::{Run, RunState};
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Carry out the proposed plan.
+    Approve,
+    /// Do not.
+    Reject,
+    /// Put back what the run changed.
+    Undo,
+}
+
+impl Verb {
+    /// The verb as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Its id.
+    pub id: String,
+    /// The run it is about.
+    pub run: RunId,
+    /// What was decided.
+    pub verb: Verb,
+    /// Who decided, as AWS STS names the caller.
+    pub by: String,
+    /// The plan that was seen: an approval is of this plan and no other.
+    pub plan_hash: String,
+    /// When it lapses.
+    pub expires_at: Timestamp,
+    /// Whether it was used.
+    pub used: bool,
+}
+
+/// A decision lapses this long after it was made.
+const VALID: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Rows are kept a year after they lapse, for audits.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+
+impl Decision {
+    /// A new decision about a run, lapsing ten minutes from `now`.
+    pub fn new(run: &Run, verb: Verb, by: &str, now: Timestamp) -> Self {
+        Self {
+            id: RunId::new().to_string(),
+            run: run.head.id.clone(),
+            verb,
+            by: by.to_owned(),
+            plan_hash: run.head.plan_hash.clone(),
+            expires_at: now + VALID,
+            used: false,
+        }
+    }
+}
+
+fn read(item: &Item) -> Option<Decision> {
+    Some(Decision {
+        id: text(item, "id")?,
+        run: text(item, "run")?.parse().ok()?,
+        verb: serde_json::from_value(serde_json::Value::String(text(item, "verb")?)).ok()?,
+        by: text(item, "by")?,
+        plan_hash: text(item, "plan_hash")?,
+        expires_at: items::timestamp(item, "valid_until")?,
+        used: item.contains_key("used_at"),
+    })
+}
+
+impl Ledger {
+    /// Writes a decision.
+    pub async fn decide(&self, decision: &Decision) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.decisions)
+            .item("id", s(&decision.id))
+            .item("run", s(decision.run.as_str()))
+            .item("verb", s(decision.verb.as_str()))
+            .item("by", s(&decision.by))
+            .item("plan_hash", s(&decision.plan_hash))
+            .item("valid_until", n(decision.expires_at.as_millisecond()))
+            .item("expires_at", n((decision.expires_at + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(id)")
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("write decision", &decision.id))
+    }
+
+    /// Reads a decision, consistently.
+    pub async fn decision(&self, id: &str) -> Result<Option<Decision>, Failure> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.decisions)
+            .key("id", s(id))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(Failure::from_sdk("read decision", id))?;
+        match &answer.item {
+            None => Ok(None),
+            Some(item) => read(item).map(Some).ok_or_else(|| Failure::new(Class::Malformed, "read decision", id)),
+        }
+    }
+
+    fn consume(&self, decision: &Decision, now: Timestamp) -> TransactWriteItem {
+        items::write_update(
+            Update::builder()
+                .table_name(&self.decisions)
+                .key("id", s(&decision.id))
+                .update_expression("SET used_at = :now")
+                .condition_expression(
+                    "attribute_not_exists(used_at) AND valid_until > :now AND run = :run \
+                     AND verb = :verb AND plan_hash = :hash",
+                )
+                .expression_attribute_values(":now", n(now.as_millisecond()))
+                .expression_attribute_values(":run", s(decision.run.as_str()))
+                .expression_attribute_values(":verb", s(decision.verb.as_str()))
+                .expression_attribute_values(":hash", s(&decision.plan_hash)),
+        )
+    }
+
+    /// Uses an approval: decision, budgets, run and hold in one transaction. `None` when the decision was
+    /// used before or lapsed, a budget is spent, or the run moved.
+    pub async fn approve(
+        &self,
+        decision: &Decision,
+        run: &Run,
+        budget: Budget,
+        now: Timestamp,
+    ) -> Result<Option<Run>, Failure> {
+        let mut besides = vec![self.consume(decision, now)];
+        besides.extend(self.spend(&run.head, budget, now));
+        self.take_with(run, RunState::Applying, now, besides).await
+    }
+
+    /// Uses an undo.
+    pub async fn begin_undo(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<Option<Run>, Failure> {
+        self.take_with(run, RunState::Undoing, now, vec![self.consume(decision, now)]).await
+    }
+
+    /// Uses a rejection. `false` when the decision was used before or lapsed, or the run moved.
+    pub async fn reject(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<bool, Failure> {
+        self.settle(run, RunState::Rejected, vec![self.consume(decision, now)]).await
+    }
+
+    /// Uses a decision that cannot be carried out any more.
+    pub async fn spend_decision(&self, decision: &Decision, now: Timestamp) -> Result<(), Failure> {
+        self.client
+            .transact_write_items()
+            .transact_items(self.consume(decision, now))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("use decision", &decision.id))
+    }
+}

@@ -1,0 +1,122 @@
+//! Rows to values and back.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Hold;
+use crate::action::{GroupPurpose, KnownGroup};
+use crate::failure::{Class, Failure};
+use crate::plan::StepId;
+use crate::run::{Run, RunState};
+
+pub(super) type Item = HashMap<String, AttributeValue>;
+
+pub(super) fn s(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(super) fn n(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+/// A value of ours as JSON text. Values of ours always serialise.
+pub(super) fn json(value: &impl Serialize) -> AttributeValue {
+    AttributeValue::S(serde_json::to_string(value).unwrap_or_default())
+}
+
+pub(super) fn text(item: &Item, key: &str) -> Option<String> {
+    item.get(key)?.as_s().ok().cloned()
+}
+
+pub(super) fn number(item: &Item, key: &str) -> Option<u64> {
+    item.get(key)?.as_n().ok()?.parse().ok()
+}
+
+pub(super) fn timestamp(item: &Item, key: &str) -> Option<Timestamp> {
+    let millis: i64 = item.get(key)?.as_n().ok()?.parse().ok()?;
+    Timestamp::from_millisecond(millis).ok()
+}
+
+fn broken(item: &Item, what: &str) -> Failure {
+    Failure::new(Class::Bug, "read the ledger's row", text(item, "pk").unwrap_or_default()).because(what.to_owned())
+}
+
+pub(super) fn parse<T: DeserializeOwned>(item: &Item, key: &str) -> Result<T, Failure> {
+    let text = text(item, key).ok_or_else(|| broken(item, key))?;
+    serde_json::from_str(&text).map_err(|error| broken(item, key).because(error))
+}
+
+pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
+    let run = text(item, "run").and_then(|run| run.parse().ok());
+    let state = text(item, "state").and_then(|state| RunState::parse(&state));
+    let finding = text(item, "finding").and_then(|finding| finding.parse().ok());
+    match (run, state, finding) {
+        (Some(run), Some(state), Some(finding)) => {
+            Ok(Hold { run, state, finding, released_at: timestamp(item, "released_at") })
+        }
+        _ => Err(broken(item, "run, state or finding")),
+    }
+}
+
+pub(super) fn read_group(item: &Item) -> Option<KnownGroup> {
+    let sort = text(item, "sk")?;
+    let (vpc, purpose) = sort.split_once('#')?;
+    let purpose = [GroupPurpose::Quarantine, GroupPurpose::Flush].into_iter().find(|p| p.as_str() == purpose)?;
+    Some(KnownGroup { vpc: vpc.parse().ok()?, id: text(item, "group_id")?.parse().ok()?, purpose })
+}
+
+fn read_map<T: DeserializeOwned>(item: &Item, key: &str) -> Result<std::collections::BTreeMap<StepId, T>, Failure> {
+    let Some(AttributeValue::M(map)) = item.get(key) else { return Ok(Default::default()) };
+    map.iter()
+        .map(|(id, value)| {
+            let text = value.as_s().map_err(|_| broken(item, key))?;
+            let value = serde_json::from_str(text).map_err(|error| broken(item, key).because(error))?;
+            Ok((StepId(id.clone()), value))
+        })
+        .collect()
+}
+
+pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
+    let added = match item.get("added") {
+        Some(AttributeValue::L(list)) => list
+            .iter()
+            .map(|value| {
+                let text = value.as_s().map_err(|_| broken(item, "added"))?;
+                serde_json::from_str(text).map_err(|error| broken(item, "added").because(error))
+            })
+            .collect::<Result<_, _>>()?,
+        _ => Vec::new(),
+    };
+    Ok(Run {
+        head: parse(item, "head")?,
+        state: text(item, "state").and_then(|state| RunState::parse(&state)).ok_or_else(|| broken(item, "state"))?,
+        epoch: number(item, "epoch").ok_or_else(|| broken(item, "epoch"))?,
+        lease_until: timestamp(item, "lease_until").ok_or_else(|| broken(item, "lease_until"))?,
+        added,
+        steps: read_map(item, "steps")?,
+        undone: read_map(item, "undone")?,
+        end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
+        tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
+        released_at: timestamp(item, "released_at"),
+    })
+}
+
+// The builders below are always given a table, a key or an item, and an expression; that is all they
+// check, so `build` cannot fail, and a transaction without the write would be refused by DynamoDB.
+
+pub(super) fn write_put(put: PutBuilder) -> TransactWriteItem {
+    TransactWriteItem::builder().set_put(put.build().ok()).build()
+}
+
+pub(super) fn write_update(update: UpdateBuilder) -> TransactWriteItem {
+    TransactWriteItem::builder().set_update(update.build().ok()).build()
+}
+
+pub(super) fn write_delete(delete: DeleteBuilder) -> TransactWriteItem {
+    TransactWriteItem::builder().set_delete(delete.build().ok()).build()
+}

@@ -1,0 +1,774 @@
+//! The ledger: holds, runs with their journal, budgets and due rows, in one DynamoDB table.
+//!
+//! | partition key | sort key | what |
+//! |---|---|---|
+//! | `HOLD#<playbook>#<target>` | `HOLD` | which run has the target, and how it stands |
+//! | `HOLD#<playbook>#<target>` | `JOINED#<finding>` | findings that came while it was held |
+//! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
+//! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
+//! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
+//! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
+//! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
+//!
+//! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
+//! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
+
+pub mod decisions;
+mod items;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
+use jiff::Timestamp;
+
+use crate::action::KnownGroup;
+use crate::failure::{Class, Failure};
+use crate::finding::Finding;
+use crate::ids::{AccountId, FindingId, Region, RunId};
+use crate::plan::{Stage, StepId};
+use crate::run::{Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
+use crate::target::Target;
+use items::{Item, json, n, read_run, s, text};
+
+/// How long a run is one hand's: longer than the function's 45 s time-out, shorter than the minute after
+/// which Lambda first retries an asynchronous event.
+pub const LEASE: Duration = Duration::from_secs(50);
+
+/// Runs are kept in the ledger this long after they are recorded; the evidence bucket keeps them longer.
+const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Budget rows outlive their hour by a day.
+const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
+
+/// The ledger.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    client: Client,
+    table: String,
+    decisions: String,
+}
+
+/// What the ledger knows about a target before a run.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The hold, if there is one.
+    pub hold: Option<Hold>,
+    /// Groups of ours in the target's account and Region.
+    pub groups: Vec<KnownGroup>,
+    /// Runs begun this hour in the account by this playbook.
+    pub spent_account: u64,
+    /// Runs begun this hour in all accounts by this playbook.
+    pub spent_total: u64,
+    /// The hash of the accepted policy set, when one was published.
+    pub accepted_policy: Option<String>,
+}
+
+/// A hold: a target, the run that has it, and how that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The run.
+    pub run: RunId,
+    /// How it stands.
+    pub state: RunState,
+    /// The finding that began it.
+    pub finding: FindingId,
+    /// When it was released, if it was.
+    pub released_at: Option<Timestamp>,
+}
+
+/// How many runs may begin in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// In one account.
+    pub account_per_hour: u64,
+    /// In all.
+    pub total_per_hour: u64,
+}
+
+/// How a claim ended.
+#[derive(Debug)]
+pub enum Claim {
+    /// The target is ours.
+    Won(Box<Run>),
+    /// Another has it, or it moved meanwhile; the hold as it is now.
+    Lost(Option<Hold>),
+    /// A budget is spent.
+    OverBudget(String),
+}
+
+/// Work that waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The sort key: what to delete when it is done.
+    pub key: String,
+    /// What.
+    pub what: DueKind,
+    /// For which run.
+    pub run: RunId,
+}
+
+/// The kinds of waiting work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DueKind {
+    /// The lease has ended: if the run is unfinished, take it over.
+    Lease,
+    /// Try again what failed.
+    Retry,
+    /// The report was not known to be delivered: deliver it.
+    Report,
+    /// Look whether the evidence is complete.
+    Evidence,
+    /// The hold's time is over: ask whether to undo.
+    HoldEnds,
+}
+
+impl DueKind {
+    const ALL: [Self; 5] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Retry => "retry",
+            Self::Report => "report",
+            Self::Evidence => "evidence",
+            Self::HoldEnds => "hold-ends",
+        }
+    }
+}
+
+/// A due row to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct DueAt {
+    /// What.
+    pub what: DueKind,
+    /// When.
+    pub at: Timestamp,
+}
+
+fn hold_key(playbook: &str, target: &Target) -> String {
+    format!("HOLD#{playbook}#{target}")
+}
+
+fn run_key(run: &RunId) -> String {
+    format!("RUN#{run}")
+}
+
+fn due_sort(at: Timestamp, what: DueKind, run: &RunId) -> String {
+    // Milliseconds padded to 15 digits sort as text until the year 33658.
+    format!("{:015}#{}#{run}", at.as_millisecond(), what.as_str())
+}
+
+/// The hour as it stands in budget keys.
+fn hour(now: Timestamp) -> String {
+    now.strftime("%Y%m%d%H").to_string()
+}
+
+impl Ledger {
+    /// The ledger in `table`, decisions in `decisions`.
+    pub fn new(client: Client, table: impl Into<String>, decisions: impl Into<String>) -> Self {
+        Self { client, table: table.into(), decisions: decisions.into() }
+    }
+
+    /// All that is needed before a run, in one round.
+    pub async fn view(&self, playbook: &str, target: &Target, now: Timestamp) -> Result<View, Failure> {
+        let hold = hold_key(playbook, target);
+        let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
+        let budget_total = format!("{playbook}#all#{}", hour(now));
+        let (hold, spent_account, spent_total, policy, groups) = tokio::try_join!(
+            self.get(&hold, "HOLD"),
+            self.get("BUDGET", &budget_account),
+            self.get("BUDGET", &budget_total),
+            self.get("POLICY", "ACCEPTED"),
+            self.groups(&target.account, target.region.as_ref()),
+        )?;
+        let spent = |item: Option<Item>| item.as_ref().and_then(|i| items::number(i, "spent")).unwrap_or(0);
+        Ok(View {
+            hold: hold.as_ref().map(items::read_hold).transpose()?,
+            groups,
+            spent_account: spent(spent_account),
+            spent_total: spent(spent_total),
+            accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
+        })
+    }
+
+    /// The groups of ours in an account and Region.
+    pub async fn groups(&self, account: &AccountId, region: Option<&Region>) -> Result<Vec<KnownGroup>, Failure> {
+        let Some(region) = region else { return Ok(Vec::new()) };
+        let pk = format!("GROUPS#{account}#{region}");
+        let items = self.query(&pk, None).await?;
+        Ok(items.iter().filter_map(|item| items::read_group(item)).collect())
+    }
+
+    /// Records a group of ours. The first of a VPC stays: a second one, made beside it, is not used again.
+    pub async fn record_group(
+        &self,
+        account: &AccountId,
+        region: &Region,
+        group: &KnownGroup,
+        replaces: bool,
+    ) -> Result<(), Failure> {
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(format!("GROUPS#{account}#{region}")))
+            .item("sk", s(format!("{}#{}", group.vpc, group.purpose.as_str())))
+            .item("group_id", s(group.id.as_str()));
+        if !replaces {
+            put = put.condition_expression("attribute_not_exists(pk)");
+        }
+        match put.send().await.map_err(Failure::from_sdk("record security group", &group.id)) {
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Takes the target for a run that acts: hold, budgets, run with its journal and due row, in one
+    /// transaction. `seen` is the hold as it was when the run was planned; if it moved, the claim is lost.
+    pub async fn claim(
+        &self,
+        head: &RunHead,
+        seen: Option<&Hold>,
+        budget: Budget,
+        now: Timestamp,
+    ) -> Result<Claim, Failure> {
+        let run = self.new_run(head, RunState::Applying, now);
+        let lease = DueAt { what: DueKind::Lease, at: run.lease_until };
+        let mut writes = vec![self.put_hold(head, seen, RunState::Applying)];
+        writes.extend(self.spend(head, budget, now));
+        writes.push(self.put_run(&run, now));
+        writes.push(self.put_due(head, lease));
+        self.settle_claim(run, writes).await
+    }
+
+    /// Records a run that does not act: proposed or observed.
+    pub async fn record(
+        &self,
+        head: &RunHead,
+        seen: Option<&Hold>,
+        state: RunState,
+        now: Timestamp,
+    ) -> Result<Claim, Failure> {
+        let run = self.new_run(head, state, now);
+        let writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
+        self.settle_claim(run, writes).await
+    }
+
+    async fn settle_claim(&self, run: Run, writes: Vec<TransactWriteItem>) -> Result<Claim, Failure> {
+        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        let error = match result {
+            Ok(_) => return Ok(Claim::Won(Box::new(run))),
+            Err(error) => error,
+        };
+        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+            let reasons = cancelled.cancellation_reasons();
+            let failed = |n: usize| reasons.get(n).and_then(|r| r.code()) == Some("ConditionalCheckFailed");
+            if failed(0) {
+                let now = reasons.first().and_then(|r| r.item()).map(items::read_hold).transpose()?;
+                return Ok(Claim::Lost(now));
+            }
+            if failed(1) {
+                return Ok(Claim::OverBudget(format!("account {}", run.head.target.account)));
+            }
+            if failed(2) && reasons.len() > 3 {
+                return Ok(Claim::OverBudget("all accounts".to_owned()));
+            }
+            // A transaction that meets another one is cancelled too: worth another attempt.
+            return Err(Failure::new(Class::Transient, "claim", run.head.target.to_string()).because(error));
+        }
+        Err(Failure::from_sdk("claim", &run.head.target)(error))
+    }
+
+    fn new_run(&self, head: &RunHead, state: RunState, now: Timestamp) -> Run {
+        Run {
+            head: head.clone(),
+            state,
+            epoch: 1,
+            lease_until: now + LEASE,
+            added: Vec::new(),
+            steps: Default::default(),
+            undone: Default::default(),
+            end: None,
+            tries: 0,
+            released_at: None,
+        }
+    }
+
+    fn put_hold(&self, head: &RunHead, seen: Option<&Hold>, state: RunState) -> TransactWriteItem {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .item("pk", s(hold_key(&head.playbook, &head.target)))
+            .item("sk", s("HOLD"))
+            .item("run", s(head.id.as_str()))
+            .item("state", s(state.as_str()))
+            .item("finding", s(head.finding.id.as_str()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match seen {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(hold) => put
+                .condition_expression("run = :seen_run AND #state = :seen_state")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":seen_run", s(hold.run.as_str()))
+                .expression_attribute_values(":seen_state", s(hold.state.as_str())),
+        };
+        items::write_put(put)
+    }
+
+    fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
+        let row = |who: &str, most: u64| {
+            items::write_update(
+                Update::builder()
+                    .table_name(&self.table)
+                    .key("pk", s("BUDGET"))
+                    .key("sk", s(format!("{}#{who}#{}", head.playbook, hour(now))))
+                    .update_expression("SET spent = if_not_exists(spent, :zero) + :one, expires_at = :until")
+                    .condition_expression("attribute_not_exists(spent) OR spent < :most")
+                    .expression_attribute_values(":zero", n(0))
+                    .expression_attribute_values(":one", n(1))
+                    .expression_attribute_values(":most", n(most))
+                    .expression_attribute_values(":until", n((now + BUDGET_KEPT).as_second())),
+            )
+        };
+        [row(head.target.account.as_str(), budget.account_per_hour), row("all", budget.total_per_hour)]
+    }
+
+    fn put_run(&self, run: &Run, now: Timestamp) -> TransactWriteItem {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .item("pk", s(run_key(&run.head.id)))
+            .item("sk", s("RUN"))
+            .item("listed", s("run"))
+            .item("created_at", s(run.head.arrived_at.to_string()))
+            .item("state", s(run.state.as_str()))
+            .item("epoch", n(run.epoch))
+            .item("lease_until", n(run.lease_until.as_millisecond()))
+            .item("head", json(&run.head))
+            .item("steps", AttributeValue::M(HashMap::new()))
+            .item("undone", AttributeValue::M(HashMap::new()))
+            .item("added", AttributeValue::L(Vec::new()))
+            .item("tries", n(0))
+            .item("expires_at", n((now + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        items::write_put(put)
+    }
+
+    fn put_due(&self, head: &RunHead, due: DueAt) -> TransactWriteItem {
+        items::write_put(
+            Put::builder()
+                .table_name(&self.table)
+                .item("pk", s(format!("DUE#{}", head.function)))
+                .item("sk", s(due_sort(due.at, due.what, &head.id)))
+                .item("run", s(head.id.as_str()))
+                .item("what", s(due.what.as_str())),
+        )
+    }
+
+    /// Writes results into the journal. Fails with `Conflict` when the run is no longer ours.
+    pub async fn journal(&self, run: &Run, results: &[(StepId, StepRecord)]) -> Result<(), Failure> {
+        if results.is_empty() {
+            return Ok(());
+        }
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&run.head.id)))
+            .key("sk", s("RUN"))
+            .condition_expression("epoch = :epoch")
+            .expression_attribute_values(":epoch", n(run.epoch));
+        let mut sets = Vec::new();
+        for (i, (id, record)) in results.iter().enumerate() {
+            sets.push(format!("steps.#s{i} = :s{i}"));
+            update = update
+                .expression_attribute_names(format!("#s{i}"), &id.0)
+                .expression_attribute_values(format!(":s{i}"), json(record));
+        }
+        update
+            .update_expression(format!("SET {}", sets.join(", ")))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| lost_lease(Failure::from_sdk("journal", &run.head.id)(error)))
+    }
+
+    /// Writes the result of undoing one step into the journal.
+    pub async fn journal_undo(&self, run: &Run, id: &StepId, result: &UndoResult) -> Result<(), Failure> {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&run.head.id)))
+            .key("sk", s("RUN"))
+            .update_expression("SET undone.#s = :s")
+            .condition_expression("epoch = :epoch")
+            .expression_attribute_names("#s", &id.0)
+            .expression_attribute_values(":s", json(result))
+            .expression_attribute_values(":epoch", n(run.epoch))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| lost_lease(Failure::from_sdk("journal the undo of", &run.head.id)(error)))
+    }
+
+    /// Adds stages to a run before they are applied.
+    pub async fn add_stages(&self, run: &Run, stages: &[Stage]) -> Result<(), Failure> {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&run.head.id)))
+            .key("sk", s("RUN"))
+            .update_expression("SET added = list_append(added, :stages)")
+            .condition_expression("epoch = :epoch")
+            .expression_attribute_values(":stages", AttributeValue::L(stages.iter().map(json).collect()))
+            .expression_attribute_values(":epoch", n(run.epoch))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| lost_lease(Failure::from_sdk("add steps to", &run.head.id)(error)))
+    }
+
+    /// Ends a run's steps: its outcome, the hold's state, and what is due next, in one transaction.
+    pub async fn finish(&self, run: &Run, state: RunState, end: &RunEnd, next: &[DueAt]) -> Result<(), Failure> {
+        debug_assert!(run.state.may_become(state), "{:?} cannot become {state:?}", run.state);
+        let mut names = "SET #state = :state, #end = :end, tries = :tries".to_owned();
+        let mut hold = "SET #state = :state".to_owned();
+        if state == RunState::Released {
+            names.push_str(", released_at = :at");
+            hold.push_str(", released_at = :at");
+        }
+        let mut run_update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&run.head.id)))
+            .key("sk", s("RUN"))
+            .update_expression(names)
+            .condition_expression("epoch = :epoch")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#end", "end")
+            .expression_attribute_values(":state", s(state.as_str()))
+            .expression_attribute_values(":end", json(end))
+            .expression_attribute_values(":tries", n(run.tries))
+            .expression_attribute_values(":epoch", n(run.epoch));
+        let mut hold_update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("sk", s("HOLD"))
+            .update_expression(hold)
+            .condition_expression("run = :run")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":state", s(state.as_str()))
+            .expression_attribute_values(":run", s(run.head.id.as_str()));
+        if state == RunState::Released {
+            run_update = run_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
+            hold_update = hold_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
+        }
+        let mut writes = vec![items::write_update(run_update), items::write_update(hold_update)];
+        writes.push(self.delete_due(run, DueKind::Lease, run.lease_until));
+        writes.extend(next.iter().map(|due| self.put_due(&run.head, *due)));
+        self.client
+            .transact_write_items()
+            .set_transact_items(Some(writes))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| lost_lease(Failure::from_sdk("finish", &run.head.id)(error)))
+    }
+
+    fn delete_due(&self, run: &Run, what: DueKind, at: Timestamp) -> TransactWriteItem {
+        items::write_delete(
+            Delete::builder()
+                .table_name(&self.table)
+                .key("pk", s(format!("DUE#{}", run.head.function)))
+                .key("sk", s(due_sort(at, what, &run.head.id))),
+        )
+    }
+
+    /// Takes a run into one's hands: the next epoch, a new lease and its due row. `Ok(None)` when another
+    /// was faster or the run stands otherwise than it was read.
+    pub async fn take(&self, run: &Run, becomes: RunState, now: Timestamp) -> Result<Option<Run>, Failure> {
+        self.take_with(run, becomes, now, Vec::new()).await
+    }
+
+    async fn take_with(
+        &self,
+        run: &Run,
+        becomes: RunState,
+        now: Timestamp,
+        besides: Vec<TransactWriteItem>,
+    ) -> Result<Option<Run>, Failure> {
+        debug_assert!(run.state == becomes || run.state.may_become(becomes), "{:?} → {becomes:?}", run.state);
+        let mut taken = run.clone();
+        taken.state = becomes;
+        taken.epoch += 1;
+        taken.lease_until = now + LEASE;
+        let run_update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&run.head.id)))
+            .key("sk", s("RUN"))
+            .update_expression("SET #state = :next, epoch = :next_epoch, lease_until = :lease")
+            .condition_expression("epoch = :epoch AND #state = :state")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":state", s(run.state.as_str()))
+            .expression_attribute_values(":next", s(becomes.as_str()))
+            .expression_attribute_values(":epoch", n(run.epoch))
+            .expression_attribute_values(":next_epoch", n(taken.epoch))
+            .expression_attribute_values(":lease", n(taken.lease_until.as_millisecond()));
+        let hold_update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("sk", s("HOLD"))
+            .update_expression("SET #state = :next")
+            .condition_expression("run = :run")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":next", s(becomes.as_str()))
+            .expression_attribute_values(":run", s(run.head.id.as_str()));
+        let lease = DueAt { what: DueKind::Lease, at: taken.lease_until };
+        let mut writes = besides;
+        writes.push(items::write_update(run_update));
+        writes.push(items::write_update(hold_update));
+        writes.push(self.put_due(&run.head, lease));
+        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        match result {
+            Ok(_) => Ok(Some(taken)),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+                    if cancelled.cancellation_reasons().iter().any(|r| r.code() == Some("ConditionalCheckFailed")) =>
+                {
+                    Ok(None)
+                }
+                _ => Err(Failure::from_sdk("take over", &run.head.id)(error)),
+            },
+        }
+    }
+
+    /// Moves a run and its hold to a state that nobody works on, as when a proposal is rejected.
+    async fn settle(&self, run: &Run, becomes: RunState, besides: Vec<TransactWriteItem>) -> Result<bool, Failure> {
+        let mut writes = besides;
+        for (pk, sk, condition) in [
+            (run_key(&run.head.id), "RUN", "#state = :state AND epoch = :epoch"),
+            (hold_key(&run.head.playbook, &run.head.target), "HOLD", "#state = :state AND run = :run"),
+        ] {
+            let mut update = Update::builder()
+                .table_name(&self.table)
+                .key("pk", s(pk))
+                .key("sk", s(sk))
+                .update_expression("SET #state = :next")
+                .condition_expression(condition)
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":state", s(run.state.as_str()))
+                .expression_attribute_values(":next", s(becomes.as_str()));
+            update = if sk == "RUN" {
+                update.expression_attribute_values(":epoch", n(run.epoch))
+            } else {
+                update.expression_attribute_values(":run", s(run.head.id.as_str()))
+            };
+            writes.push(items::write_update(update));
+        }
+        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(_)) => Ok(false),
+                _ => Err(Failure::from_sdk("settle", &run.head.id)(error)),
+            },
+        }
+    }
+
+    /// Records on the hold that another finding came.
+    pub async fn join(
+        &self,
+        playbook: &str,
+        target: &Target,
+        finding: &Finding,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(hold_key(playbook, target)))
+            .item("sk", s(format!("JOINED#{}", finding.id)))
+            .item("joined_at", n(now.as_millisecond()))
+            .item("finding", json(finding))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("join the hold of", target))
+    }
+
+    /// Takes the oldest finding that joined a hold off it.
+    pub async fn next_joined(&self, playbook: &str, target: &Target) -> Result<Option<Finding>, Failure> {
+        let pk = hold_key(playbook, target);
+        let mut joined = self.query(&pk, Some("JOINED#")).await?;
+        joined.sort_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
+        let Some(oldest) = joined.first() else { return Ok(None) };
+        let finding = items::parse::<Finding>(oldest, "finding")?;
+        self.delete(&pk, &format!("JOINED#{}", finding.id)).await?;
+        Ok(Some(finding))
+    }
+
+    /// The run with this id.
+    pub async fn run(&self, id: &RunId) -> Result<Option<Run>, Failure> {
+        self.get(&run_key(id), "RUN").await?.as_ref().map(read_run).transpose()
+    }
+
+    /// The newest runs, newest first.
+    pub async fn runs(&self, most: i32) -> Result<Vec<Run>, Failure> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("by-time")
+            .key_condition_expression("listed = :run")
+            .expression_attribute_values(":run", s("run"))
+            .scan_index_forward(false)
+            .limit(most)
+            .send()
+            .await
+            .map_err(Failure::from_sdk("list the runs in", &self.table))?;
+        answer.items().iter().map(read_run).collect()
+    }
+
+    /// What is due by `now` for a function, oldest first.
+    pub async fn due(&self, function: &str, now: Timestamp) -> Result<Vec<Due>, Failure> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk < :now")
+            .expression_attribute_values(":pk", s(format!("DUE#{function}")))
+            .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
+            .limit(50)
+            .send()
+            .await
+            .map_err(Failure::from_sdk("read what is due for", function))?;
+        Ok(answer
+            .items()
+            .iter()
+            .filter_map(|item| {
+                let what = text(item, "what")?;
+                Some(Due {
+                    key: text(item, "sk")?,
+                    what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
+                    run: text(item, "run")?.parse().ok()?,
+                })
+            })
+            .collect())
+    }
+
+    /// Writes one due row.
+    pub async fn put_due_row(&self, head: &RunHead, due: DueAt) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(format!("DUE#{}", head.function)))
+            .item("sk", s(due_sort(due.at, due.what, &head.id)))
+            .item("run", s(head.id.as_str()))
+            .item("what", s(due.what.as_str()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("note what is due for", &head.id))
+    }
+
+    /// Takes away a due row whose work is done.
+    pub async fn done(&self, function: &str, key: &str) -> Result<(), Failure> {
+        self.delete(&format!("DUE#{function}"), key).await
+    }
+
+    /// Takes away the due row of a report that was delivered.
+    pub async fn report_delivered(&self, head: &RunHead, due: DueAt) -> Result<(), Failure> {
+        self.done(&head.function, &due_sort(due.at, due.what, &head.id)).await
+    }
+
+    /// Accepts a policy set by its hash: only it is loaded from then on.
+    pub async fn accept_policy(&self, sha256: &str, by: &str, now: Timestamp) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s("POLICY"))
+            .item("sk", s("ACCEPTED"))
+            .item("sha256", s(sha256))
+            .item("by", s(by))
+            .item("at", s(now.to_string()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("accept policy set", sha256))
+    }
+
+    /// Whether the table answers to reads and writes: a row is written and taken away.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s("PREFLIGHT"))
+            .item("sk", s("PREFLIGHT"))
+            .send()
+            .await
+            .map_err(Failure::from_sdk("write to", &self.table))?;
+        self.delete("PREFLIGHT", "PREFLIGHT").await
+    }
+
+    async fn get(&self, pk: &str, sk: &str) -> Result<Option<Item>, Failure> {
+        self.client
+            .get_item()
+            .table_name(&self.table)
+            .key("pk", s(pk))
+            .key("sk", s(sk))
+            .consistent_read(true)
+            .send()
+            .await
+            .map(|answer| answer.item)
+            .map_err(Failure::from_sdk("read", pk))
+    }
+
+    async fn delete(&self, pk: &str, sk: &str) -> Result<(), Failure> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(pk))
+            .key("sk", s(sk))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("delete", sk))
+    }
+
+    async fn query(&self, pk: &str, prefix: Option<&str>) -> Result<Vec<Item>, Failure> {
+        let mut items = Vec::new();
+        let mut from = None;
+        loop {
+            let mut query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .expression_attribute_values(":pk", s(pk))
+                .set_exclusive_start_key(from.take());
+            query = match prefix {
+                None => query.key_condition_expression("pk = :pk"),
+                Some(prefix) => query
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                    .expression_attribute_values(":prefix", s(prefix)),
+            };
+            let answer = query.send().await.map_err(Failure::from_sdk("query", pk))?;
+            items.extend(answer.items.unwrap_or_default());
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+}
+
+/// A write refused for its epoch means that another has the run: stop, touch nothing.
+fn lost_lease(mut failure: Failure) -> Failure {
+    if matches!(failure.code.as_deref(), Some("ConditionalCheckFailedException" | "TransactionCanceledException")) {
+        failure.class = Class::Conflict;
+    }
+    failure
+}

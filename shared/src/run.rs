@@ -1,0 +1,366 @@
+//! Runs: one plan carried out, and what became of each of its steps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::failure::Class;
+use crate::finding::Finding;
+use crate::ids::RunId;
+use crate::plan::{Plan, Stage, Step, StepId};
+use crate::target::Target;
+
+/// How a run, or a finding that needed none, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Read back: the target is contained.
+    Contained,
+    /// Some of it is; the report lists what is not.
+    Partial,
+    /// None of it is.
+    NotContained,
+    /// The evidence is kept, read back.
+    Preserved,
+    /// Everything was as wanted already, or the finding joined what is being done.
+    NoChange,
+    /// A person is asked.
+    Proposed,
+    /// The plan is recorded, nothing more.
+    Observed,
+    /// Turned away; the reason is given.
+    Refused,
+    /// The target no longer exists.
+    Gone,
+    /// Something of ours or of AWS's failed before anything changed.
+    Failed,
+    /// A person said no.
+    Rejected,
+    /// Undone: every step is as it was before, or is declared otherwise.
+    Undone,
+    /// Undone in part; the report lists what is left to a person.
+    UndonePartly,
+}
+
+impl Outcome {
+    /// The outcome as it stands in events, metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Contained => "contained",
+            Self::Partial => "partial",
+            Self::NotContained => "not_contained",
+            Self::Preserved => "preserved",
+            Self::NoChange => "no_change",
+            Self::Proposed => "proposed",
+            Self::Observed => "observed",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Undone => "undone",
+            Self::UndonePartly => "undone_partly",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the guard lets a playbook do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nothing.
+    Refuse,
+    /// Record the plan.
+    Observe,
+    /// Ask a person.
+    Propose,
+    /// Act.
+    Enforce,
+}
+
+impl Mode {
+    /// The mode as the policy's actions are named.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Observe => "observe",
+            Self::Propose => "propose",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// Where a run stands. Moves only along [`RunState::may_become`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// The plan was recorded and nothing more.
+    Observed,
+    /// A person is asked.
+    Proposed,
+    /// A person said no.
+    Rejected,
+    /// Steps are being applied; a lease says by whom.
+    Applying,
+    /// The steps have ended; what they changed holds.
+    Held,
+    /// The steps have ended and changed nothing.
+    Freed,
+    /// Steps are being undone; a lease says by whom.
+    Undoing,
+    /// The undo has ended.
+    Released,
+}
+
+impl RunState {
+    /// The state as the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Proposed => "proposed",
+            Self::Rejected => "rejected",
+            Self::Applying => "applying",
+            Self::Held => "held",
+            Self::Freed => "freed",
+            Self::Undoing => "undoing",
+            Self::Released => "released",
+        }
+    }
+
+    /// Every legal transition.
+    pub fn may_become(self, next: Self) -> bool {
+        use RunState::{Applying, Freed, Held, Proposed, Rejected, Released, Undoing};
+        matches!(
+            (self, next),
+            (Proposed, Rejected | Applying)
+                | (Applying, Held | Freed)
+                // A retry of what failed, or a takeover of what was interrupted.
+                | (Held | Freed, Applying)
+                | (Held, Undoing)
+                | (Undoing, Released | Held)
+        )
+    }
+
+    /// Whether the run's changes stand, or are being made, so that another finding joins it.
+    pub fn holds(self) -> bool {
+        matches!(self, Self::Applying | Self::Held | Self::Undoing)
+    }
+
+    /// The state as read from the ledger.
+    pub fn parse(value: &str) -> Option<Self> {
+        serde_json::from_value(Value::String(value.to_owned())).ok()
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum StepResult {
+    /// We changed it.
+    Changed {
+        /// The state after.
+        after: Value,
+    },
+    /// It was so already.
+    AlreadySo,
+    /// It no longer exists.
+    Gone,
+    /// AWS does not allow it here.
+    Left {
+        /// Why, for a person.
+        why: String,
+    },
+    /// A step it needs did not succeed.
+    Skipped {
+        /// Which.
+        needs: StepId,
+    },
+    /// It failed.
+    Failed {
+        /// What the failure means.
+        class: Class,
+        /// What failed, in one line.
+        why: String,
+    },
+    /// It took too long and the next stage went ahead: whether it took effect is not known yet.
+    Slow,
+}
+
+impl StepResult {
+    /// Whether the wanted state holds, or there is nothing left to hold it.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::AlreadySo | Self::Gone)
+    }
+
+    /// Whether a further attempt cannot change it.
+    pub fn is_final(&self) -> bool {
+        self.is_good() || matches!(self, Self::Left { .. })
+    }
+
+    /// The state's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Changed { .. } => "changed",
+            Self::AlreadySo => "already-so",
+            Self::Gone => "gone",
+            Self::Left { .. } => "left",
+            Self::Skipped { .. } => "skipped",
+            Self::Failed { .. } => "failed",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// A step's entry in the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: StepResult,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Milliseconds from the finding's arrival to the step's end.
+    pub after_ms: u64,
+    /// How long the step itself took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What became of undoing a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum UndoResult {
+    /// Put back.
+    Restored,
+    /// As before already, or never changed.
+    AlreadySo,
+    /// It no longer exists.
+    Gone,
+    /// Somebody changed it since; nothing was done.
+    Conflict {
+        /// What was found.
+        found: String,
+    },
+    /// Not undone, by declaration or because AWS does not allow it now.
+    Left {
+        /// Why.
+        why: String,
+        /// Whether the action declares that it is never undone.
+        declared: bool,
+    },
+    /// It failed.
+    Failed {
+        /// What the failure means.
+        class: Class,
+        /// What failed.
+        why: String,
+    },
+}
+
+impl UndoResult {
+    /// Whether a further attempt cannot change it by itself.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
+    }
+
+    /// Whether nothing is left for a person.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::Restored | Self::AlreadySo | Self::Gone | Self::Left { declared: true, .. })
+    }
+}
+
+/// What is fixed when a run is recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunHead {
+    /// The run's id.
+    pub id: RunId,
+    /// The function whose schedule takes it up.
+    pub function: String,
+    /// The playbook.
+    pub playbook: String,
+    /// The target.
+    pub target: Target,
+    /// The finding, as its own service gave it.
+    pub finding: Finding,
+    /// The plan with every before-state.
+    pub plan: Plan,
+    /// The plan's hash.
+    pub plan_hash: String,
+    /// What the guard said.
+    pub mode: Mode,
+    /// Why it said so.
+    pub reasons: Vec<String>,
+    /// When the finding arrived.
+    pub arrived_at: Timestamp,
+    /// After how many seconds the hold's end is put to a person; never when absent.
+    pub hold_seconds: Option<i64>,
+}
+
+/// What is known when a run's steps have ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// What was to be done and is not, in words.
+    pub not_done: Vec<String>,
+    /// What is open although every step succeeded, in words.
+    pub remains: Vec<String>,
+    /// Milliseconds from the finding's arrival to the last network cut.
+    pub contained_after_ms: Option<u64>,
+}
+
+/// A run as the ledger holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// What was fixed at the start.
+    pub head: RunHead,
+    /// Where it stands.
+    pub state: RunState,
+    /// How often it has changed hands; every write carries it.
+    pub epoch: u64,
+    /// Until when its present hand may write.
+    pub lease_until: Timestamp,
+    /// Stages added after the first plan, each journaled before it was applied.
+    pub added: Vec<Stage>,
+    /// The journal.
+    pub steps: BTreeMap<StepId, StepRecord>,
+    /// The journal of the undo.
+    pub undone: BTreeMap<StepId, UndoResult>,
+    /// How it ended.
+    pub end: Option<RunEnd>,
+    /// Automatic further attempts made.
+    pub tries: u32,
+    /// When its undo ended.
+    pub released_at: Option<Timestamp>,
+}
+
+impl Run {
+    /// Every stage, those of the plan first.
+    pub fn stages(&self) -> impl DoubleEndedIterator<Item = &Stage> {
+        self.head.plan.stages.iter().chain(&self.added)
+    }
+
+    /// Every step, those of the plan first.
+    pub fn all_steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
+        self.stages().flat_map(|stage| &stage.steps)
+    }
+
+    /// The result of a step so far.
+    pub fn result(&self, id: &StepId) -> Option<&StepResult> {
+        self.steps.get(id).map(|record| &record.result)
+    }
+
+    /// Whether anything has been changed, or may have been.
+    pub fn changed_anything(&self) -> bool {
+        self.steps.values().any(|record| matches!(record.result, StepResult::Changed { .. } | StepResult::Slow))
+    }
+}
