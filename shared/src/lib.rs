@@ -5,6 +5,7 @@ pub mod actions;
 pub mod aws;
 pub mod failure;
 pub mod finding;
+pub mod guard;
 pub mod ids;
 pub mod ledger;
 pub mod permission;

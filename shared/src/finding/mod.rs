@@ -79,3 +79,12 @@ pub enum ResourceRole {
     /// The source does not say.
     Unknown,
 }
+
+impl Source {
+    /// The source as policies and output write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GuardDuty => "guard-duty",
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The guard: decides what a playbook may do now. One Cedar policy set answers every question, so there
+//! are no mode flags, severity thresholds, allow lists or quiet hours anywhere else.
+//!
+//! Cedar skips a policy whose evaluation errors, a `forbid` too. Any decision with an error in its
+//! diagnostics is therefore a failure of the guard: propose, and raise an alarm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet, Request,
+    RestrictedExpression, Schema, ValidationMode, Validator,
+};
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::finding::Finding;
+use crate::plan::{Leave, Plan, hex};
+use crate::run::Mode;
+use crate::target::Target;
+
+/// What a policy can see.
+pub const SCHEMA: &str = include_str!("schema.cedarschema");
+
+/// The set that is compiled in: propose everything, enforce nothing.
+pub const DEFAULT: &str = include_str!("default.cedar");
+
+/// A policy set that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The text is not Cedar.
+    #[error("policy set does not parse: {0}")]
+    Parse(String),
+    /// The text is Cedar, but does not fit the schema.
+    #[error("policy set does not validate: {0}")]
+    Invalid(String),
+    /// Two policies have the same `@id`, or one has none.
+    #[error("policy {0}: every policy needs an `@id` of its own")]
+    Id(String),
+    /// An annotation does not parse.
+    #[error("policy `{id}`: `@{annotation}`: {problem}")]
+    Annotation {
+        /// The policy.
+        id: String,
+        /// The annotation.
+        annotation: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A set of policies, ready to be asked.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    all: PolicySet,
+    expires: BTreeMap<String, Timestamp>,
+    /// SHA-256 of the text, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Policies {
+    /// Parses a set. Its annotations are checked; its types only by [`Policies::validate`].
+    pub fn parse(source: &str) -> Result<Self, PolicyError> {
+        let parsed = PolicySet::from_str(source).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        let mut all = PolicySet::new();
+        let mut expires = BTreeMap::new();
+        for policy in parsed.policies() {
+            let id = policy.annotation("id").unwrap_or_default().to_owned();
+            let named = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if !named {
+                return Err(PolicyError::Id(crate::text::quoted(policy.id().to_string().as_str())));
+            }
+            let bad = |annotation, problem: String| PolicyError::Annotation { id: id.clone(), annotation, problem };
+            if let Some(until) = policy.annotation("expires") {
+                let until = until.parse().map_err(|error: jiff::Error| bad("expires", error.to_string()))?;
+                if policy.annotation("owner").unwrap_or_default().is_empty() {
+                    return Err(bad("owner", "what expires needs an owner".to_owned()));
+                }
+                expires.insert(id.clone(), until);
+            }
+            if let Some(hold) = policy.annotation("hold") {
+                parse_hold(hold).ok_or_else(|| bad("hold", "write `72h` or `14d`".to_owned()))?;
+                if policy.effect() == Effect::Forbid {
+                    return Err(bad("hold", "only a permit can have one".to_owned()));
+                }
+            }
+            all.add(policy.new_id(PolicyId::new(&id))).map_err(|_| PolicyError::Id(crate::text::quoted(&id)))?;
+        }
+        Ok(Self { all, expires, sha256: hex(&Sha256::digest(source.as_bytes())) })
+    }
+
+    /// Checks the set strictly against the schema. Done when a set is published and by `explain`, not
+    /// when it is loaded: it takes longer than everything else about a decision.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        let (schema, _) =
+            Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Invalid(error.to_string()))?;
+        let result = Validator::new(schema).validate(&self.all, ValidationMode::Strict);
+        match result.validation_errors().map(ToString::to_string).collect::<Vec<_>>() {
+            errors if errors.is_empty() => Ok(()),
+            errors => Err(PolicyError::Invalid(errors.join("; "))),
+        }
+    }
+
+    /// Without the policies whose time is over.
+    fn in_force(&self, now: Timestamp) -> PolicySet {
+        let mut set = self.all.clone();
+        for (id, until) in &self.expires {
+            if *until <= now {
+                // The id came out of this very set.
+                let _ = set.remove_static(PolicyId::new(id));
+            }
+        }
+        set
+    }
+
+    /// The ids of `forbid` policies that look at something of which a caller without AWS knows nothing.
+    pub fn forbids_on(&self, unknown: &[&str]) -> Vec<String> {
+        self.all
+            .policies()
+            .filter(|policy| policy.effect() == Effect::Forbid)
+            .filter(|policy| {
+                let text = policy.to_json().map(|json| json.to_string()).unwrap_or_default();
+                unknown.iter().any(|word| text.contains(&format!("\"{word}\"")))
+            })
+            .map(|policy| policy.id().to_string())
+            .collect()
+    }
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        // The compiled-in text is parsed by a test; if it could not be, an empty set permits nothing.
+        Self::parse(DEFAULT).unwrap_or_else(|_| Self {
+            all: PolicySet::new(),
+            expires: BTreeMap::new(),
+            sha256: String::new(),
+        })
+    }
+}
+
+fn parse_hold(text: &str) -> Option<SignedDuration> {
+    let (digits, unit) = text.split_at(text.len().checked_sub(1)?);
+    let count: i64 = digits.parse().ok().filter(|n| (1..=8760).contains(n))?;
+    match unit {
+        "h" => Some(SignedDuration::from_hours(count)),
+        "d" => Some(SignedDuration::from_hours(count * 24)),
+        _ => None,
+    }
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The playbook's id.
+    pub playbook: &'a str,
+    /// The target.
+    pub target: &'a Target,
+    /// The target's tags. Hostile.
+    pub tags: &'a BTreeMap<String, String>,
+    /// The finding, as its own service gave it.
+    pub finding: &'a Finding,
+    /// The plan, when there is one.
+    pub plan: Option<&'a Plan>,
+    /// Runs begun this hour in the account.
+    pub spent_account: u64,
+    /// Runs begun this hour in all accounts.
+    pub spent_total: u64,
+    /// The time.
+    pub now: Timestamp,
+    /// The security account.
+    pub hub_account: &'a str,
+    /// Principals that are never touched.
+    pub break_glass: &'a [String],
+}
+
+/// What the guard says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruling {
+    /// The strongest mode that is allowed.
+    pub mode: Mode,
+    /// The leaves that are given.
+    pub leaves: BTreeSet<Leave>,
+    /// Why, in words: the policies that decided, by `@id`, with their `@reason`.
+    pub reasons: Vec<String>,
+    /// After how many seconds the hold's end is put to a person.
+    pub hold_seconds: Option<i64>,
+    /// Whether a policy could not be evaluated: an alarm.
+    pub failed: bool,
+}
+
+/// Asks the policies. Tags are looked at once present and once absent, and the stricter answer counts:
+/// whoever can tag a resource can make the guard stricter and never laxer.
+pub fn rule(policies: &Policies, question: &Question<'_>) -> Ruling {
+    let in_force = policies.in_force(question.now);
+    let with = ask(&in_force, question, question.tags);
+    if question.tags.is_empty() {
+        return with;
+    }
+    let without = ask(&in_force, question, &BTreeMap::new());
+    let leaves = with.leaves.intersection(&without.leaves).copied().collect();
+    let failed = with.failed || without.failed;
+    let stricter = if with.mode <= without.mode { with } else { without };
+    Ruling { leaves, failed, ..stricter }
+}
+
+fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, String>) -> Ruling {
+    let mut reasons = Vec::new();
+    for mode in [Mode::Enforce, Mode::Propose, Mode::Observe] {
+        match decide(policies, question, tags, mode.as_str()) {
+            Err(problem) => {
+                return Ruling {
+                    mode: Mode::Propose,
+                    leaves: BTreeSet::new(),
+                    reasons: vec![format!("the guard failed, so a person is asked: {problem}")],
+                    hold_seconds: None,
+                    failed: true,
+                };
+            }
+            Ok(answer) if answer.allowed => {
+                reasons.extend(answer.because.iter().map(|why| format!("{} permitted by {why}", mode.as_str())));
+                let leaves = match mode {
+                    // A proposal holds what an approval would carry out.
+                    Mode::Enforce | Mode::Propose => Leave::ALL
+                        .into_iter()
+                        .filter(|leave| {
+                            matches!(decide(policies, question, tags, leave.as_str()), Ok(given) if given.allowed)
+                        })
+                        .collect(),
+                    _ => BTreeSet::new(),
+                };
+                return Ruling { mode, leaves, reasons, hold_seconds: answer.hold_seconds, failed: false };
+            }
+            Ok(answer) if answer.because.is_empty() => {
+                reasons.push(format!("{} is not permitted by any policy", mode.as_str()));
+            }
+            Ok(answer) => {
+                reasons.extend(answer.because.iter().map(|why| format!("{} forbidden by {why}", mode.as_str())));
+            }
+        }
+    }
+    Ruling { mode: Mode::Refuse, leaves: BTreeSet::new(), reasons, hold_seconds: None, failed: false }
+}
+
+struct Answer {
+    allowed: bool,
+    because: Vec<String>,
+    hold_seconds: Option<i64>,
+}
+
+fn decide(
+    policies: &PolicySet,
+    question: &Question<'_>,
+    tags: &BTreeMap<String, String>,
+    action: &str,
+) -> Result<Answer, String> {
+    let (request, entities) = request(question, tags, action)?;
+    let response = Authorizer::new().is_authorized(&request, policies, &entities);
+    let errors: Vec<String> = response.diagnostics().errors().map(|error| error.to_string()).collect();
+    if !errors.is_empty() {
+        return Err(crate::text::plain(&errors.join("; "), 300));
+    }
+    let mut because = Vec::new();
+    let mut hold_seconds: Option<i64> = None;
+    for id in response.diagnostics().reason() {
+        let Some(policy) = policies.policy(id) else { continue };
+        because.push(match policy.annotation("reason") {
+            Some(reason) => format!("`{id}`: {}", crate::text::plain(reason, 160)),
+            None => format!("`{id}`"),
+        });
+        if let Some(hold) = policy.annotation("hold").and_then(parse_hold) {
+            // Several permits: the shortest hold asks a person soonest.
+            hold_seconds = Some(hold_seconds.map_or(hold.as_secs(), |other| other.min(hold.as_secs())));
+        }
+    }
+    because.sort();
+    Ok(Answer { allowed: response.decision() == Decision::Allow, because, hold_seconds })
+}
+
+fn request(
+    question: &Question<'_>,
+    tags: &BTreeMap<String, String>,
+    action: &str,
+) -> Result<(Request, Entities), String> {
+    let uid = |kind: &str, id: &str| -> Result<EntityUid, String> {
+        let kind = kind.parse().map_err(|error| format!("{error}"))?;
+        let id = cedar_policy::EntityId::new(id);
+        Ok(EntityUid::from_type_name_and_id(kind, id))
+    };
+    let string = |value: &str| RestrictedExpression::new_string(value.to_owned());
+    let long = |value: u64| RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX));
+    let record = |fields: Vec<(&str, RestrictedExpression)>| {
+        RestrictedExpression::new_record(fields.into_iter().map(|(k, v)| (k.to_owned(), v)))
+            .map_err(|error| error.to_string())
+    };
+
+    let target = question.target;
+    let resource = uid("Target", &target.to_string())?;
+    let attributes = [
+        ("account", string(target.account.as_str())),
+        ("partition", string(target.partition.as_str())),
+        ("region", string(target.region.as_ref().map_or("global", |region| region.as_str()))),
+        ("kind", string(target.kind.as_str())),
+        ("id", string(&target.id)),
+    ];
+    let entity = Entity::new_with_tags(
+        resource.clone(),
+        attributes.map(|(k, v)| (k.to_owned(), v)),
+        [],
+        tags.iter().map(|(k, v)| (k.clone(), string(v))),
+    )
+    .map_err(|error| error.to_string())?;
+    let entities = Entities::from_entities([entity], None).map_err(|error| error.to_string())?;
+
+    let finding = question.finding;
+    let mut fields = vec![
+        ("source", string(finding.source.as_str())),
+        ("type", string(&finding.finding_type)),
+        ("severity", RestrictedExpression::new_decimal(format!("{:.4}", finding.severity))),
+        ("sample", RestrictedExpression::new_bool(finding.sample)),
+    ];
+    if let Some(last_seen) = finding.last_seen {
+        let minutes = question.now.duration_since(last_seen).as_mins().max(0);
+        fields.push(("age_minutes", RestrictedExpression::new_long(minutes)));
+    }
+    let inexact: BTreeSet<&str> = question
+        .plan
+        .into_iter()
+        .flat_map(Plan::steps)
+        .filter(|step| step.caveat.is_some())
+        .map(|step| step.action.as_str())
+        .collect();
+    let steps = question.plan.map_or(0, |plan| plan.steps().count());
+    let now = question.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let context = Context::from_pairs([
+        ("finding".to_owned(), record(fields)?),
+        (
+            "plan".to_owned(),
+            record(vec![
+                ("steps", long(steps as u64)),
+                ("inexact", RestrictedExpression::new_set(inexact.into_iter().map(string))),
+            ])?,
+        ),
+        (
+            "budget".to_owned(),
+            record(vec![
+                ("account_this_hour", long(question.spent_account)),
+                ("total_this_hour", long(question.spent_total)),
+            ])?,
+        ),
+        ("now".to_owned(), RestrictedExpression::new_datetime(now)),
+        ("hub_account".to_owned(), string(question.hub_account)),
+        (
+            "break_glass".to_owned(),
+            RestrictedExpression::new_set(question.break_glass.iter().map(|principal| string(principal))),
+        ),
+    ])
+    .map_err(|error| error.to_string())?;
+    let request = Request::new(uid("Playbook", question.playbook)?, uid("Action", action)?, resource, context, None)
+        .map_err(|error| error.to_string())?;
+    Ok((request, entities))
+}
+
+#[cfg(test)]
+mod tests;

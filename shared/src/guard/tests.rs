@@ -1,0 +1,162 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::finding::{ResourceRole, Source, State};
+
+const STARTER: &str = include_str!("../../../policies/starter.cedar");
+
+fn finding(severity: f64) -> Finding {
+    Finding {
+        source: Source::GuardDuty,
+        id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+        arn: None,
+        finding_type: "CryptoCurrency:EC2/BitcoinTool.B!DNS".to_owned(),
+        severity,
+        account: "222222222222".parse().unwrap(),
+        region: "eu-west-1".parse().unwrap(),
+        partition: crate::ids::Partition::Aws,
+        sample: false,
+        state: State::Active,
+        first_seen: None,
+        last_seen: Some("2026-11-22T01:00:00Z".parse().unwrap()),
+        count: Some(1),
+        detector_id: None,
+        role: ResourceRole::Actor,
+        resource_type: "Instance".to_owned(),
+        instances: vec!["i-0123456789abcdef0".parse().unwrap()],
+        title: String::new(),
+    }
+}
+
+fn ask_about(
+    policies: &Policies,
+    finding: &Finding,
+    tags: &BTreeMap<String, String>,
+    account: &str,
+    now: &str,
+) -> Ruling {
+    let target = Target::instance(
+        account.parse().unwrap(),
+        "eu-west-1".parse().unwrap(),
+        "i-0123456789abcdef0".parse().unwrap(),
+    );
+    rule(
+        policies,
+        &Question {
+            playbook: "isolate-instance",
+            target: &target,
+            tags,
+            finding,
+            plan: None,
+            spent_account: 0,
+            spent_total: 0,
+            now: now.parse().unwrap(),
+            hub_account: "111111111111",
+            break_glass: &[],
+        },
+    )
+}
+
+const MEMBER: &str = "222222222222";
+const NOON: &str = "2026-11-22T02:00:00Z";
+
+#[test]
+fn shipped_sets_are_valid() {
+    for source in [DEFAULT, STARTER] {
+        Policies::parse(source).unwrap().validate().unwrap();
+    }
+}
+
+#[test]
+fn the_default_set_proposes_and_never_enforces() {
+    let policies = Policies::default();
+    let ruling = ask_about(&policies, &finding(10.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!((ruling.mode, ruling.failed), (Mode::Propose, false));
+    assert_eq!(ask_about(&policies, &finding(10.0), &BTreeMap::new(), "111111111111", NOON).mode, Mode::Refuse);
+}
+
+#[test]
+fn the_starter_set_enforces_what_is_severe() {
+    let policies = Policies::parse(STARTER).unwrap();
+    let severe = ask_about(&policies, &finding(8.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!(severe.mode, Mode::Enforce, "{severe:?}");
+    assert_eq!(severe.hold_seconds, Some(72 * 3600));
+    assert!(severe.leaves.is_empty());
+    let mild = ask_about(&policies, &finding(6.9), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!(mild.mode, Mode::Propose);
+    let old = ask_about(&policies, &finding(8.0), &BTreeMap::new(), MEMBER, "2026-11-24T02:00:00Z");
+    assert_eq!(old.mode, Mode::Propose);
+    insta::assert_snapshot!(old.reasons.join("\n"), @"
+    enforce forbidden by `not-when-old`: the activity was last seen more than a day ago
+    propose permitted by `propose-everything`
+    ");
+}
+
+#[test]
+fn a_policy_that_errors_is_a_failure_and_proposes() {
+    // The attribute is optional and not asked for: evaluation errors, and Cedar would skip the forbid.
+    let source = r#"@id("all") permit (principal, action, resource);
+        @id("typo") forbid (principal, action, resource) when { resource.ou == "prod" };"#;
+    let policies = Policies::parse(source).unwrap();
+    assert!(policies.validate().is_err(), "strict validation must refuse it before it is published");
+    let ruling = ask_about(&policies, &finding(9.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!((ruling.mode, ruling.failed), (Mode::Propose, true));
+}
+
+#[test]
+fn every_shipped_forbid_is_safe_when_optional_facts_are_absent() {
+    for source in [DEFAULT, STARTER] {
+        let policies = Policies::parse(source).unwrap();
+        for last_seen in [None, Some("2026-11-22T01:00:00Z".parse().unwrap())] {
+            let mut finding = finding(9.0);
+            finding.last_seen = last_seen;
+            let ruling = ask_about(&policies, &finding, &BTreeMap::new(), MEMBER, NOON);
+            assert!(!ruling.failed, "{ruling:?}");
+        }
+    }
+}
+
+#[test]
+fn an_exemption_ends_by_itself() {
+    let source = format!(
+        r#"{STARTER} @id("exempt") @owner("a@example.com") @expires("2026-11-22T03:00:00Z")
+        forbid (principal, action == Action::"enforce", resource) when {{ resource.account == "222222222222" }};"#
+    );
+    let policies = Policies::parse(&source).unwrap();
+    let during = ask_about(&policies, &finding(9.0), &BTreeMap::new(), MEMBER, "2026-11-22T02:59:59Z");
+    assert_eq!(during.mode, Mode::Propose);
+    let after = ask_about(&policies, &finding(9.0), &BTreeMap::new(), MEMBER, "2026-11-22T03:00:00Z");
+    assert_eq!(after.mode, Mode::Enforce);
+}
+
+#[test]
+fn an_exemption_needs_an_owner_and_every_policy_an_id() {
+    let no_owner = r#"@id("x") @expires("2026-11-22T03:00:00Z") forbid (principal, action, resource);"#;
+    assert_eq!(Policies::parse(no_owner).unwrap_err().to_string(), "policy `x`: `@owner`: what expires needs an owner");
+    assert!(matches!(Policies::parse("permit (principal, action, resource);"), Err(PolicyError::Id(_))));
+    let twice = r#"@id("x") permit (principal, action, resource); @id("x") forbid (principal, action, resource);"#;
+    assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
+}
+
+proptest! {
+    /// Whoever can tag a resource can make the guard stricter and never laxer, whatever the policies say.
+    #[test]
+    fn tags_never_make_the_guard_laxer(
+        tags in proptest::collection::btree_map("[a-z]{1,4}|firebreak|env", ".{0,8}|ask|prod", 0..4),
+        severity in 0.0f64..10.0,
+        lax in any::<bool>(),
+    ) {
+        let lax_source = r#"@id("by-tag") permit (principal, action, resource)
+            when { resource.hasTag("env") && resource.getTag("env") == "prod" };
+            @id("unless-tag") forbid (principal, action, resource)
+            unless { resource.hasTag("firebreak") };
+            @id("ask") permit (principal, action == Action::"propose", resource);"#;
+        let policies = Policies::parse(if lax { lax_source } else { STARTER }).unwrap();
+        let without = ask_about(&policies, &finding(severity), &BTreeMap::new(), MEMBER, NOON);
+        let with = ask_about(&policies, &finding(severity), &tags, MEMBER, NOON);
+        prop_assert!(with.mode <= without.mode, "{with:?} is laxer than {without:?}");
+        prop_assert!(with.leaves.is_subset(&without.leaves));
+    }
+}
