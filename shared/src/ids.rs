@@ -112,7 +112,7 @@ checked_id! {
 impl RunId {
     /// A new id: 48 bits of time and 80 random bits.
     pub fn new() -> Self {
-        Self(ulid::Ulid::new().to_string())
+        Self(ulid::Ulid::generate().to_string())
     }
 }
 
