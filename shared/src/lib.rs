@@ -12,5 +12,6 @@ pub mod permission;
 pub mod plan;
 pub mod playbook;
 pub mod run;
+pub mod screen;
 pub mod target;
 pub mod text;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::{Finding, ResourceRole};
+use crate::finding::{Answers, Finding};
 use crate::ids::RunId;
 use crate::permission::Permission;
 use crate::plan::Plan;
@@ -18,28 +18,21 @@ pub struct Meta {
     pub id: &'static str,
     /// One line for people: what it does.
     pub title: &'static str,
+    /// What it is for.
+    pub purpose: Purpose,
     /// The finding types it answers.
-    pub triggers: &'static [Trigger],
+    pub triggers: &'static [Answers],
     /// What its plans read, beyond what its actions declare.
     pub reads: &'static [Permission],
 }
 
-/// A finding type and when it is answered.
+/// What a playbook is for: what its success is called, and what its partial success means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trigger {
-    /// The type, exactly as the source writes it.
-    pub finding_type: &'static str,
-    /// When.
-    pub when: When,
-}
-
-/// When a finding of a type is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Whenever it names an instance.
-    NamesInstance,
-    /// Only when the instance acted, not when it was acted upon.
-    Acting,
+pub enum Purpose {
+    /// It takes the target out of the attacker's hands.
+    Contain,
+    /// It keeps evidence.
+    Preserve,
 }
 
 /// What a plan is made from. Sessions in it can only read.
@@ -53,6 +46,17 @@ pub struct PlanContext<'a> {
     pub run: Option<&'a RunId>,
     /// Days for which evidence snapshots are locked.
     pub snapshot_lock_days: i32,
+}
+
+/// The evidence a run has made, for the custody record.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Custody {
+    /// Whether every item has reached its end, good or bad.
+    pub complete: bool,
+    /// What went wrong with items, in words.
+    pub problems: Vec<String>,
+    /// The items, as AWS describes them: ids, sizes, keys, times, request ids.
+    pub items: Vec<serde_json::Value>,
 }
 
 /// What planning found.
@@ -74,6 +78,16 @@ pub trait Playbook: Sync {
     /// Every action that its plans may hold.
     fn actions(&self) -> &'static [&'static dyn AnyAction];
 
+    /// The custody of the evidence that a run has made: what there is now, and whether it is complete.
+    /// Nothing for a playbook that makes no evidence.
+    fn custody<'a>(
+        &'a self,
+        _cx: &'a PlanContext<'a>,
+        _target: &'a Target,
+    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// The targets that it would act on for this finding; none when it does not answer it.
     fn targets(&self, finding: &Finding) -> Vec<Target>;
 
@@ -88,14 +102,11 @@ pub trait Playbook: Sync {
 }
 
 impl Meta {
-    /// Whether a finding of this type and role is answered.
-    pub fn answers(&self, finding: &Finding) -> bool {
-        self.triggers.iter().any(|trigger| {
-            trigger.finding_type == finding.finding_type
-                && match trigger.when {
-                    When::NamesInstance => true,
-                    When::Acting => finding.role == ResourceRole::Actor,
-                }
-        })
+    /// Why a finding is not answered; `None` when it is.
+    pub fn refusal(&self, finding: &Finding) -> Option<&'static str> {
+        match self.triggers.iter().find(|answers| answers.finding_type == finding.finding_type) {
+            None => Some(crate::finding::unanswered(&finding.finding_type)),
+            Some(answers) => answers.when.refusal(finding),
+        }
     }
 }

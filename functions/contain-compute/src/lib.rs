@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The function that contains compromised instances.
+
+pub mod triggers;

@@ -1,11 +1,20 @@
 //! A finding: our one normal form of what a detector reported.
 
-pub mod guardduty;
+mod guardduty;
+mod json;
+mod trigger;
+mod trigger_type;
+mod unanswered;
+
+pub use json::{ParseError, Problem};
+pub use trigger::{Kind, MOST_BYTES, Reported, Trigger, parse};
+pub use trigger_type::{Answers, When};
+pub use unanswered::{UNANSWERED, unanswered};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, Arn, FindingId, InstanceId, Partition, Region};
+use crate::ids::{AccountId, Arn, FindingId, InstanceId, InterfaceId, Partition, Region};
 
 /// What a detector reported, in our normal form. Everything that decides is typed and checked; text
 /// that people wrote (a title, a name) is kept only to be shown, escaped.
@@ -41,11 +50,21 @@ pub struct Finding {
     pub detector_id: Option<String>,
     /// Whether the resource acted or was acted upon; unknown where the source does not say.
     pub role: ResourceRole,
+    /// Which side opened the connection; unknown for findings that are not about one.
+    #[serde(default)]
+    pub direction: Direction,
     /// The kind of resource, as GuardDuty writes it (`Instance`, `AccessKey`, `EKSCluster` …).
     pub resource_type: String,
     /// The EC2 instances the finding is about: one for most, several for an attack sequence, none
     /// when it names none. In the order of the finding, each once.
     pub instances: Vec<InstanceId>,
+    /// Network interfaces an attack sequence names without naming their instance.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceId>,
+    /// Instances an attack sequence names in another account or Region. Never acted on under this
+    /// finding, whose role and session are for one account; the report lists them.
+    #[serde(default)]
+    pub elsewhere: Vec<Arn>,
     /// The title, written by the service, with names in it that an attacker may have chosen.
     pub title: String,
 }
@@ -87,4 +106,17 @@ impl Source {
             Self::GuardDuty => "guard-duty",
         }
     }
+}
+
+/// Which side opened a connection, seen from the resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The other side.
+    Inbound,
+    /// The resource.
+    Outbound,
+    /// The source does not say.
+    #[default]
+    Unknown,
 }

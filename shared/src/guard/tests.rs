@@ -24,8 +24,11 @@ fn finding(severity: f64) -> Finding {
         count: Some(1),
         detector_id: None,
         role: ResourceRole::Actor,
+        direction: Default::default(),
         resource_type: "Instance".to_owned(),
         instances: vec!["i-0123456789abcdef0".parse().unwrap()],
+        interfaces: vec![],
+        elsewhere: vec![],
         title: String::new(),
     }
 }
