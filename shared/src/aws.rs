@@ -134,12 +134,12 @@ impl Aws {
         &self,
         account: AccountId,
         region: Region,
-        credentials: impl Into<SharedCredentialsProvider>,
+        credentials: SharedCredentialsProvider,
     ) -> Self {
         let config = self
             .config
             .to_builder()
-            .credentials_provider(credentials.into())
+            .credentials_provider(credentials)
             // The identity cache belongs to one set of credentials.
             .identity_cache(aws_config::identity::IdentityCache::lazy().build())
             .region(aws_config::Region::new(region.as_str().to_owned()))

@@ -2,7 +2,9 @@
 
 pub mod action;
 pub mod actions;
+pub mod authenticate;
 pub mod aws;
+pub mod config;
 pub mod failure;
 pub mod finding;
 pub mod guard;
@@ -13,5 +15,6 @@ pub mod plan;
 pub mod playbook;
 pub mod run;
 pub mod screen;
+pub mod session;
 pub mod target;
 pub mod text;

@@ -1,0 +1,184 @@
+//! Authentication of a finding: before anything changes it is fetched again from the service that made
+//! it, with the function's own role, as delegated administrator. What counts is what comes back; the
+//! event only said where to look.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_sdk_guardduty::types as gd;
+use serde_json::{Value, json};
+
+use crate::aws::Aws;
+use crate::failure::{Class, Failure};
+use crate::finding::{self, Finding};
+use crate::ids::Region;
+use crate::screen::{TurnedAway, screen};
+
+/// A finding that is absent is looked for once more after this long: GuardDuty's copy in the
+/// administrator's account follows the member's.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// Whether a finding is what it says.
+#[derive(Debug)]
+pub enum Authenticity {
+    /// GuardDuty has it: this is what it says there.
+    Genuine(Box<Finding>),
+    /// GuardDuty does not have it, looked for twice.
+    Absent,
+    /// GuardDuty has a finding of this id that is about something else.
+    Differs(String),
+    /// GuardDuty has it, and turns it away: archived since, or a sample.
+    TurnedAway(TurnedAway),
+    /// GuardDuty could not be asked.
+    Unknown(Failure),
+}
+
+/// Asks GuardDuty. The detectors of the security account are remembered, one a Region.
+#[derive(Debug, Default)]
+pub struct Authenticator {
+    detectors: Mutex<HashMap<Region, String>>,
+}
+
+impl Authenticator {
+    /// Fetches the finding again and holds it against the event.
+    pub async fn check(&self, hub: &Aws, reported: &Finding) -> Authenticity {
+        let regional;
+        let aws = if hub.region == reported.region {
+            hub
+        } else {
+            regional = hub.in_region(reported.region.clone());
+            &regional
+        };
+        match self.fetch(aws, reported).await {
+            Err(failure) => Authenticity::Unknown(failure),
+            Ok(None) => {
+                tokio::time::sleep(SECOND_LOOK).await;
+                match self.fetch(aws, reported).await {
+                    Err(failure) => Authenticity::Unknown(failure),
+                    Ok(None) => Authenticity::Absent,
+                    Ok(Some(found)) => compare(hub, reported, &found),
+                }
+            }
+            Ok(Some(found)) => compare(hub, reported, &found),
+        }
+    }
+
+    async fn fetch(&self, aws: &Aws, reported: &Finding) -> Result<Option<gd::Finding>, Failure> {
+        let Some(detector) = self.detector(aws).await? else { return Ok(None) };
+        let answer = aws
+            .guardduty()
+            .get_findings()
+            .detector_id(detector)
+            .finding_ids(reported.id.as_str())
+            .send()
+            .await
+            .map_err(Failure::from_sdk("fetch finding", &reported.id))?;
+        Ok(answer.findings.unwrap_or_default().into_iter().find(|found| found.id() == Some(reported.id.as_str())))
+    }
+
+    /// The security account's detector in a Region. There is at most one (GuardDuty user guide).
+    async fn detector(&self, aws: &Aws) -> Result<Option<String>, Failure> {
+        let known = |map: &Mutex<HashMap<Region, String>>| map.lock().ok().and_then(|m| m.get(&aws.region).cloned());
+        if let Some(detector) = known(&self.detectors) {
+            return Ok(Some(detector));
+        }
+        let answer = aws
+            .guardduty()
+            .list_detectors()
+            .send()
+            .await
+            .map_err(Failure::from_sdk("list the GuardDuty detectors of", &aws.region))?;
+        let detector = answer.detector_ids().first().cloned();
+        if let (Some(detector), Ok(mut map)) = (&detector, self.detectors.lock()) {
+            map.insert(aws.region.clone(), detector.clone());
+        }
+        Ok(detector)
+    }
+}
+
+fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
+    let genuine = match finding::parse(&as_detail(found)).map(|mut reported| reported.findings.pop()) {
+        Ok(Some(Ok(genuine))) => genuine,
+        Ok(Some(Err(error))) | Err(error) => {
+            let failure = Failure::new(Class::Malformed, "read the fetched finding", reported.id.as_str());
+            return Authenticity::Unknown(failure.because(error));
+        }
+        Ok(None) => return Authenticity::Absent,
+    };
+    if genuine.account != reported.account {
+        return Authenticity::Differs(format!("it is about account {}", genuine.account));
+    }
+    if genuine.region != reported.region {
+        return Authenticity::Differs(format!("it is about {}", genuine.region));
+    }
+    if let Some(away) = screen(&genuine, None, Some(&hub.account)) {
+        return Authenticity::TurnedAway(away);
+    }
+    Authenticity::Genuine(Box::new(genuine))
+}
+
+/// What our parser reads of a finding, as the event's `detail` would have it: the same strictness for
+/// both, written once.
+fn as_detail(found: &gd::Finding) -> Value {
+    let service = found.service();
+    let resource = found.resource();
+    let instance_id = resource.and_then(|r| r.instance_details()).and_then(|i| i.instance_id());
+    let direction = service
+        .and_then(|s| s.action())
+        .and_then(|a| a.network_connection_action())
+        .and_then(|n| n.connection_direction());
+    let sequence: Vec<Value> = service
+        .and_then(|s| s.detection())
+        .and_then(|d| d.sequence())
+        .map(|s| s.resources().iter().map(member).collect())
+        .unwrap_or_default();
+    json!({
+        "accountId": found.account_id(),
+        "arn": found.arn(),
+        "id": found.id(),
+        "partition": found.partition(),
+        "region": found.region(),
+        "severity": found.severity(),
+        "title": found.title(),
+        "type": found.r#type(),
+        "resource": {
+            "resourceType": resource.and_then(|r| r.resource_type()),
+            "instanceDetails": { "instanceId": instance_id },
+        },
+        "service": {
+            "archived": service.and_then(|s| s.archived()),
+            "count": service.and_then(|s| s.count()),
+            "detectorId": service.and_then(|s| s.detector_id()),
+            "eventFirstSeen": service.and_then(|s| s.event_first_seen()),
+            "eventLastSeen": service.and_then(|s| s.event_last_seen()),
+            "resourceRole": service.and_then(|s| s.resource_role()),
+            "additionalInfo": {
+                "value": service.and_then(|s| s.additional_info()).and_then(|a| a.value()),
+                "type": service.and_then(|s| s.additional_info()).and_then(|a| a.r#type()),
+            },
+            "action": { "networkConnectionAction": { "connectionDirection": direction } },
+            "detection": { "sequence": { "resources": sequence } },
+        },
+    })
+}
+
+fn member(resource: &gd::ResourceV2) -> Value {
+    let data = resource.data();
+    let groups = json!({
+        "autoscalingAutoScalingGroup": { "ec2InstanceUids": data.and_then(|d| d.autoscaling_auto_scaling_group()).map(|g| g.ec2_instance_uids()) },
+        "cloudformationStack": { "ec2InstanceUids": data.and_then(|d| d.cloudformation_stack()).map(|g| g.ec2_instance_uids()) },
+        "ec2Image": { "ec2InstanceUids": data.and_then(|d| d.ec2_image()).map(|g| g.ec2_instance_uids()) },
+        "ec2LaunchTemplate": { "ec2InstanceUids": data.and_then(|d| d.ec2_launch_template()).map(|g| g.ec2_instance_uids()) },
+        "ec2Vpc": { "ec2InstanceUids": data.and_then(|d| d.ec2_vpc()).map(|g| g.ec2_instance_uids()) },
+        "iamInstanceProfile": { "ec2InstanceUids": data.and_then(|d| d.iam_instance_profile()).map(|g| g.ec2_instance_uids()) },
+        "ec2Instance": { "ec2NetworkInterfaceUids": data.and_then(|d| d.ec2_instance()).map(|i| i.ec2_network_interface_uids()) },
+    });
+    json!({
+        "uid": resource.uid(),
+        "resourceType": resource.resource_type().map(|kind| kind.as_str()),
+        "accountId": resource.account_id(),
+        "region": resource.region(),
+        "data": groups,
+    })
+}

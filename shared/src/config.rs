@@ -1,0 +1,137 @@
+//! What a function or the command is told by its environment. Read once, at start.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{AccountId, InvalidId};
+use crate::ledger::Budget;
+
+/// The settings. Every variable is set by `template.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The security account (`FIREBREAK_HUB_ACCOUNT`).
+    pub hub_account: AccountId,
+    /// The ledger's table (`FIREBREAK_LEDGER_TABLE`).
+    pub ledger_table: String,
+    /// The decisions' table (`FIREBREAK_DECISIONS_TABLE`).
+    pub decisions_table: String,
+    /// The evidence bucket (`FIREBREAK_EVIDENCE_BUCKET`).
+    pub evidence_bucket: String,
+    /// Where an overriding policy set is kept (`FIREBREAK_POLICY_BUCKET`, `FIREBREAK_POLICY_KEY`).
+    pub policy_object: Option<(String, String)>,
+    /// Where people are told (`FIREBREAK_TOPIC_ARN`).
+    pub topic_arn: String,
+    /// Principals that are never touched (`FIREBREAK_BREAK_GLASS`, separated by commas).
+    pub break_glass: Vec<String>,
+    /// How many runs may begin in an hour (`FIREBREAK_BUDGET_ACCOUNT_PER_HOUR`, `FIREBREAK_BUDGET_TOTAL_PER_HOUR`).
+    pub budget: Budget,
+    /// Days for which evidence snapshots are locked (`FIREBREAK_SNAPSHOT_LOCK_DAYS`).
+    pub snapshot_lock_days: i32,
+}
+
+/// A setting that is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not set.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// Its value is not what it must be.
+    #[error("{name}: {problem}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads the settings from this process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(&std::env::vars().collect())
+    }
+
+    /// Reads the settings from variables.
+    pub fn from_vars(vars: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let get = |name: &'static str| vars.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+        let need = |name: &'static str| get(name).map(str::to_owned).ok_or(ConfigError::Missing(name));
+        let number = |name: &'static str, default: u64, range: std::ops::RangeInclusive<u64>| match get(name) {
+            None => Ok(default),
+            Some(text) => text.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| ConfigError::Invalid {
+                name,
+                problem: format!(
+                    "{} is not a number from {} to {}",
+                    crate::text::quoted(text),
+                    range.start(),
+                    range.end()
+                ),
+            }),
+        };
+        const HUB: &str = "FIREBREAK_HUB_ACCOUNT";
+        let lock_days = number("FIREBREAK_SNAPSHOT_LOCK_DAYS", 30, 1..=36_500)?;
+        Ok(Self {
+            hub_account: need(HUB)?
+                .parse()
+                .map_err(|error: InvalidId| ConfigError::Invalid { name: HUB, problem: error.to_string() })?,
+            ledger_table: need("FIREBREAK_LEDGER_TABLE")?,
+            decisions_table: need("FIREBREAK_DECISIONS_TABLE")?,
+            evidence_bucket: need("FIREBREAK_EVIDENCE_BUCKET")?,
+            policy_object: match (get("FIREBREAK_POLICY_BUCKET"), get("FIREBREAK_POLICY_KEY")) {
+                (Some(bucket), Some(key)) => Some((bucket.to_owned(), key.to_owned())),
+                _ => None,
+            },
+            topic_arn: need("FIREBREAK_TOPIC_ARN")?,
+            break_glass: get("FIREBREAK_BREAK_GLASS")
+                .unwrap_or_default()
+                .split(',')
+                .map(|principal| principal.trim().to_owned())
+                .filter(|principal| !principal.is_empty())
+                .collect(),
+            budget: Budget {
+                account_per_hour: number("FIREBREAK_BUDGET_ACCOUNT_PER_HOUR", 10, 0..=100_000)?,
+                total_per_hour: number("FIREBREAK_BUDGET_TOTAL_PER_HOUR", 30, 0..=100_000)?,
+            },
+            snapshot_lock_days: i32::try_from(lock_days).unwrap_or(30),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn vars() -> BTreeMap<String, String> {
+        [
+            ("FIREBREAK_HUB_ACCOUNT", "111111111111"),
+            ("FIREBREAK_LEDGER_TABLE", "ledger"),
+            ("FIREBREAK_DECISIONS_TABLE", "decisions"),
+            ("FIREBREAK_EVIDENCE_BUCKET", "evidence"),
+            ("FIREBREAK_TOPIC_ARN", "arn:aws:sns:eu-west-1:111111111111:topic"),
+            ("FIREBREAK_BREAK_GLASS", "a, b,"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into()
+    }
+
+    #[test]
+    fn reads_what_the_template_sets() {
+        let config = Config::from_vars(&vars()).unwrap();
+        assert_eq!(config.break_glass, ["a", "b"]);
+        assert_eq!(config.budget, Budget { account_per_hour: 10, total_per_hour: 30 });
+        assert_eq!(config.policy_object, None);
+    }
+
+    #[test]
+    fn names_what_is_missing_or_wrong() {
+        let mut without = vars();
+        without.remove("FIREBREAK_LEDGER_TABLE");
+        assert_eq!(Config::from_vars(&without).unwrap_err().to_string(), "FIREBREAK_LEDGER_TABLE is not set");
+        let mut wrong = vars();
+        wrong.insert("FIREBREAK_BUDGET_TOTAL_PER_HOUR".to_owned(), "many".to_owned());
+        assert_eq!(
+            Config::from_vars(&wrong).unwrap_err().to_string(),
+            "FIREBREAK_BUDGET_TOTAL_PER_HOUR: `many` is not a number from 0 to 100000"
+        );
+    }
+}
