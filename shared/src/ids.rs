@@ -263,3 +263,135 @@ impl fmt::Display for Arn {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn refuses_what_only_looks_like_an_account() {
+        assert!("111122223333".parse::<AccountId>().is_ok());
+        for bad in [
+            "",
+            "11112222333",
+            "1111222233334",
+            "111122223333\n",
+            " 111122223333",
+            "111122223333 ",
+            "11112222333a",
+            "１１１１２２２２３３３３",
+            "١١١١٢٢٢٢٣٣٣٣",
+            "1111-2222-33",
+            "+11112222333",
+        ] {
+            assert!(bad.parse::<AccountId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_only_looks_like_an_instance() {
+        for good in ["i-0a1b2c3d", "i-0a1b2c3d4e5f60718"] {
+            assert_eq!(good.parse::<InstanceId>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "i-",
+            "i-0a1b2c3",
+            "i-0A1B2C3D",
+            "i-0a1b2c3d4e5f60718\n",
+            "i-0a1b2c3d4e5f60718 ",
+            "i-0a1b2c3d4e5f6071",
+            "i-0a1b2c3d4e5f607189",
+            "I-0a1b2c3d",
+            "eni-0a1b2c3d",
+            "i-０a1b2c3",
+            "i-0a1b2c3d,i-0a1b2c3e",
+            "mi-0a1b2c3d4e5f60718",
+            "*",
+        ] {
+            assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn knows_regions_of_every_partition() {
+        for (region, partition) in [
+            ("eu-west-1", Partition::Aws),
+            ("ap-southeast-7", Partition::Aws),
+            ("cn-northwest-1", Partition::AwsCn),
+            ("us-gov-west-1", Partition::AwsUsGov),
+        ] {
+            assert_eq!(region.parse::<Region>().unwrap().partition(), partition, "{region}");
+        }
+        for bad in [
+            "",
+            "eu",
+            "eu-west",
+            "eu-west-",
+            "eu-west-123",
+            "EU-WEST-1",
+            "eu-west-1a",
+            "eu--1",
+            "e-west-1",
+            "eu-west-1\n",
+        ] {
+            assert!(bad.parse::<Region>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_arn_must_be_of_its_regions_partition() {
+        let arn: Arn = "arn:aws-cn:ec2:cn-north-1:111122223333:instance/i-0a1b2c3d".parse().unwrap();
+        assert_eq!(arn.partition, Partition::AwsCn);
+        assert_eq!(arn.resource, "instance/i-0a1b2c3d");
+        for bad in [
+            "arn:aws:ec2:cn-north-1:111122223333:instance/i-0a1b2c3d",
+            "arn:aws-us-gov:ec2:us-east-1:111122223333:instance/x",
+            "arn:aws:ec2:eu-west-1:1111:instance/x",
+            "arn:aws:ec2:eu-west-1:111122223333:",
+            "arn:aws::eu-west-1:111122223333:x",
+            "arn:aws:ec2:eu-west-1:111122223333:x\n",
+            "arn:awsx:ec2:eu-west-1:111122223333:x",
+            "ARN:aws:ec2:eu-west-1:111122223333:x",
+            "",
+        ] {
+            assert!(bad.parse::<Arn>().is_err(), "{bad:?}");
+        }
+        assert_eq!("arn:aws:s3:::bucket/a:b".parse::<Arn>().unwrap().to_string(), "arn:aws:s3:::bucket/a:b");
+    }
+
+    #[test]
+    fn an_error_shows_what_was_given_escaped() {
+        let error = "1\u{1b}[31m`2".parse::<AccountId>().unwrap_err();
+        assert_eq!(error.to_string(), "not a valid account id: `1\\u{1b}[31m·2`");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn well_formed_ids_come_back_as_they_went_in(hex in "[0-9a-f]{17}", account in "[0-9]{12}") {
+            let id: InstanceId = format!("i-{hex}").parse().unwrap();
+            let stored = serde_json::to_string(&id).unwrap();
+            prop_assert_eq!(serde_json::from_str::<InstanceId>(&stored).unwrap(), id);
+            let arn = format!("arn:aws:ec2:eu-west-1:{account}:instance/i-{hex}");
+            prop_assert_eq!(arn.parse::<Arn>().unwrap().to_string(), arn);
+        }
+
+        #[test]
+        fn what_parses_has_only_the_characters_it_may_have(text in "\\PC*|i-[0-9a-fA-F\\n ]{7,19}|[0-9\\n ]{11,14}") {
+            if let Ok(id) = text.parse::<InstanceId>() {
+                prop_assert!(id.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+            }
+            if let Ok(id) = text.parse::<AccountId>() {
+                prop_assert!(id.as_str().len() == 12 && id.as_str().bytes().all(|b| b.is_ascii_digit()));
+            }
+            // Stored values are checked again when they are read.
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(serde_json::from_str::<InstanceId>(&json).is_ok(), text.parse::<InstanceId>().is_ok());
+        }
+    }
+}

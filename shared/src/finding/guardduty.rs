@@ -52,7 +52,7 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
         detector_id: detector_id(&service.field("detectorId")?)?,
         role: role(&service.field("resourceRole")?),
         direction: direction(&service)?,
-        resource_type: resource.field("resourceType")?.value().as_str().unwrap_or_default().to_owned(),
+        resource_type: resource_type(&resource.field("resourceType")?),
         instances: named.instances,
         interfaces: named.interfaces,
         elsewhere: named.elsewhere,
@@ -132,6 +132,12 @@ fn detector_id(at: &At<'_>) -> Result<Option<String>, ParseError> {
     }
 }
 
+/// One word, or nothing: it is shown and given to policies, and is never acted on.
+fn resource_type(at: &At<'_>) -> String {
+    let word = at.value().as_str().unwrap_or_default();
+    if word.len() <= 64 && word.bytes().all(|b| b.is_ascii_alphanumeric()) { word.to_owned() } else { String::new() }
+}
+
 fn role(at: &At<'_>) -> ResourceRole {
     match at.value().as_str() {
         Some("ACTOR") => ResourceRole::Actor,
@@ -171,6 +177,9 @@ fn time(at: &At<'_>) -> Option<Timestamp> {
 }
 
 fn epoch(number: f64) -> Option<Timestamp> {
+    if !number.is_finite() {
+        return None;
+    }
     // 1e11 seconds are the year 5138; 1e11 milliseconds are March 1973, before any finding.
     let millis = if number.abs() < 1e11 { number * 1000.0 } else { number };
     Timestamp::from_millisecond(millis as i64).ok()

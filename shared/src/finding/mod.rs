@@ -74,6 +74,7 @@ pub struct Finding {
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// Amazon GuardDuty.
+    #[serde(rename = "guardduty")]
     GuardDuty,
 }
 

@@ -89,7 +89,7 @@ impl Trigger {
         let at = At::root(document);
         let text = |key: &str| document.get(key).and_then(Value::as_str);
         match (text("source"), text("detail-type")) {
-            (Some("aws.guardduty"), Some("GuardDuty Finding")) => event(&at).map(Self::Findings),
+            (Some("aws.guardduty"), Some("GuardDuty Finding")) => Ok(Self::Findings(event(&at))),
             // A rule with a schedule, and EventBridge Scheduler.
             (Some("aws.events" | "aws.scheduler"), Some("Scheduled Event")) => Ok(Self::Schedule),
             (Some("firebreak"), Some("Firebreak Decision")) => decision(&at),
@@ -113,17 +113,19 @@ pub fn parse(document: &Value) -> Result<Reported, ParseError> {
     }
 }
 
-fn event(at: &At<'_>) -> Result<Reported, ParseError> {
-    let detail = at.field("detail")?;
-    if !detail.value().is_object() {
-        return Err(
-            detail.error(Problem::Expected { expected: "an object", found: kind_of(detail.value()).to_owned() })
-        );
-    }
-    let envelope_account = at.field("account")?.id()?;
-    let region: Option<Region> = at.field("region")?.id()?;
-    let finding = guardduty::finding(&detail, region.as_ref());
-    Ok(Reported { kind: Kind::GuardDutyEvent, envelope_account, findings: vec![finding] })
+/// An EventBridge event. What is wrong with it is said of its one finding, since its kind is known.
+fn event(at: &At<'_>) -> Reported {
+    let account = at.field("account").and_then(|account| account.id());
+    let finding = account.clone().and_then(|_: Option<AccountId>| {
+        let detail = at.field("detail")?;
+        if !detail.value().is_object() {
+            let found = kind_of(detail.value()).to_owned();
+            return Err(detail.error(Problem::Expected { expected: "an object", found }));
+        }
+        let region: Option<Region> = at.field("region")?.id()?;
+        guardduty::finding(&detail, region.as_ref())
+    });
+    Reported { kind: Kind::GuardDutyEvent, envelope_account: account.ok().flatten(), findings: vec![finding] }
 }
 
 fn decision(at: &At<'_>) -> Result<Trigger, ParseError> {
@@ -249,14 +251,24 @@ mod tests {
                 "an event of source `aws.ec2`, detail-type `EC2 ·x·\\u{a}`;",
             ),
             (&b"{\"Findings\": []}"[..], "`$.Findings`: expected at least one finding, found `an empty list`"),
-            (
-                &b"{\"source\": \"aws.guardduty\", \"detail-type\": \"GuardDuty Finding\", \"detail\": \"x\"}"[..],
-                "`$.detail`: expected an object, found `a string`",
-            ),
         ];
         for (bytes, expected) in cases {
             let shown = Trigger::parse(bytes).unwrap_err().to_string();
             assert!(shown.contains(expected), "{shown}\n  does not contain {expected}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_that_cannot_be_read_is_an_unreadable_finding_of_its_kind() {
+        for (key, value, expected) in [
+            ("detail", json!("x"), "`$.detail`: expected an object, found `a string`"),
+            ("account", json!("1234567891234"), "`$.account`: not a valid account id: `1234567891234`"),
+        ] {
+            let mut event = json!({"source": "aws.guardduty", "detail-type": "GuardDuty Finding", "detail": {}});
+            event[key] = value;
+            let reported = parse(&event).unwrap();
+            assert_eq!(reported.kind, Kind::GuardDutyEvent);
+            assert_eq!(reported.findings[0].as_ref().unwrap_err().to_string(), expected);
         }
     }
 

@@ -1,1 +1,495 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::finding::{Direction, Finding, Kind, ParseError, Problem, ResourceRole, State, Trigger, parse};
+
+const INSTANCE: &str = "i-0a1b2c3d4e5f60718";
+
+/// A bare `detail` that reads without error.
+fn detail() -> Value {
+    json!({
+        "schemaVersion": "2.0", "accountId": "222222222222", "region": "eu-west-1", "partition": "aws",
+        "id": "0ab1", "arn": "arn:aws:guardduty:eu-west-1:222222222222:detector/d1/finding/0ab1",
+        "type": "Backdoor:EC2/C&CActivity.B", "severity": 8,
+        "resource": {"resourceType": "Instance", "instanceDetails": {"instanceId": INSTANCE}},
+        "service": {"detectorId": "d1", "resourceRole": "ACTOR", "archived": false, "count": 3,
+            "eventFirstSeen": "2026-11-03T09:12:41.000Z", "eventLastSeen": "2026-11-03T09:27:05Z"},
+        "title": "a title",
+    })
+}
+
+/// `detail()` with the value at a JSON pointer replaced (or put in).
+fn with(pointer: &str, value: Value) -> Value {
+    let mut document = detail();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    document.pointer_mut(parent).unwrap()[key] = value;
+    document
+}
+
+fn one(document: &Value) -> Result<Finding, ParseError> {
+    parse(document).unwrap().findings.remove(0)
+}
+
+fn ok(pointer: &str, value: Value) -> Finding {
+    one(&with(pointer, value)).unwrap()
+}
+
+fn error(pointer: &str, value: Value) -> String {
+    one(&with(pointer, value)).unwrap_err().to_string()
+}
+
+#[test]
+fn reads_the_whole_normal_form() {
+    let finding = one(&detail()).unwrap();
+    assert_eq!(finding.account.as_str(), "222222222222");
+    assert_eq!(finding.severity, 8.0);
+    assert_eq!(finding.role, ResourceRole::Actor);
+    assert_eq!(finding.state, State::Active);
+    assert_eq!(finding.instances[0].as_str(), INSTANCE);
+    assert_eq!(finding.last_seen.unwrap().to_string(), "2026-11-03T09:27:05Z");
+    assert_eq!(finding.count, Some(3));
+    assert!(!finding.sample);
+}
+
+#[test]
+fn severity_may_be_int_float_or_text() {
+    for (value, expected) in
+        [(json!(8), 8.0), (json!(8.7), 8.7), (json!("5.5"), 5.5), (json!(0), 0.0), (json!(10), 10.0)]
+    {
+        assert_eq!(ok("/severity", value).severity, expected);
+    }
+    for bad in [json!("high"), json!(11), json!(-1), json!("NaN"), json!("inf"), json!([8]), json!(true)] {
+        assert!(error("/severity", bad.clone()).starts_with("`$.severity`: expected"), "{bad}");
+    }
+    assert_eq!(error("/severity", Value::Null), "`$.severity`: missing");
+}
+
+#[test]
+fn times_may_be_text_seconds_or_milliseconds() {
+    let expected = "2026-11-03T09:27:05Z";
+    for value in [
+        json!("2026-11-03T09:27:05Z"),
+        json!("2026-11-03T10:27:05+01:00"),
+        json!("2026-11-03 09:27:05.000000000"),
+        json!("2026-11-03T09:27:05"),
+        json!(1793698025),
+        json!(1793698025.0),
+        json!(1793698025000_u64),
+        json!("1793698025"),
+        json!("1793698025000"),
+    ] {
+        let seen = ok("/service/eventLastSeen", value.clone()).last_seen;
+        assert_eq!(seen.map(|t| t.to_string()).as_deref(), Some(expected), "{value}");
+    }
+    for unknown in [json!(null), json!(""), json!("yesterday"), json!(1e300), json!({}), json!("NaN")] {
+        assert_eq!(ok("/service/eventLastSeen", unknown).last_seen, None);
+    }
+}
+
+#[test]
+fn null_objects_are_absent_ones() {
+    for pointer in ["/service", "/resource", "/resource/instanceDetails", "/arn", "/partition", "/title"] {
+        assert!(one(&with(pointer, Value::Null)).is_ok(), "{pointer}");
+    }
+    let finding = ok("/resource", Value::Null);
+    assert!(finding.instances.is_empty());
+    assert_eq!(ok("/service", Value::Null).role, ResourceRole::Unknown);
+}
+
+#[test]
+fn ids_that_are_acted_on_must_be_well_formed() {
+    let cases = [
+        ("/accountId", json!("1234567891234"), "`$.accountId`: not a valid account id: `1234567891234`"),
+        ("/accountId", json!("123456789"), "`$.accountId`: not a valid account id: `123456789`"),
+        ("/accountId", json!("٢٢٢٢٢٢٢٢٢٢٢٢"), "`$.accountId`: not a valid account id"),
+        ("/accountId", json!(222_222_222_222_u64), "`$.accountId`: expected a string, found `222222222222`"),
+        ("/accountId", json!(""), "`$.accountId`: missing"),
+        ("/id", json!("a b"), "`$.id`: not a valid finding id: `a b`"),
+        ("/id", json!("a\n"), "`$.id`: not a valid finding id: `a\\u{a}`"),
+        ("/region", json!("region"), "`$.region`: not a valid Region: `region`"),
+        ("/partition", json!("aws-iso"), "`$.partition`: not a valid partition: `aws-iso`"),
+        ("/arn", json!("arn:aws:guardduty"), "`$.arn`: not a valid ARN"),
+        ("/type", json!(""), "`$.type`: missing"),
+        ("/type", json!("a\u{202e}b"), "`$.type`: expected a finding type"),
+        ("/service/detectorId", json!("../x"), "`$.service.detectorId`: expected a detector id"),
+        ("/resource/instanceDetails/instanceId", json!("i-blart"), "not a valid instance id: `i-blart`"),
+        ("/resource/instanceDetails/instanceId", json!("${instance_id}"), "`$.resource.instanceDetails.instanceId`"),
+        ("/resource/instanceDetails/instanceId", json!(["i-0a1b2c3d4e5f60718"]), "expected a string, found `a list`"),
+    ];
+    for (pointer, value, expected) in cases {
+        let shown = error(pointer, value);
+        assert!(shown.contains(expected), "{shown}\n  does not contain {expected}");
+    }
+}
+
+#[test]
+fn the_finding_must_agree_with_itself() {
+    let cases = [
+        ("/region", json!("us-east-1"), "`$.arn`: says `eu-west-1`, but `region` says `us-east-1`"),
+        ("/accountId", json!("333333333333"), "`$.arn`: says `222222222222`, but `accountId` says `333333333333`"),
+        ("/id", json!("ffff"), "`$.arn`: says `0ab1`, but `id` says `ffff`"),
+        ("/partition", json!("aws-cn"), "`$.partition`: says `aws-cn`, but the Region says `aws`"),
+        (
+            "/arn",
+            json!("arn:aws:ec2:eu-west-1:222222222222:x/finding/0ab1"),
+            "`$.arn`: says `ec2`, but the source says",
+        ),
+        (
+            "/arn",
+            json!("arn:aws-cn:guardduty:eu-west-1:222222222222:detector/d1/finding/0ab1"),
+            "`$.arn`: not a valid ARN",
+        ),
+        ("/AccountId", json!("333333333333"), "`$.accountId`: says `222222222222`, but its twin with a capital letter"),
+    ];
+    for (pointer, value, expected) in cases {
+        let shown = error(pointer, value);
+        assert!(shown.contains(expected), "{shown}\n  does not contain {expected}");
+    }
+    assert_eq!(ok("/AccountId", json!("222222222222")).account.as_str(), "222222222222");
+}
+
+#[test]
+fn the_region_comes_from_the_arn_or_the_envelope_when_absent() {
+    assert_eq!(ok("/region", Value::Null).region.as_str(), "eu-west-1");
+    let mut bare = with("/region", Value::Null);
+    bare["arn"] = Value::Null;
+    assert_eq!(one(&bare).unwrap_err().to_string(), "`$.region`: missing");
+    let event = json!({"source": "aws.guardduty", "detail-type": "GuardDuty Finding", "account": "111111111111",
+        "region": "ap-southeast-2", "detail": bare});
+    let reported = parse(&event).unwrap();
+    assert_eq!(reported.findings[0].as_ref().unwrap().region.as_str(), "ap-southeast-2");
+    assert_eq!(reported.envelope_account.unwrap().as_str(), "111111111111");
+}
+
+#[test]
+fn errors_inside_an_envelope_are_placed_in_it() {
+    let event = json!({"source": "aws.guardduty", "detail-type": "GuardDuty Finding", "account": "111111111111",
+        "detail": with("/accountId", json!("x"))});
+    assert_eq!(one(&event).unwrap_err().at, "$.detail.accountId");
+    let two = json!({"Findings": [detail(), with("/id", json!(7))]});
+    let reported = parse(&two).unwrap();
+    assert_eq!(reported.kind, Kind::GuardDutyGetFindings);
+    assert!(reported.findings[0].is_ok());
+    assert_eq!(reported.findings[1].as_ref().unwrap_err().at, "$.Findings[1].id");
+}
+
+#[test]
+fn samples_are_known_by_every_mark_of_guardduty() {
+    let marks = [
+        ("/service/additionalInfo", json!({"value": "{\"sample\":true}", "type": "default"})),
+        ("/service/additionalInfo", json!({"Value": "{\"threatName\":\"x\",\"sample\":true}"})),
+        ("/service/additionalInfo", json!({"sample": true})),
+        ("/service/additionalInfo", json!({"Sample": "True"})),
+        ("/service/additionalInfo", json!({"value": {"sample": true}})),
+        ("/title", json!("[SAMPLE] The EC2 instance")),
+        ("/resource/instanceDetails/instanceId", json!("i-99999999")),
+        ("/resource/instanceDetails/instanceId", json!("GeneratedFindingInstanceId")),
+        ("/resource/instanceDetails/availabilityZone", json!("GeneratedFindingInstaceAvailabilityZone")),
+        ("/resource/accessKeyDetails", json!({"accessKeyId": "GeneratedFindingAccessKeyId"})),
+        (
+            "/service/action",
+            json!({"networkConnectionAction": {"remoteIpDetails": {"country": {"countryName": "GeneratedFindingCountryName"}}}}),
+        ),
+    ];
+    for (pointer, value) in marks {
+        let finding = ok(pointer, value.clone());
+        assert!(finding.sample, "{pointer} {value}");
+        assert!(finding.instances.iter().all(|i| i.as_str() == INSTANCE), "{pointer}");
+    }
+}
+
+/// Law: nothing that an account's owner can name makes a finding a sample, or it would be skipped.
+#[test]
+fn a_name_chosen_in_the_account_never_makes_a_sample() {
+    let disguises = [
+        (
+            "/resource/instanceDetails/tags",
+            json!([{"key": "GeneratedFindingTag", "value": "GeneratedFindingValue"}, {"key": "sample", "value": "true"}]),
+        ),
+        ("/resource/instanceDetails/imageDescription", json!("GeneratedFindingInstaceImageDescription")),
+        ("/resource/instanceDetails/iamInstanceProfile", json!({"arn": "GeneratedFinding", "id": "GeneratedFinding"})),
+        (
+            "/resource/instanceDetails/networkInterfaces",
+            json!([{"securityGroups": [{"groupName": "GeneratedFindingSecurityGroupName"}]}]),
+        ),
+        ("/resource/accessKeyDetails", json!({"userName": "GeneratedFindingUserName"})),
+        ("/service/action", json!({"dnsRequestAction": {"domain": "GeneratedFindingDomainName"}})),
+        (
+            "/service/additionalInfo",
+            json!({"value": "{\"domain\":\"{\\\"sample\\\":true}\",\"userAgent\":{\"sample\":true}}"}),
+        ),
+        ("/service/additionalInfo", json!({"value": "sample: true"})),
+        ("/service/additionalInfo", json!({"sample": false, "value": "{\"sample\":false}"})),
+        ("/title", json!("The user [SAMPLE] did something")),
+        ("/description", json!("[SAMPLE]")),
+    ];
+    for (pointer, value) in disguises {
+        let finding = ok(pointer, value.clone());
+        assert!(!finding.sample, "{pointer} {value}");
+        assert_eq!(finding.instances.len(), 1);
+    }
+}
+
+#[test]
+fn reads_role_direction_and_archive_only_as_guardduty_writes_them() {
+    assert_eq!(ok("/service/resourceRole", json!("SOURCE")).role, ResourceRole::Unknown);
+    assert_eq!(ok("/service/resourceRole", json!("TARGET")).role, ResourceRole::Target);
+    assert_eq!(ok("/service/archived", json!(true)).state, State::Archived);
+    assert_eq!(ok("/service/archived", json!("true")).state, State::Archived);
+    assert_eq!(ok("/service/archived", Value::Null).state, State::Active);
+    let action = |d: &str| json!({"networkConnectionAction": {"connectionDirection": d}});
+    assert_eq!(ok("/service/action", action("OUTBOUND")).direction, Direction::Outbound);
+    assert_eq!(ok("/service/action", action("INBOUND")).direction, Direction::Inbound);
+    assert_eq!(ok("/service/action", action("UNKNOWN")).direction, Direction::Unknown);
+}
+
+/// A `detail` with an attack sequence over these resources.
+fn sequence(resources: Value) -> Value {
+    let mut document = with("/type", json!("AttackSequence:EC2/CompromisedInstanceGroup"));
+    document["resource"] = json!({"resourceType": "AttackSequence"});
+    document["service"]["detection"] = json!({"sequence": {"resources": resources}});
+    document
+}
+
+#[test]
+fn an_attack_sequence_names_its_instances_once_each() {
+    let (a, b, c) = ("i-00000000000000001", "i-00000000000000002", "i-00000000000000003");
+    let finding = one(&sequence(json!([
+        {"uid": a, "resourceType": "EC2_INSTANCE", "accountId": "222222222222", "region": "eu-west-1",
+         "data": {"ec2Instance": {"ec2NetworkInterfaceUids": ["eni-00000000000000001"]}}},
+        {"uid": format!("arn:aws:ec2:eu-west-1:222222222222:instance/{b}"), "resourceType": "EC2_INSTANCE"},
+        {"uid": "asg", "resourceType": "AUTOSCALING_AUTO_SCALING_GROUP", "data": {"autoscalingAutoScalingGroup": {"ec2InstanceUids": [a, b, c]}}},
+        {"uid": "eni-00000000000000001", "resourceType": "EC2_NETWORK_INTERFACE"},
+        {"uid": "arn:aws:ec2:eu-west-1:222222222222:network-interface/eni-00000000000000002", "resourceType": "EC2_NETWORK_INTERFACE"},
+        {"uid": "x", "resourceType": "S3_BUCKET", "data": null},
+    ])))
+    .unwrap();
+    let ids: Vec<&str> = finding.instances.iter().map(|i| i.as_str()).collect();
+    assert_eq!(ids, [a, b, c]);
+    let interfaces: Vec<&str> = finding.interfaces.iter().map(|i| i.as_str()).collect();
+    assert_eq!(interfaces, ["eni-00000000000000002"]);
+    assert!(finding.elsewhere.is_empty());
+}
+
+#[test]
+fn nodes_of_a_cluster_are_not_named_as_compromised() {
+    let finding = one(&sequence(json!([
+        {"uid": "c", "resourceType": "EKS_CLUSTER", "data": {"eksCluster": {"ec2InstanceUids": ["i-00000000000000001"]}}},
+        {"uid": "c", "resourceType": "ECS_CLUSTER", "data": {"ecsCluster": {"ec2InstanceUids": ["i-00000000000000002"]}}},
+    ])))
+    .unwrap();
+    assert!(finding.instances.is_empty());
+}
+
+#[test]
+fn an_instance_of_another_account_or_region_is_kept_apart() {
+    let id = "i-00000000000000001";
+    for resource in [
+        json!({"uid": id, "resourceType": "EC2_INSTANCE", "accountId": "333333333333"}),
+        json!({"uid": id, "resourceType": "EC2_INSTANCE", "region": "us-east-1"}),
+        json!({"uid": id, "resourceType": "EC2_INSTANCE", "region": "cn-north-1"}),
+        json!({"uid": format!("arn:aws:ec2:eu-west-1:333333333333:instance/{id}"), "resourceType": "EC2_INSTANCE"}),
+        json!({"uid": format!("arn:aws-us-gov:ec2:us-gov-west-1:222222222222:instance/{id}"), "resourceType": "EC2_INSTANCE"}),
+    ] {
+        let finding = one(&sequence(json!([resource]))).unwrap();
+        assert!(finding.instances.is_empty(), "{resource}");
+        assert_eq!(finding.elsewhere.len(), 1, "{resource}");
+        let stored = serde_json::to_string(&finding).unwrap();
+        assert_eq!(serde_json::from_str::<Finding>(&stored).unwrap(), finding);
+    }
+}
+
+#[test]
+fn a_malformed_member_of_a_sequence_is_an_error() {
+    for (resource, at) in [
+        (json!({"uid": "i-xyz", "resourceType": "EC2_INSTANCE"}), "$.service.detection.sequence.resources[0].uid"),
+        (json!({"resourceType": "EC2_INSTANCE"}), "$.service.detection.sequence.resources[0].uid"),
+        (
+            json!({"uid": "arn:aws:s3:::b", "resourceType": "EC2_INSTANCE"}),
+            "$.service.detection.sequence.resources[0].uid",
+        ),
+        (
+            json!({"uid": "eni-1", "resourceType": "EC2_NETWORK_INTERFACE"}),
+            "$.service.detection.sequence.resources[0].uid",
+        ),
+        (
+            json!({"uid": "i-00000000000000001", "resourceType": "EC2_INSTANCE", "accountId": "12"}),
+            "$.service.detection.sequence.resources[0].accountId",
+        ),
+    ] {
+        let error = one(&sequence(json!([resource]))).unwrap_err();
+        assert_eq!(error.at, at, "{resource}");
+        assert!(!matches!(error.problem, Problem::UnknownShape { .. }));
+    }
+    assert_eq!(one(&sequence(json!("x"))).unwrap_err().at, "$.service.detection.sequence.resources");
+}
+
+/// JSON made of the field names that are read and of values that are nearly right.
+fn arbitrary_json() -> impl Strategy<Value = Value> {
+    let keys = prop::sample::select(vec![
+        "source",
+        "detail-type",
+        "detail",
+        "account",
+        "accountId",
+        "AccountId",
+        "id",
+        "Id",
+        "type",
+        "Type",
+        "severity",
+        "region",
+        "partition",
+        "arn",
+        "resource",
+        "service",
+        "Findings",
+        "findings",
+        "instanceDetails",
+        "instanceId",
+        "additionalInfo",
+        "value",
+        "sample",
+        "detection",
+        "sequence",
+        "resources",
+        "uid",
+        "resourceType",
+        "data",
+        "ec2Instance",
+        "ec2NetworkInterfaceUids",
+        "ec2InstanceUids",
+        "ec2Vpc",
+        "eventLastSeen",
+        "count",
+        "title",
+        "archived",
+        "ProductArn",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "aws.guardduty",
+            "GuardDuty Finding",
+            "222222222222",
+            "eu-west-1",
+            "aws",
+            "i-99999999",
+            INSTANCE,
+            "EC2_INSTANCE",
+            "EC2_NETWORK_INTERFACE",
+            "{\"sample\":true}",
+            "{",
+            "arn:aws:ec2:::",
+            "9e99",
+            "[SAMPLE] é",
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((keys.clone(), inner), 0..8)
+                .prop_map(|fields| Value::Object(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+        ]
+    })
+}
+
+/// The files under `events/guardduty/`.
+fn our_events() -> Vec<Value> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/guardduty");
+    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+        .collect()
+}
+
+/// Replaces the `nth` value of a document, counted in depth-first order.
+fn replace_nth(value: &mut Value, nth: &mut usize, new: &Value) {
+    if *nth == 0 {
+        *value = new.clone();
+    }
+    *nth = nth.wrapping_sub(1);
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| replace_nth(item, nth, new)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace_nth(field, nth, new)),
+        _ => {}
+    }
+}
+
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => fields.values().map(size).sum(),
+        _ => 0,
+    }
+}
+
+/// What holds for any document at all: it is read or refused in plain words, and what is read can be
+/// stored and read back.
+fn check(bytes: &[u8]) {
+    let plain = |error: &ParseError| {
+        let shown = error.to_string();
+        assert!(shown.chars().all(|c| !c.is_control()) && shown.len() < 4000, "{shown:?}");
+    };
+    match Trigger::parse(bytes) {
+        Err(error) => plain(&error),
+        Ok(Trigger::Findings(reported)) => {
+            for finding in reported.findings {
+                match finding {
+                    Err(error) => plain(&error),
+                    Ok(finding) => {
+                        let stored = serde_json::to_string(&finding).unwrap();
+                        assert_eq!(serde_json::from_str::<Finding>(&stored).unwrap(), finding);
+                    }
+                }
+            }
+        }
+        Ok(Trigger::Schedule | Trigger::Decision { .. }) => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_json_makes_it_panic(document in arbitrary_json()) {
+        check(document.to_string().as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        check(&bytes);
+    }
+
+    #[test]
+    fn no_change_to_a_real_event_makes_it_panic(
+        event in prop::sample::select(our_events()), place in any::<prop::sample::Index>(), new in arbitrary_json(),
+    ) {
+        let mut event = event;
+        let mut nth = place.index(size(&event));
+        replace_nth(&mut event, &mut nth, &new);
+        check(event.to_string().as_bytes());
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_real_event_makes_it_panic(
+        event in prop::sample::select(our_events()), place in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let mut bytes = event.to_string().into_bytes();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        check(&bytes);
+        bytes.truncate(place);
+        check(&bytes);
+    }
+}
