@@ -130,12 +130,7 @@ clients! {
 
 impl Aws {
     /// The same process configuration with other credentials, account and Region.
-    pub fn with_credentials(
-        &self,
-        account: AccountId,
-        region: Region,
-        credentials: SharedCredentialsProvider,
-    ) -> Self {
+    pub fn with_credentials(&self, account: AccountId, region: Region, credentials: SharedCredentialsProvider) -> Self {
         let config = self
             .config
             .to_builder()

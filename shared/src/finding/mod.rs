@@ -104,7 +104,7 @@ impl Source {
     /// The source as policies and output write it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::GuardDuty => "guard-duty",
+            Self::GuardDuty => "guardduty",
         }
     }
 }

@@ -1,0 +1,74 @@
+//! Logs as JSON lines, metrics in CloudWatch's embedded metric format. Neither ever holds a finding's
+//! text or a secret: ids, types, outcomes and counts only.
+
+use std::io::Write;
+
+use metrics_cloudwatch_embedded::Collector;
+use tracing_subscriber::EnvFilter;
+
+use crate::report::Report;
+
+/// The namespace of the metrics.
+pub const NAMESPACE: &str = "Firebreak";
+
+/// Starts logging to standard output, at the level of `FIREBREAK_LOG` (default `info`), and metrics.
+/// Answers with the collector to flush after each invocation; `None` when metrics are started already.
+pub fn start(function: &'static str) -> Option<&'static Collector> {
+    let filter = EnvFilter::try_from_env("FIREBREAK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Only the first start of a process counts; a second is no fault.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stdout)
+        .try_init();
+    metrics_cloudwatch_embedded::Builder::new()
+        .cloudwatch_namespace(NAMESPACE)
+        .with_dimension("function", function)
+        .init()
+        .ok()
+}
+
+/// Writes the collected metrics out.
+pub fn flush(collector: Option<&'static Collector>) {
+    if let Some(collector) = collector {
+        let mut out = std::io::stdout().lock();
+        // Metrics are worth less than the answer: a full or closed pipe must not fail the invocation.
+        let _ = collector.flush(&mut out);
+        let _ = out.flush();
+    }
+}
+
+/// Counts and logs how a finding was answered.
+pub fn answered(report: &Report) {
+    metrics::counter!("findings_answered_total", "playbook" => report.playbook.clone(), "outcome" => report.outcome.as_str())
+        .increment(1);
+    if let Some(ms) = report.contained_after_ms {
+        metrics::histogram!("time_to_contain_ms", "playbook" => report.playbook.clone()).record(ms as f64);
+    }
+    tracing::info!(
+        playbook = report.playbook,
+        target_id = report.target.id,
+        account = report.target.account.as_str(),
+        outcome = report.outcome.as_str(),
+        run = report.run.as_ref().map(|run| run.as_str()),
+        finding = report.finding,
+        contained_after_ms = report.contained_after_ms,
+        not_done = report.not_done.len(),
+        "answered"
+    );
+}
+
+/// Counts and logs a finding that nothing here answers.
+pub fn turned_away(reason: &'static str) {
+    metrics::counter!("findings_turned_away_total", "reason" => reason).increment(1);
+    tracing::info!(reason, "turned away");
+}
+
+/// Counts and logs something that somebody must look at.
+pub fn alarm(what: &'static str, detail: &str) {
+    metrics::counter!("alarms_total", "what" => what).increment(1);
+    tracing::error!(what, detail, "alarm");
+}
