@@ -97,6 +97,9 @@ pub trait Action: Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
     /// What is read, changed and put back. Holds nothing that changes by itself.
     type State: Serialize + DeserializeOwned + PartialEq + Clone + Debug + Send + Sync;
 
+    /// Whether it makes a security group that later steps use: their sessions then wait for it.
+    const MAKES_GROUP: bool = false;
+
     /// What it is about, unique among the plan's steps of this action: an id.
     fn subject(&self) -> String;
 
@@ -215,6 +218,8 @@ pub trait AnyAction: Send + Sync {
     fn undo_kind(&self) -> Undo;
     /// The leave it wants.
     fn leave(&self) -> Option<Leave>;
+    /// Whether it makes a security group that later steps use.
+    fn makes_group(&self) -> bool;
     /// The grants of a step.
     fn grants_of(&self, aws: &Aws, step: &Step, groups: &[KnownGroup]) -> Result<Vec<Grant>, Failure>;
     /// The state now, for comparing; `None` when the thing is gone.
@@ -316,6 +321,9 @@ impl<A: Action> AnyAction for Of<A> {
     }
     fn leave(&self) -> Option<Leave> {
         A::LEAVE
+    }
+    fn makes_group(&self) -> bool {
+        A::MAKES_GROUP
     }
     fn grants_of(&self, aws: &Aws, step: &Step, groups: &[KnownGroup]) -> Result<Vec<Grant>, Failure> {
         let (action, before) = typed::<A>(step)?;

@@ -148,6 +148,11 @@ impl Aws {
         Self::new(self.account.clone(), region, config)
     }
 
+    /// The same, named as another account and Region: for writing ARNs only, its calls would be refused.
+    pub fn with_account(&self, account: AccountId, region: Region) -> Self {
+        Self::new(account, region, self.config.clone())
+    }
+
     /// The partition of the Region.
     pub fn partition(&self) -> Partition {
         self.region.partition()

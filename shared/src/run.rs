@@ -299,6 +299,9 @@ pub struct RunHead {
     pub reasons: Vec<String>,
     /// When the finding arrived.
     pub arrived_at: Timestamp,
+    /// The leaves that the policy gave.
+    #[serde(default)]
+    pub leaves: std::collections::BTreeSet<crate::plan::Leave>,
     /// After how many seconds the hold's end is put to a person; never when absent.
     pub hold_seconds: Option<i64>,
 }

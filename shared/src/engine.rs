@@ -1,0 +1,614 @@
+//! The engine: carries a run's plan out, checks it by reading back, and takes it back.
+//!
+//! Containment holds: a step that fails stops only the steps that name it in `needs`. Nothing is ever
+//! unwound but by a decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
+
+use crate::action::{AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::aws::Aws;
+use crate::failure::{Class, Failure};
+use crate::ids::RunId;
+use crate::ledger::Ledger;
+use crate::permission::Permission;
+use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
+use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
+use crate::run::{Outcome, Run, RunEnd, StepRecord, StepResult, UndoResult};
+use crate::session::{self, Narrowed};
+
+/// A stage is waited for this long; then the next one goes ahead beside what is still under way.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// With less than this left of lease or function time no further step is begun.
+const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// How often what appeared meanwhile is taken up.
+const MOST_ROUNDS: usize = 3;
+
+/// What the engine works with.
+#[derive(Clone, Copy)]
+pub struct Engine<'a> {
+    /// The security account.
+    pub hub: &'a Aws,
+    /// The ledger.
+    pub ledger: &'a Ledger,
+    /// The run's playbook.
+    pub playbook: &'static dyn Playbook,
+    /// When the function must have answered.
+    pub deadline: Instant,
+    /// Days for which evidence snapshots are locked.
+    pub snapshot_lock_days: i32,
+}
+
+impl std::fmt::Debug for Engine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("playbook", &self.playbook.meta().id).finish_non_exhaustive()
+    }
+}
+
+/// How far the engine came.
+#[derive(Debug)]
+pub enum Ended {
+    /// To the end; the report's facts.
+    Done(RunEnd),
+    /// Time ran out or the lease was lost: the schedule goes on from the journal.
+    Interrupted(Failure),
+}
+
+/// Sessions by step.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_step: BTreeMap<StepId, std::sync::Arc<Aws>>,
+    failed: BTreeMap<StepId, (Class, String)>,
+}
+
+impl<'a> Engine<'a> {
+    /// The action of a step.
+    fn action(&self, step: &Step) -> Result<&'static dyn AnyAction, Failure> {
+        self.playbook
+            .actions()
+            .iter()
+            .copied()
+            .find(|action| action.name() == step.action)
+            .ok_or_else(|| Failure::new(Class::Bug, "find the action", step.action.clone()))
+    }
+
+    /// Every permission that planning and verifying need.
+    fn reads(&self) -> Vec<Permission> {
+        let actions = self.playbook.actions().iter().flat_map(|action| action.permissions().iter().copied());
+        self.playbook.meta().reads.iter().copied().chain(actions).collect()
+    }
+
+    /// A session that can only read.
+    pub async fn reading(&self, run: &RunId, target: &crate::target::Target) -> Result<Aws, Failure> {
+        let region = target.region.as_ref().unwrap_or(&self.hub.region);
+        let policy = session::read_policy(self.reads());
+        session::assume(self.hub, self.playbook.meta().id, &target.account, region, run, &policy).await
+    }
+
+    /// Sessions for steps, each narrowed to what its steps need.
+    pub async fn writing(
+        &self,
+        run: &RunId,
+        target: &crate::target::Target,
+        steps: &[&Step],
+        groups: &[KnownGroup],
+    ) -> Sessions {
+        let region = target.region.clone().unwrap_or_else(|| self.hub.region.clone());
+        let scope = self.hub.with_account(target.account.clone(), region.clone());
+        let mut sessions = Sessions::default();
+        let mut grants = Vec::new();
+        let mut reads = Vec::new();
+        for step in steps {
+            let action = match self.action(step) {
+                Ok(action) => action,
+                Err(failure) => {
+                    sessions.failed.insert(step.id.clone(), (failure.class, failure.brief()));
+                    continue;
+                }
+            };
+            match action.grants_of(&scope, step, groups) {
+                Ok(granted) => {
+                    grants.push((step.id.clone(), granted));
+                    let names = action.permissions().iter().map(|p| p.action).filter(|a| session::is_read(a));
+                    reads.push((step.id.clone(), names.collect()));
+                }
+                Err(failure) => {
+                    sessions.failed.insert(step.id.clone(), (failure.class, failure.brief()));
+                }
+            }
+        }
+        let packed: Vec<Narrowed> = session::narrow(&grants, &reads);
+        let assumed = join_all(packed.iter().map(|narrowed| {
+            session::assume(self.hub, self.playbook.meta().id, &target.account, &region, run, &narrowed.policy)
+        }))
+        .await;
+        for (narrowed, session) in packed.into_iter().zip(assumed) {
+            match session {
+                Ok(aws) => {
+                    let aws = std::sync::Arc::new(aws);
+                    sessions.by_step.extend(narrowed.steps.into_iter().map(|id| (id, aws.clone())));
+                }
+                Err(failure) => {
+                    let why = (failure.class, failure.brief());
+                    sessions.failed.extend(narrowed.steps.into_iter().map(|id| (id, why.clone())));
+                }
+            }
+        }
+        sessions
+    }
+
+    /// The sessions that can be asked for before anything is applied: all of them, unless a stage makes
+    /// a group, whose id the later ones must name.
+    pub async fn early_sessions(&self, run: &RunId, plan: &Plan, groups: &[KnownGroup]) -> Sessions {
+        let makes =
+            |stage: &Stage| stage.steps.iter().any(|step| self.action(step).is_ok_and(|action| action.makes_group()));
+        let until = plan.stages.iter().position(makes).map_or(plan.stages.len(), |n| n + 1);
+        let steps: Vec<&Step> = plan.stages.iter().take(until).flat_map(|stage| &stage.steps).collect();
+        self.writing(run, &plan.target, &steps, groups).await
+    }
+
+    fn time_left(&self, run: &Run) -> Duration {
+        let lease = run.lease_until.duration_since(Timestamp::now());
+        let lease = Duration::try_from(lease).unwrap_or_default();
+        lease.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Applies what the journal does not show as applied, verifies, and takes up what appeared meanwhile.
+    /// `fresh` says that the run was claimed just now, so that nothing can have been tried.
+    pub async fn carry_out(
+        &self,
+        run: &mut Run,
+        reading: &Aws,
+        mut groups: Vec<KnownGroup>,
+        sessions: Sessions,
+        fresh: bool,
+    ) -> Ended {
+        let stages: Vec<Stage> = run.stages().cloned().collect();
+        let mut sessions = sessions;
+        if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, fresh).await {
+            return Ended::Interrupted(failure);
+        }
+        let mut rounds = 0;
+        loop {
+            let outstanding = match self.outstanding(run, reading, &groups).await {
+                Ok(outstanding) => outstanding,
+                Err(failure) => return Ended::Done(self.end_unverified(run, &failure)),
+            };
+            let again = outstanding.worth_another_attempt(run);
+            if again.is_empty() || rounds == MOST_ROUNDS || self.time_left(run) < LAST_CALL {
+                return Ended::Done(self.end(run, outstanding));
+            }
+            rounds += 1;
+            // What the journal holds is applied again from the first before-state; what is new is
+            // journaled first.
+            let known: BTreeSet<StepId> = run.all_steps().map(|step| step.id.clone()).collect();
+            let mut added = Vec::new();
+            for stage in &outstanding.plan.stages {
+                let steps: Vec<Step> = stage
+                    .steps
+                    .iter()
+                    .filter(|step| again.contains(&step.id) && !known.contains(&step.id))
+                    .cloned()
+                    .collect();
+                if !steps.is_empty() {
+                    added.push(Stage { name: stage.name.clone(), steps });
+                }
+            }
+            if !added.is_empty() {
+                if let Err(failure) = self.ledger.add_stages(run, &added).await {
+                    return Ended::Interrupted(failure);
+                }
+                run.added.extend(added);
+            }
+            for id in &again {
+                run.steps.remove(id);
+            }
+            let stages: Vec<Stage> = run.stages().cloned().collect();
+            let mut sessions = Sessions::default();
+            if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, false).await {
+                return Ended::Interrupted(failure);
+            }
+        }
+    }
+
+    /// Runs stages: steps side by side, results journaled beside the next stage.
+    async fn apply(
+        &self,
+        run: &mut Run,
+        stages: &[Stage],
+        groups: &mut Vec<KnownGroup>,
+        sessions: &mut Sessions,
+        fresh: bool,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let first_cut = stages.iter().position(|stage| stage.steps.iter().any(|step| step.cuts));
+        let mut under_way: FuturesUnordered<Boxed<'_, (StepId, StepRecord, Option<KnownGroup>)>> =
+            FuturesUnordered::new();
+        let mut unwritten: Vec<(StepId, StepRecord)> = Vec::new();
+        let run_id = run.head.id.clone();
+        let arrived = run.head.arrived_at;
+        for (index, stage) in stages.iter().enumerate() {
+            let todo: Vec<&Step> =
+                stage.steps.iter().filter(|step| !run.result(&step.id).is_some_and(StepResult::is_final)).collect();
+            if todo.is_empty() {
+                continue;
+            }
+            if self.time_left(run) < LAST_CALL {
+                self.ledger.journal(run, &unwritten).await?;
+                return Err(Failure::new(Class::Transient, "go on with", run_id.as_str()).because("no time is left"));
+            }
+            let without: Vec<&Step> = todo
+                .iter()
+                .copied()
+                .filter(|s| !sessions.by_step.contains_key(&s.id) && !sessions.failed.contains_key(&s.id))
+                .collect();
+            // The journal of the stage before, beside the sessions of this one.
+            let to_write = std::mem::take(&mut unwritten);
+            let (written, more) = tokio::join!(self.ledger.journal(run, &to_write), async {
+                if without.is_empty() {
+                    Sessions::default()
+                } else {
+                    self.writing(&run_id, &run.head.target, &without, groups).await
+                }
+            });
+            self.settle_journal(written, to_write, &mut unwritten)?;
+            sessions.by_step.extend(more.by_step);
+            sessions.failed.extend(more.failed);
+
+            let mut waiting: BTreeSet<StepId> = BTreeSet::new();
+            for step in todo {
+                let missing = step.needs.iter().find(|need| !run.result(need).is_some_and(StepResult::is_good));
+                let result = if let Some(need) = missing {
+                    Some(StepResult::Skipped { needs: need.clone() })
+                } else if let Some((class, why)) = sessions.failed.get(&step.id) {
+                    Some(StepResult::Failed { class: *class, why: why.clone() })
+                } else {
+                    None
+                };
+                if let Some(result) = result {
+                    let record = record(result, arrived, Instant::now());
+                    run.steps.insert(step.id.clone(), record.clone());
+                    unwritten.push((step.id.clone(), record));
+                    continue;
+                }
+                let Some(aws) = sessions.by_step.get(&step.id).cloned() else { continue };
+                waiting.insert(step.id.clone());
+                under_way.push(self.one(step.clone(), aws, run_id.clone(), arrived, fresh));
+            }
+            let patience = match first_cut {
+                // Everything before the cut has together three seconds; then the cut goes ahead.
+                Some(cut) if index < cut => BEFORE_THE_CUT.saturating_sub(begun.elapsed()),
+                _ => PATIENCE,
+            };
+            let until = tokio::time::Instant::now() + patience;
+            while !waiting.is_empty() {
+                match tokio::time::timeout_at(until, under_way.next()).await {
+                    Ok(Some((id, record, made))) => {
+                        waiting.remove(&id);
+                        self.note_group(run, groups, made).await?;
+                        run.steps.insert(id.clone(), record.clone());
+                        unwritten.push((id, record));
+                    }
+                    Ok(None) => break,
+                    Err(_) => break,
+                }
+            }
+            for id in waiting {
+                let record = record(StepResult::Slow, arrived, begun);
+                run.steps.insert(id.clone(), record.clone());
+                unwritten.push((id, record));
+            }
+        }
+        // Stragglers: waited for as long as the others were.
+        let until = tokio::time::Instant::now() + PATIENCE.min(self.time_left(run).saturating_sub(LAST_CALL));
+        while let Ok(Some((id, record, made))) = tokio::time::timeout_at(until, under_way.next()).await {
+            self.note_group(run, groups, made).await?;
+            run.steps.insert(id.clone(), record.clone());
+            unwritten.push((id, record));
+        }
+        self.ledger.journal(run, &unwritten).await
+    }
+
+    /// A journal that cannot be written does not stop containment, unless another has the run.
+    fn settle_journal(
+        &self,
+        written: Result<(), Failure>,
+        results: Vec<(StepId, StepRecord)>,
+        unwritten: &mut Vec<(StepId, StepRecord)>,
+    ) -> Result<(), Failure> {
+        match written {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.class == Class::Conflict => Err(failure),
+            Err(failure) => {
+                crate::telemetry::alarm("journal-unwritten", &failure.brief());
+                unwritten.extend(results);
+                Ok(())
+            }
+        }
+    }
+
+    async fn note_group(
+        &self,
+        run: &Run,
+        groups: &mut Vec<KnownGroup>,
+        made: Option<KnownGroup>,
+    ) -> Result<(), Failure> {
+        let Some(group) = made else { return Ok(()) };
+        let replaces = groups.iter().any(|known| known.vpc == group.vpc && known.purpose == group.purpose);
+        groups.retain(|known| !(known.vpc == group.vpc && known.purpose == group.purpose));
+        groups.push(group.clone());
+        if let Some(region) = &run.head.target.region {
+            // Without the row the next containment makes a group of its own: no reason to stop here.
+            if let Err(failure) = self.ledger.record_group(&run.head.target.account, region, &group, replaces).await {
+                crate::telemetry::alarm("group-unrecorded", &failure.brief());
+            }
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        step: Step,
+        aws: std::sync::Arc<Aws>,
+        run: RunId,
+        arrived: Timestamp,
+        fresh: bool,
+    ) -> Boxed<'a, (StepId, StepRecord, Option<KnownGroup>)> {
+        let action = self.action(&step);
+        Box::pin(async move {
+            let begun = Instant::now();
+            let cx = Context { aws: &aws, run: &run };
+            let applied = match action {
+                Ok(action) => action.apply(&cx, &step, fresh).await,
+                Err(failure) => Err(failure),
+            };
+            let (result, made) = match applied {
+                Ok(Applied::Changed { after, made }) => (StepResult::Changed { after }, made),
+                Ok(Applied::AlreadySo { made }) => (StepResult::AlreadySo, made),
+                Ok(Applied::Gone) => (StepResult::Gone, None),
+                Ok(Applied::Left(why)) => (StepResult::Left { why }, None),
+                Err(failure) => {
+                    tracing::warn!(
+                        step = step.id.0,
+                        class = failure.class.as_str(),
+                        code = failure.code,
+                        request_id = failure.request_id,
+                        "step failed"
+                    );
+                    (StepResult::Failed { class: failure.class, why: failure.brief() }, None)
+                }
+            };
+            (step.id, record(result, arrived, begun), made)
+        })
+    }
+
+    /// Plans again: what is not as wanted is outstanding.
+    async fn outstanding(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Outstanding, Failure> {
+        let cx =
+            PlanContext { aws: reading, groups, run: Some(&run.head.id), snapshot_lock_days: self.snapshot_lock_days };
+        match self.playbook.plan(&cx, &run.head.target, &run.head.finding).await? {
+            Planned::Gone(why) => Ok(Outstanding { plan: Plan::new("", run.head.target.clone()), gone: Some(why) }),
+            Planned::Refused(why) => {
+                Err(Failure::new(Class::Refused, "read back", run.head.target.id.clone()).because(why))
+            }
+            Planned::Plan(mut plan) => {
+                permit(&mut plan, &run.head.leaves);
+                // A step with a leave of its own is done once; there is no state that says so.
+                plan.retain(|step| !(step.leave.is_some() && run.result(&step.id).is_some_and(StepResult::is_good)));
+                Ok(Outstanding { plan, gone: None })
+            }
+        }
+    }
+
+    fn end(&self, run: &Run, outstanding: Outstanding) -> RunEnd {
+        let mut not_done = Vec::new();
+        let mut remains = outstanding.plan.remains.clone();
+        let mut open_cuts = 0;
+        let mut failed = 0;
+        for step in outstanding.plan.steps() {
+            match run.result(&step.id) {
+                Some(StepResult::Left { why }) => remains.push(format!("{}: {why}", step.change.what)),
+                result => {
+                    failed += 1;
+                    open_cuts += usize::from(step.cuts);
+                    not_done.push(format!("{}: {}", step.change.what, why_not(result)));
+                }
+            }
+        }
+        let cuts = run.all_steps().filter(|step| step.cuts).count();
+        let purpose = self.playbook.meta().purpose;
+        let all = run.all_steps().count();
+        let outcome = if outstanding.gone.is_some() {
+            Outcome::Gone
+        } else if failed == 0 {
+            match purpose {
+                Purpose::Contain => Outcome::Contained,
+                Purpose::Preserve => Outcome::Preserved,
+            }
+        } else if (cuts > 0 && open_cuts >= cuts) || (cuts == 0 && failed >= all) {
+            Outcome::NotContained
+        } else {
+            Outcome::Partial
+        };
+        if let Some(why) = outstanding.gone {
+            not_done.push(why);
+            remains.clone_from(&run.head.plan.remains);
+        }
+        RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: contained_after(run) }
+    }
+
+    /// The steps have ended but could not be read back: never reported as contained.
+    fn end_unverified(&self, run: &Run, failure: &Failure) -> RunEnd {
+        let mut not_done = vec![format!("the result could not be read back: {}", failure.brief())];
+        for step in run.all_steps() {
+            let result = run.result(&step.id);
+            if !result.is_some_and(StepResult::is_final) {
+                not_done.push(format!("{}: {}", step.change.what, why_not(result)));
+            }
+        }
+        let changed = run.changed_anything();
+        RunEnd {
+            outcome: if changed { Outcome::Partial } else { Outcome::NotContained },
+            at: Timestamp::now(),
+            not_done,
+            remains: run.head.plan.remains.clone(),
+            contained_after_ms: contained_after(run),
+        }
+    }
+
+    /// Undoes a run from its journal alone, in reverse.
+    pub async fn undo(&self, run: &mut Run, groups: &[KnownGroup]) -> Ended {
+        let stages: Vec<Stage> = run.stages().rev().cloned().collect();
+        for stage in &stages {
+            let todo: Vec<&Step> =
+                stage.steps.iter().filter(|step| !run.undone.get(&step.id).is_some_and(UndoResult::is_final)).collect();
+            if todo.is_empty() {
+                continue;
+            }
+            if self.time_left(run) < LAST_CALL {
+                let failure = Failure::new(Class::Transient, "go on undoing", run.head.id.as_str());
+                return Ended::Interrupted(failure.because("no time is left"));
+            }
+            let sessions = self.writing(&run.head.id, &run.head.target, &todo, groups).await;
+            let results = join_all(todo.iter().map(|step| self.undo_one(run, step, &sessions))).await;
+            for (step, result) in todo.iter().zip(results) {
+                if let Err(failure) = self.ledger.journal_undo(run, &step.id, &result).await {
+                    return Ended::Interrupted(failure);
+                }
+                run.undone.insert(step.id.clone(), result);
+            }
+        }
+        Ended::Done(end_of_undo(run))
+    }
+
+    async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
+        // What never took effect is not undone: AWS refused it, or it was never tried.
+        let never = match run.result(&step.id) {
+            Some(StepResult::Failed { class, .. }) => matches!(class, Class::Refused | Class::Denied),
+            Some(StepResult::Left { .. } | StepResult::Skipped { .. }) => true,
+            _ => false,
+        };
+        if never {
+            return UndoResult::AlreadySo;
+        }
+        if let Some((class, why)) = sessions.failed.get(&step.id) {
+            return UndoResult::Failed { class: *class, why: why.clone() };
+        }
+        let (Some(aws), Ok(action)) = (sessions.by_step.get(&step.id), self.action(step)) else {
+            return UndoResult::Failed { class: Class::Bug, why: format!("nothing undoes `{}`", step.action) };
+        };
+        let cx = Context { aws, run: &run.head.id };
+        match action.undo(&cx, step).await {
+            Ok(Undone::Restored) => UndoResult::Restored,
+            Ok(Undone::AlreadySo) => UndoResult::AlreadySo,
+            Ok(Undone::Gone) => UndoResult::Gone,
+            Ok(Undone::Conflict(found)) => UndoResult::Conflict { found },
+            Ok(Undone::Left(why)) => {
+                UndoResult::Left { why, declared: matches!(action.undo_kind(), Undo::Never { .. }) }
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    step = step.id.0,
+                    class = failure.class.as_str(),
+                    code = failure.code,
+                    request_id = failure.request_id,
+                    "undo of step failed"
+                );
+                UndoResult::Failed { class: failure.class, why: failure.brief() }
+            }
+        }
+    }
+}
+
+/// Takes steps whose leave was not given out of a plan, and says so.
+pub fn permit(plan: &mut Plan, leaves: &BTreeSet<Leave>) {
+    let refused: BTreeSet<Leave> =
+        plan.steps().filter_map(|step| step.leave).filter(|leave| !leaves.contains(leave)).collect();
+    plan.retain(|step| step.leave.is_none_or(|leave| leaves.contains(&leave)));
+    plan.notes
+        .extend(refused.iter().map(|leave| format!("left out, because no policy permits it: {}", leave.as_str())));
+}
+
+struct Outstanding {
+    plan: Plan,
+    gone: Option<String>,
+}
+
+impl Outstanding {
+    /// Steps that another attempt could mend: not what AWS refuses, and not what a person must mend.
+    fn worth_another_attempt(&self, run: &Run) -> BTreeSet<StepId> {
+        self.plan
+            .steps()
+            .filter(|step| match run.result(&step.id) {
+                Some(StepResult::Failed { class, .. }) => {
+                    !matches!(class, Class::Refused | Class::Denied | Class::Bug | Class::Conflict)
+                }
+                Some(StepResult::Left { .. }) => false,
+                Some(StepResult::Skipped { needs }) => run.result(needs).is_none_or(StepResult::is_good),
+                Some(StepResult::Changed { .. } | StepResult::AlreadySo | StepResult::Gone | StepResult::Slow)
+                | None => true,
+            })
+            .map(|step| step.id.clone())
+            .collect()
+    }
+}
+
+fn why_not(result: Option<&StepResult>) -> String {
+    match result {
+        Some(StepResult::Failed { why, .. }) => why.clone(),
+        Some(StepResult::Skipped { needs }) => format!("not tried, because `{needs}` did not succeed"),
+        Some(StepResult::Slow) => "no answer in time".to_owned(),
+        Some(StepResult::Left { why }) => why.clone(),
+        Some(StepResult::Changed { .. } | StepResult::AlreadySo | StepResult::Gone) => {
+            "was done and is so no more: somebody changed it back".to_owned()
+        }
+        None => "not tried".to_owned(),
+    }
+}
+
+fn record(result: StepResult, arrived: Timestamp, begun: Instant) -> StepRecord {
+    let at = Timestamp::now();
+    let millis = |d: jiff::SignedDuration| u64::try_from(d.as_millis()).unwrap_or(0);
+    StepRecord {
+        result,
+        at,
+        after_ms: millis(at.duration_since(arrived)),
+        took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Milliseconds to the last cut that holds.
+fn contained_after(run: &Run) -> Option<u64> {
+    run.all_steps()
+        .filter(|step| step.cuts)
+        .filter_map(|step| run.steps.get(&step.id))
+        .filter(|record| record.result.is_good())
+        .map(|record| record.after_ms)
+        .max()
+}
+
+fn end_of_undo(run: &Run) -> RunEnd {
+    let mut not_done = Vec::new();
+    let mut remains = Vec::new();
+    for step in run.all_steps() {
+        match run.undone.get(&step.id) {
+            Some(UndoResult::Conflict { found }) => not_done.push(format!("changed since by somebody else: {found}")),
+            Some(UndoResult::Left { why, declared: true }) => remains.push(format!("{}: {why}", step.change.what)),
+            Some(UndoResult::Left { why, declared: false }) => not_done.push(format!("{}: {why}", step.change.what)),
+            Some(UndoResult::Failed { why, .. }) => not_done.push(format!("{}: {why}", step.change.what)),
+            Some(UndoResult::Restored) => {
+                remains.extend(step.caveat.iter().map(|caveat| format!("{}: {caveat}", step.change.what)));
+            }
+            Some(UndoResult::AlreadySo | UndoResult::Gone) | None => {}
+        }
+    }
+    let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
+    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None }
+}
