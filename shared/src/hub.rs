@@ -1,0 +1,673 @@
+//! The loop: what a function does with an event, from the bytes that arrive to the report.
+//!
+//! receive → normalise → match → screen → (authenticate ∥ resolve and read) → plan → guard →
+//! claim + budget + journal → apply → verify → report
+
+mod decide;
+mod due;
+mod policy;
+mod tell;
+
+pub use tell::{DECISION_EVENT, EVENT_SOURCE, OUTCOME_EVENT};
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::authenticate::{Authenticator, Authenticity};
+use crate::aws::Aws;
+use crate::config::Config;
+use crate::engine::{self, Ended, Engine};
+use crate::evidence::Evidence;
+use crate::failure::{Class, Failure};
+use crate::finding::{Finding, Reported, Trigger};
+use crate::guard::{self, Question, Ruling};
+use crate::ids::RunId;
+use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
+use crate::plan::Plan;
+use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
+use crate::report::Report;
+use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
+use crate::screen::screen;
+use crate::target::Target;
+use crate::telemetry;
+use policy::PolicySource;
+
+/// A list of playbooks: what a function is.
+pub type Playbooks = &'static [&'static dyn Playbook];
+
+/// Failed steps are tried again this often by the schedule, each time waiting twice as long.
+const MOST_TRIES: u32 = 4;
+
+/// Everything a function keeps between two events.
+pub struct Hub {
+    /// The function's name: whose schedule takes its runs up.
+    pub function: &'static str,
+    /// Its playbooks.
+    pub playbooks: Playbooks,
+    /// Its settings.
+    pub config: Config,
+    /// The security account.
+    pub aws: Aws,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The evidence.
+    pub evidence: Evidence,
+    authenticator: Authenticator,
+    policies: PolicySource,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+/// What an invocation answers with.
+#[derive(Debug, Default, Serialize)]
+pub struct Answer {
+    /// One a finding and playbook, or a run taken up.
+    pub outcomes: Vec<Answered>,
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answered {
+    /// The playbook, when one answered.
+    pub playbook: Option<String>,
+    /// The target, in its canonical form.
+    pub target: Option<String>,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The run, when there is one.
+    pub run: Option<RunId>,
+    /// Why, in one line.
+    pub why: String,
+}
+
+impl From<&Report> for Answered {
+    fn from(report: &Report) -> Self {
+        Self {
+            playbook: Some(report.playbook.clone()),
+            target: Some(report.target.to_string()),
+            outcome: report.outcome,
+            run: report.run.clone(),
+            why: report.reasons.iter().chain(&report.not_done).next().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl Hub {
+    /// Puts the parts together. Calls nothing.
+    pub fn new(function: &'static str, playbooks: Playbooks, config: Config, aws: Aws) -> Self {
+        let ledger = Ledger::new(aws.dynamodb().clone(), &config.ledger_table, &config.decisions_table);
+        let evidence = Evidence::new(aws.s3().clone(), &config.evidence_bucket);
+        let policies = PolicySource::new(config.policy_object.clone());
+        Self { function, playbooks, config, aws, ledger, evidence, authenticator: Authenticator::default(), policies }
+    }
+
+    fn engine(&self, playbook: &'static dyn Playbook, deadline: Instant) -> Engine<'_> {
+        Engine {
+            hub: &self.aws,
+            ledger: &self.ledger,
+            playbook,
+            deadline,
+            snapshot_lock_days: self.config.snapshot_lock_days,
+        }
+    }
+
+    fn playbook(&self, id: &str) -> Option<&'static dyn Playbook> {
+        self.playbooks.iter().copied().find(|playbook| playbook.meta().id == id)
+    }
+
+    /// Answers one event.
+    ///
+    /// # Errors
+    /// Only where another delivery of the same event would help: the ledger or the target's account could
+    /// not be reached and nothing was claimed, or the event could neither be read nor kept. Lambda delivers
+    /// again, and then puts the event into the dead-letter queue.
+    pub async fn receive(&self, bytes: &[u8], deadline: Instant) -> Result<Answer, Failure> {
+        let arrived = Timestamp::now();
+        match Trigger::parse(bytes) {
+            Ok(Trigger::Schedule) => self.take_up_due(arrived, deadline).await,
+            Ok(Trigger::Decision { id }) => self.carry_decision(&id, arrived, deadline).await,
+            Ok(Trigger::Findings(reported)) => self.answer_all(bytes, reported, arrived, deadline).await,
+            Err(error) => {
+                self.keep_unreadable(bytes, &error.to_string(), arrived).await?;
+                Ok(Answer::default())
+            }
+        }
+    }
+
+    async fn keep_unreadable(&self, bytes: &[u8], why: &str, now: Timestamp) -> Result<(), Failure> {
+        let kept = self.evidence.keep_unreadable(bytes, now).await?;
+        telemetry::alarm("unreadable-event", &format!("{why}; kept as {kept}"));
+        self.tell_unreadable(why, &kept).await;
+        Ok(())
+    }
+
+    async fn answer_all(
+        &self,
+        bytes: &[u8],
+        reported: Reported,
+        arrived: Timestamp,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut answer = Answer::default();
+        let mut failed = None;
+        let mut unreadable = Vec::new();
+        for finding in reported.findings {
+            let finding = match finding {
+                Ok(finding) => finding,
+                Err(error) => {
+                    unreadable.push(error.to_string());
+                    continue;
+                }
+            };
+            if let Some(away) = screen(&finding, reported.envelope_account.as_ref(), Some(&self.config.hub_account)) {
+                telemetry::turned_away(away.as_str());
+                answer.outcomes.push(Answered {
+                    playbook: None,
+                    target: None,
+                    outcome: Outcome::Refused,
+                    run: None,
+                    why: away.to_string(),
+                });
+                continue;
+            }
+            let answers: Vec<(&'static dyn Playbook, Target)> = self
+                .playbooks
+                .iter()
+                .flat_map(|playbook| playbook.targets(&finding).into_iter().map(|target| (*playbook, target)))
+                .collect();
+            if answers.is_empty() {
+                let why = self.why_unanswered(&finding);
+                telemetry::turned_away("not-answered-here");
+                answer.outcomes.push(Answered {
+                    playbook: None,
+                    target: None,
+                    outcome: Outcome::NoChange,
+                    run: None,
+                    why: why.to_owned(),
+                });
+                continue;
+            }
+            // One finding: its playbooks and targets side by side. Isolation never waits for evidence.
+            let results = join_all(
+                answers.iter().map(|(playbook, target)| self.answer(*playbook, target, &finding, arrived, deadline)),
+            )
+            .await;
+            for result in results {
+                match result {
+                    Ok(report) => answer.outcomes.push(Answered::from(&report)),
+                    Err(failure) => failed = Some(failure),
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            self.keep_unreadable(bytes, &unreadable.join("; "), arrived).await?;
+        }
+        match failed {
+            Some(failure) => Err(failure),
+            None => Ok(answer),
+        }
+    }
+
+    /// Why no playbook of this function answers a finding.
+    pub fn why_unanswered(&self, finding: &Finding) -> &'static str {
+        why_unanswered(self.playbooks, finding)
+    }
+
+    /// Answers a finding with one playbook for one target; when the winner of a target ended before it
+    /// changed anything, the oldest finding that joined meanwhile goes next.
+    async fn answer(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        arrived: Timestamp,
+        deadline: Instant,
+    ) -> Result<Report, Failure> {
+        let mut report = self.answer_once(playbook, target, finding, arrived, deadline).await;
+        // Each joined finding is taken off the hold before it is answered, so this ends.
+        while report.as_ref().is_ok_and(|r| r.outcome == Outcome::NotContained && r.run.is_some())
+            && deadline.saturating_duration_since(Instant::now()) > Duration::from_secs(15)
+        {
+            match self.ledger.next_joined(playbook.meta().id, target).await {
+                Ok(Some(next)) if next.id != finding.id => {
+                    report = self.answer_once(playbook, target, &next, arrived, deadline).await;
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        report
+    }
+
+    async fn answer_once(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        arrived: Timestamp,
+        deadline: Instant,
+    ) -> Result<Report, Failure> {
+        let meta = playbook.meta();
+        let run = RunId::new();
+        let engine = self.engine(playbook, deadline);
+        // Round 1 and 2, side by side: what the ledger and the policy bucket hold; the finding's own
+        // service; and in the member account a session, then every read of the plan at once.
+        let (known, authenticity, planned) = tokio::join!(
+            async {
+                let view = self.ledger.view(meta.id, target, arrived);
+                let policies = self.policies.fetch(&self.aws);
+                tokio::join!(view, policies)
+            },
+            self.authenticator.check(&self.aws, finding),
+            async {
+                let (reading, groups) = tokio::join!(
+                    engine.reading(&run, target),
+                    self.ledger.groups(&target.account, target.region.as_ref())
+                );
+                let reading = reading?;
+                // Without the ledger nothing will be done; the plan is made all the same, to be told.
+                let groups = groups.unwrap_or_default();
+                let cx = self.plan_context(&reading, &groups, None);
+                let planned = playbook.plan(&cx, target, finding).await?;
+                Ok::<_, Failure>((reading, planned))
+            },
+        );
+        let (view, policy_text) = known;
+        let view = match view {
+            Ok(view) => view,
+            Err(failure) => return self.without_ledger(playbook, target, finding, failure).await,
+        };
+
+        let mut tighten = Tighten::default();
+        let genuine = match authenticity {
+            Authenticity::Genuine(genuine) => *genuine,
+            Authenticity::Absent => {
+                let why = "GuardDuty does not have this finding: it is not genuine, or was deleted";
+                return Ok(self.refuse_forged(playbook, target, finding, why.to_owned()).await);
+            }
+            Authenticity::Differs(how) => {
+                let why = format!("GuardDuty's finding of this id is another: {how}");
+                return Ok(self.refuse_forged(playbook, target, finding, why).await);
+            }
+            Authenticity::TurnedAway(away) => {
+                telemetry::turned_away(away.as_str());
+                let report = Report::of(meta.id, target, finding, Outcome::Refused, away.to_string());
+                telemetry::answered(&report);
+                return Ok(report);
+            }
+            Authenticity::Unknown(failure) => {
+                telemetry::alarm("finding-unauthenticated", &failure.brief());
+                tighten.to_propose(format!("the finding could not be fetched again: {}", failure.brief()));
+                finding.clone()
+            }
+        };
+        if !playbook.targets(&genuine).contains(target) {
+            let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
+            return Ok(self.refuse_forged(playbook, target, finding, why).await);
+        }
+        if let Some(hold) = &view.hold
+            && let Some(report) = self.join_hold(playbook, target, &genuine, hold, arrived, &mut tighten).await?
+        {
+            return Ok(report);
+        }
+        let (reading, plan) = match planned {
+            Ok((reading, Planned::Plan(plan))) => (reading, plan),
+            Ok((_, Planned::Gone(why))) => {
+                return Ok(self.told(playbook, Report::of(meta.id, target, &genuine, Outcome::Gone, why)).await);
+            }
+            Ok((_, Planned::Refused(why))) => {
+                let mut report = Report::of(meta.id, target, &genuine, Outcome::Refused, why);
+                report.page = true;
+                return Ok(self.told(playbook, report).await);
+            }
+            Err(failure) => return self.unplanned(playbook, target, &genuine, failure).await,
+        };
+        if plan.is_empty() {
+            let mut report =
+                Report::of(meta.id, target, &genuine, Outcome::NoChange, "everything is as wanted already");
+            report.reasons.extend(plan.notes.iter().cloned());
+            return Ok(self.told(playbook, report).await);
+        }
+        let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
+        if let Some(problem) = &policies.problem {
+            telemetry::alarm("policy-unusable", problem);
+            tighten.to_propose(format!("the published policy set cannot be used: {problem}"));
+        }
+        let (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        let head = RunHead {
+            id: run,
+            function: self.function.to_owned(),
+            playbook: meta.id.to_owned(),
+            target: target.clone(),
+            finding: genuine,
+            plan_hash: plan.hash(),
+            plan,
+            mode: ruling.mode,
+            reasons: ruling.reasons,
+            arrived_at: arrived,
+            leaves: ruling.leaves,
+            hold_seconds: ruling.hold_seconds,
+        };
+        self.act(&engine, playbook, head, &view, &reading, tighten.page || ruling.failed).await
+    }
+
+    fn plan_context<'a>(
+        &self,
+        aws: &'a Aws,
+        groups: &'a [crate::action::KnownGroup],
+        run: Option<&'a RunId>,
+    ) -> PlanContext<'a> {
+        PlanContext { aws, groups, run, snapshot_lock_days: self.config.snapshot_lock_days }
+    }
+
+    /// The guard's word on a plan, made stricter by what else is known; steps without leave are taken out.
+    #[allow(clippy::too_many_arguments)]
+    fn rule(
+        &self,
+        policies: &guard::Policies,
+        playbook: &str,
+        finding: &Finding,
+        mut plan: Plan,
+        view: &View,
+        now: Timestamp,
+        tighten: &Tighten,
+    ) -> (Plan, Ruling) {
+        let ask = |plan: &Plan| {
+            guard::rule(
+                policies,
+                &Question {
+                    playbook,
+                    target: &plan.target,
+                    tags: &plan.tags,
+                    finding,
+                    plan: Some(plan),
+                    spent_account: view.spent_account,
+                    spent_total: view.spent_total,
+                    now,
+                    hub_account: self.config.hub_account.as_str(),
+                    break_glass: &self.config.break_glass,
+                },
+            )
+        };
+        // Leaves first: what is left out cannot make the rest of the plan inexact.
+        let leaves = ask(&plan).leaves;
+        engine::permit(&mut plan, &leaves);
+        let mut ruling = ask(&plan);
+        ruling.leaves = ruling.leaves.intersection(&leaves).copied().collect();
+        engine::permit(&mut plan, &ruling.leaves);
+        if ruling.failed {
+            telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
+        }
+        if let Some(why) = &tighten.why
+            && ruling.mode > Mode::Propose
+        {
+            ruling.mode = Mode::Propose;
+            ruling.reasons.insert(0, why.clone());
+        }
+        (plan, ruling)
+    }
+
+    /// Claims and applies, proposes, observes or refuses.
+    async fn act(
+        &self,
+        engine: &Engine<'_>,
+        playbook: &'static dyn Playbook,
+        mut head: RunHead,
+        view: &View,
+        reading: &Aws,
+        page: bool,
+    ) -> Result<Report, Failure> {
+        let now = Timestamp::now();
+        let seen = view.hold.as_ref();
+        if head.mode == Mode::Enforce {
+            // The claim, beside the sessions that the first steps need.
+            let (claim, sessions) = tokio::join!(
+                self.ledger.claim(&head, seen, self.config.budget, now),
+                engine.early_sessions(&head.id, &head.plan, &view.groups)
+            );
+            match claim {
+                Ok(Claim::Won(run)) => {
+                    let ended = {
+                        let mut run = *run;
+                        let ended = engine.carry_out(&mut run, reading, view.groups.clone(), sessions, true).await;
+                        (run, ended)
+                    };
+                    return self.conclude(playbook, ended.0, ended.1).await;
+                }
+                Ok(Claim::Lost(hold)) => return Ok(self.lost(playbook, &head, hold).await),
+                Ok(Claim::OverBudget(which)) => {
+                    telemetry::alarm("budget-spent", &which);
+                    head.mode = Mode::Propose;
+                    head.reasons.insert(0, format!("the hour's budget of {which} is spent, so a person is asked"));
+                }
+                Err(failure) => {
+                    return self.without_ledger(playbook, &head.target, &head.finding, failure).await;
+                }
+            }
+        }
+        let (state, outcome) = match head.mode {
+            Mode::Propose | Mode::Enforce => (RunState::Proposed, Outcome::Proposed),
+            Mode::Observe => (RunState::Observed, Outcome::Observed),
+            Mode::Refuse => {
+                let mut report = Report::of(&head.playbook, &head.target, &head.finding, Outcome::Refused, "");
+                report.reasons = head.reasons;
+                return Ok(self.told(playbook, report).await);
+            }
+        };
+        match self.ledger.record(&head, seen, state, now).await {
+            Ok(Claim::Won(run)) => {
+                let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
+                report.page = page;
+                Ok(self.told(playbook, report).await)
+            }
+            Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
+            Ok(Claim::OverBudget(_)) => Err(Failure::new(Class::Bug, "record a proposal for", head.target.to_string())),
+            Err(failure) => self.without_ledger(playbook, &head.target, &head.finding, failure).await,
+        }
+    }
+
+    /// What a hold says to a new finding: a report when the finding ends here, else how it is tightened.
+    async fn join_hold(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        hold: &Hold,
+        now: Timestamp,
+        tighten: &mut Tighten,
+    ) -> Result<Option<Report>, Failure> {
+        let id = playbook.meta().id;
+        let joined = |why: String| {
+            let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
+            report.run = Some(hold.run.clone());
+            report
+        };
+        let why = match hold.state {
+            RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
+            RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
+            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
+            RunState::Proposed if hold.finding == finding.id => {
+                format!("run {} is proposed already; the finding joined", hold.run)
+            }
+            RunState::Rejected if hold.finding == finding.id => {
+                format!("run {} was rejected for this finding", hold.run)
+            }
+            RunState::Released => {
+                let later = match (finding.last_seen, hold.released_at) {
+                    (Some(seen), Some(released)) => seen > released,
+                    // A finding that does not say when cannot be shown to be old.
+                    _ => true,
+                };
+                if later {
+                    tighten.to_propose(format!("run {} was undone, and the activity was seen again since", hold.run));
+                    tighten.page = true;
+                    return Ok(None);
+                }
+                format!("run {} was undone after this activity was last seen", hold.run)
+            }
+            RunState::Proposed | RunState::Rejected | RunState::Observed | RunState::Freed => return Ok(None),
+        };
+        self.ledger.join(id, target, finding, now).await?;
+        let report = joined(why);
+        telemetry::answered(&report);
+        Ok(Some(report))
+    }
+
+    async fn lost(&self, playbook: &'static dyn Playbook, head: &RunHead, hold: Option<Hold>) -> Report {
+        let why = match &hold {
+            Some(hold) => format!("run {} has the target; the finding joined", hold.run),
+            None => "another delivery has the target; the finding joined".to_owned(),
+        };
+        if let Err(failure) = self.ledger.join(&head.playbook, &head.target, &head.finding, Timestamp::now()).await {
+            telemetry::alarm("join-unwritten", &failure.brief());
+        }
+        let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
+        report.run = hold.map(|hold| hold.run);
+        telemetry::answered(&report);
+        report
+    }
+
+    /// Writes the end of a run's steps into the ledger, then reports.
+    async fn conclude(&self, playbook: &'static dyn Playbook, mut run: Run, ended: Ended) -> Result<Report, Failure> {
+        let end = match ended {
+            Ended::Done(end) => end,
+            Ended::Interrupted(failure) => {
+                // The due row of the lease stands: the schedule goes on. Another delivery would not help.
+                telemetry::alarm("run-interrupted", &failure.brief());
+                let why = format!("interrupted, the schedule goes on: {}", failure.brief());
+                let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
+                report.not_done = vec![why];
+                return Ok(report);
+            }
+        };
+        let undoing = run.state == RunState::Undoing;
+        let failed_undo =
+            undoing && run.undone.values().any(|result| matches!(result, crate::run::UndoResult::Failed { .. }));
+        let state = match (undoing, failed_undo) {
+            (true, true) => RunState::Held,
+            (true, false) => RunState::Released,
+            (false, _) if run.changed_anything() => RunState::Held,
+            (false, _) => RunState::Freed,
+        };
+        let report_due = DueAt { what: DueKind::Report, at: end.at + Duration::from_secs(60) };
+        let mut next = vec![report_due];
+        next.extend(self.due_after(playbook, &run, &end));
+        if !undoing && next.iter().any(|due| due.what == DueKind::Retry) {
+            run.tries += 1;
+        }
+        self.ledger.finish(&run, state, &end, &next).await?;
+        run.state = state;
+        run.end = Some(end);
+        Ok(self.deliver(playbook, &run, report_due).await)
+    }
+
+    /// What waits after a run's steps have ended.
+    fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, end: &RunEnd) -> Vec<DueAt> {
+        let mut due = Vec::new();
+        if run.state != RunState::Applying {
+            return due;
+        }
+        let retryable = run.steps.values().any(|record| match &record.result {
+            crate::run::StepResult::Failed { class, .. } => {
+                matches!(class, Class::Transient | Class::Gone | Class::Bug)
+            }
+            crate::run::StepResult::Slow => true,
+            _ => false,
+        });
+        if matches!(end.outcome, Outcome::Partial | Outcome::NotContained) && retryable && run.tries < MOST_TRIES {
+            due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
+        }
+        if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
+            due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
+        }
+        if let Some(seconds) = run.head.hold_seconds.and_then(|s| u64::try_from(s).ok())
+            && run.changed_anything()
+            && run.tries == 0
+        {
+            due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
+        }
+        due
+    }
+
+    async fn refuse_forged(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        why: String,
+    ) -> Report {
+        telemetry::alarm("finding-refused", &why);
+        let mut report = Report::of(playbook.meta().id, target, finding, Outcome::Refused, why);
+        report.page = true;
+        self.told(playbook, report).await
+    }
+
+    /// Without the ledger nothing is claimed and nothing proposed: people are told at once, and the error
+    /// makes Lambda deliver again.
+    async fn without_ledger(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        failure: Failure,
+    ) -> Result<Report, Failure> {
+        telemetry::alarm("ledger-unreachable", &failure.brief());
+        let why = format!("the ledger cannot be reached, so nothing was done: {}", failure.brief());
+        let mut report = Report::of(playbook.meta().id, target, finding, Outcome::Failed, why);
+        report.page = true;
+        self.told(playbook, report).await;
+        Err(failure)
+    }
+
+    async fn unplanned(
+        &self,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        failure: Failure,
+    ) -> Result<Report, Failure> {
+        telemetry::alarm("plan-failed", &failure.brief());
+        let why = format!("the account could not be read, so nothing was done: {}", failure.brief());
+        let mut report = Report::of(playbook.meta().id, target, finding, Outcome::Failed, why);
+        report.page = true;
+        let report = self.told(playbook, report).await;
+        match failure.class {
+            // Another delivery in a minute may find it better.
+            Class::Transient => Err(failure),
+            _ => Ok(report),
+        }
+    }
+}
+
+/// Why no playbook answers a finding.
+pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
+    let knows = |playbook: &&&dyn Playbook| {
+        playbook.meta().triggers.iter().any(|answers| answers.finding_type == finding.finding_type)
+    };
+    match playbooks.iter().find(knows) {
+        Some(playbook) => playbook
+            .meta()
+            .refusal(finding)
+            .unwrap_or("it names only network interfaces, whose instance is for a person to look up"),
+        None => crate::finding::unanswered(&finding.finding_type),
+    }
+}
+
+/// What makes the guard's answer stricter than the policies'.
+#[derive(Debug, Default)]
+struct Tighten {
+    why: Option<String>,
+    page: bool,
+}
+
+impl Tighten {
+    fn to_propose(&mut self, why: String) {
+        self.why.get_or_insert(why);
+    }
+}

@@ -1,0 +1,116 @@
+//! What the one-minute schedule takes up: runs whose lease has ended, attempts, reports, evidence, holds.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Answer, Answered, Hub};
+use crate::engine::Sessions;
+use crate::failure::Failure;
+use crate::ledger::{Due, DueKind};
+use crate::report::Report;
+use crate::run::{Outcome, Run, RunState, StepResult};
+use crate::telemetry;
+
+/// Evidence that is not complete after this long is reported as it is.
+const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
+
+impl Hub {
+    pub(super) async fn take_up_due(&self, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
+        let mut answer = Answer::default();
+        for due in self.ledger.due(self.function, now).await? {
+            if deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(20) {
+                // The rest is taken up in a minute.
+                break;
+            }
+            match self.take_up(&due, now, deadline).await {
+                Ok(report) => {
+                    // The row goes last: an end in between repeats work that converges.
+                    if let Err(failure) = self.ledger.done(self.function, &due.key).await {
+                        telemetry::alarm("due-row-stays", &failure.brief());
+                    }
+                    answer.outcomes.extend(report.as_ref().map(Answered::from));
+                }
+                Err(failure) => telemetry::alarm("due-work-failed", &failure.brief()),
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn take_up(&self, due: &Due, now: Timestamp, deadline: Instant) -> Result<Option<Report>, Failure> {
+        let Some(run) = self.ledger.run(&due.run).await? else { return Ok(None) };
+        let Some(playbook) = self.playbook(&run.head.playbook) else {
+            telemetry::alarm("playbook-unknown", &run.head.playbook);
+            return Ok(None);
+        };
+        match due.what {
+            DueKind::Lease => match run.state {
+                RunState::Applying | RunState::Undoing if run.lease_until <= now => {
+                    let state = run.state;
+                    self.go_on(run, state, now, deadline).await
+                }
+                // Finished, or in other hands, whose own due row stands.
+                _ => Ok(None),
+            },
+            DueKind::Retry => match run.state {
+                RunState::Held | RunState::Freed => self.go_on(run, RunState::Applying, now, deadline).await,
+                _ => Ok(None),
+            },
+            DueKind::Report => {
+                if run.end.is_none() {
+                    return Ok(None);
+                }
+                let (report, delivered) = self.try_deliver(playbook, &run).await;
+                if !delivered {
+                    self.put_due(&run, DueKind::Report, now + Duration::from_secs(60)).await?;
+                }
+                Ok(Some(report))
+            }
+            DueKind::Evidence => {
+                let complete = self.put_custody(playbook, &run, now).await.unwrap_or_else(|failure| {
+                    telemetry::alarm("custody-unread", &failure.brief());
+                    false
+                });
+                if !complete && now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE {
+                    self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
+                }
+                Ok(None)
+            }
+            DueKind::HoldEnds => {
+                if run.state != RunState::Held {
+                    return Ok(None);
+                }
+                let mut report = Report::of_run(&run, Outcome::Contained, playbook.meta().purpose);
+                report.outcome = run.end.as_ref().map_or(Outcome::Contained, |end| end.outcome);
+                report.reasons.insert(0, "the hold's time is over: undo it, or leave it as it is".to_owned());
+                report.page = true;
+                Ok(Some(self.told(playbook, report).await))
+            }
+        }
+    }
+
+    /// Takes a run into this function's hands and goes on from its journal.
+    async fn go_on(
+        &self,
+        run: Run,
+        becomes: RunState,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Report>, Failure> {
+        let Some(playbook) = self.playbook(&run.head.playbook) else { return Ok(None) };
+        let Some(mut run) = self.ledger.take(&run, becomes, now).await? else { return Ok(None) };
+        let engine = self.engine(playbook, deadline);
+        let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
+        let ended = if becomes == RunState::Undoing {
+            engine.undo(&mut run, &groups).await
+        } else {
+            // What failed is tried again; what AWS does not allow is not.
+            run.steps.retain(|_, record| {
+                !matches!(record.result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
+            });
+            let reading = engine.reading(&run.head.id, &run.head.target).await?;
+            engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
+        };
+        self.conclude(playbook, run, ended).await.map(Some)
+    }
+}

@@ -1,0 +1,179 @@
+//! Telling: the outcome event, the message, the evidence. A report that was not delivered stays due.
+
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Hub;
+use crate::failure::{Class, Failure};
+use crate::ledger::{DueAt, DueKind};
+use crate::playbook::Playbook;
+use crate::report::Report;
+use crate::run::{Outcome, Run, RunState};
+use crate::telemetry;
+
+/// The source of our events.
+pub const EVENT_SOURCE: &str = "firebreak";
+/// The detail-type of outcomes.
+pub const OUTCOME_EVENT: &str = "Firebreak Outcome";
+/// The detail-type of decisions.
+pub const DECISION_EVENT: &str = "Firebreak Decision";
+
+impl Hub {
+    /// Delivers a report that has no run behind it, once and as well as can be.
+    pub(super) async fn told(&self, playbook: &'static dyn Playbook, mut report: Report) -> Report {
+        report.purpose = Some(playbook.meta().purpose);
+        telemetry::answered(&report);
+        // What is turned away, or so already, wakes nobody.
+        let quiet = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && !report.page;
+        let (event, message) = tokio::join!(self.send_event(&report), async {
+            if quiet { Ok(()) } else { self.send_message(&report).await }
+        });
+        for failure in [event.err(), message.err()].into_iter().flatten() {
+            telemetry::alarm("report-undelivered", &failure.brief());
+        }
+        report
+    }
+
+    /// Delivers the report of a run that has ended, and takes its due row away when all of it arrived.
+    pub(super) async fn deliver(&self, playbook: &'static dyn Playbook, run: &Run, due: DueAt) -> Report {
+        let (report, delivered) = self.try_deliver(playbook, run).await;
+        telemetry::answered(&report);
+        if delivered && let Err(failure) = self.ledger.report_delivered(&run.head, due).await {
+            // It will be told once more in a minute: better twice than never.
+            telemetry::alarm("report-row-stays", &failure.brief());
+        }
+        report
+    }
+
+    pub(super) async fn try_deliver(&self, playbook: &'static dyn Playbook, run: &Run) -> (Report, bool) {
+        let end = run.end.as_ref();
+        let outcome = end.map_or(Outcome::Failed, |end| end.outcome);
+        let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
+        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly);
+        let records = self.records(run, &report);
+        let now = end.map_or_else(Timestamp::now, |end| end.at);
+        let kept = self.evidence.append(&run.head.id, records, now).await;
+        let mut delivered = true;
+        match kept {
+            Ok(kept) => report.evidence = Some(kept),
+            Err(failure) => {
+                delivered = false;
+                report.remains.push(format!("the evidence record is not written yet: {}", failure.brief()));
+                telemetry::alarm("evidence-unwritten", &failure.brief());
+            }
+        }
+        let (event, message) = tokio::join!(self.send_event(&report), self.send_message(&report));
+        for failure in [event.err(), message.err()].into_iter().flatten() {
+            delivered = false;
+            telemetry::alarm("report-undelivered", &failure.brief());
+        }
+        (report, delivered)
+    }
+
+    /// The case's records: what was found and planned, and how each step ended.
+    fn records(&self, run: &Run, report: &Report) -> Vec<(&'static str, Value)> {
+        let head = &run.head;
+        let begun = json!({
+            "finding": head.finding,
+            "target": head.target,
+            "playbook": head.playbook,
+            "plan": head.plan,
+            "plan_hash": head.plan_hash,
+            "mode": head.mode,
+            "reasons": head.reasons,
+            "arrived_at": head.arrived_at,
+        });
+        let mut records = vec![("begun", begun)];
+        if matches!(run.state, RunState::Released) || !run.undone.is_empty() {
+            records.push(("undone", json!({ "steps": run.undone, "report": report.event() })));
+        } else {
+            records.push(("ended", json!({ "added": run.added, "steps": run.steps, "report": report.event() })));
+        }
+        records
+    }
+
+    async fn send_event(&self, report: &Report) -> Result<(), Failure> {
+        let entry = PutEventsRequestEntry::builder()
+            .source(EVENT_SOURCE)
+            .detail_type(OUTCOME_EVENT)
+            .detail(report.event().to_string())
+            .build();
+        let answer = self
+            .aws
+            .events()
+            .put_events()
+            .entries(entry)
+            .send()
+            .await
+            .map_err(Failure::from_sdk("send the outcome event of", &report.target.id))?;
+        if answer.failed_entry_count() > 0 {
+            // HTTP 200 with failures inside.
+            return Err(Failure::new(Class::Transient, "send the outcome event of", report.target.id.clone()));
+        }
+        Ok(())
+    }
+
+    async fn send_message(&self, report: &Report) -> Result<(), Failure> {
+        self.aws
+            .sns()
+            .publish()
+            .topic_arn(&self.config.topic_arn)
+            .subject(report.subject())
+            .message(report.message())
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("tell people about", &report.target.id))
+    }
+
+    pub(super) async fn tell_unreadable(&self, why: &str, kept: &str) {
+        let message = format!(
+            "UNREADABLE EVENT: nothing was done\nWhy: {}\nCopy: {kept}\nDo: look at the copy; if it is a finding, tell Firebreak's owner",
+            crate::text::plain(why, 300)
+        );
+        let sent = self
+            .aws
+            .sns()
+            .publish()
+            .topic_arn(&self.config.topic_arn)
+            .subject("Firebreak: UNREADABLE EVENT")
+            .message(message)
+            .send()
+            .await;
+        if let Err(failure) = sent.map_err(Failure::from_sdk("tell people about", "an unreadable event")) {
+            telemetry::alarm("report-undelivered", &failure.brief());
+        }
+    }
+
+    pub(super) async fn put_custody(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let engine = self.engine(playbook, std::time::Instant::now());
+        let reading = engine.reading(&run.head.id, &run.head.target).await?;
+        let groups = Vec::new();
+        let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
+        let Some(custody) = playbook.custody(&cx, &run.head.target).await? else { return Ok(true) };
+        if custody.complete {
+            let body = serde_json::to_value(&custody).unwrap_or_default();
+            let kept = self.evidence.append(&run.head.id, vec![("custody", body)], now).await?;
+            let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
+            if !custody.problems.is_empty() {
+                report.outcome = Outcome::Partial;
+                report.page = true;
+                report.not_done = custody.problems;
+            }
+            report.at = now;
+            report.evidence = Some(kept);
+            self.told(playbook, report).await;
+        }
+        Ok(custody.complete)
+    }
+
+    pub(super) async fn put_due(&self, run: &Run, what: DueKind, at: Timestamp) -> Result<(), Failure> {
+        self.ledger.put_due_row(&run.head, DueAt { what, at }).await
+    }
+}

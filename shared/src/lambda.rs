@@ -1,0 +1,90 @@
+//! The Lambda function around the loop: start-up, one event at a time, and what Lambda is answered.
+
+use std::time::{Duration, Instant, SystemTime};
+
+pub use lambda_runtime::Error;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+
+use crate::aws::{self, Aws, Connection};
+use crate::config::Config;
+use crate::failure::{Class, Failure, chain};
+use crate::hub::{Hub, Playbooks};
+use crate::ids::Region;
+use crate::telemetry;
+
+/// Kept back from the function's time-out to write the journal's last line and to answer.
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// Runs a function with these playbooks until Lambda ends it.
+///
+/// # Errors
+/// When a setting is missing or wrong: the function's start fails, which Lambda reports as such.
+pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Error> {
+    let collector = telemetry::start(function);
+    let config = Config::from_env()?;
+    let hub = connect(function, playbooks, config, &Connection::default()).await?;
+    let hub = &hub;
+    // The first event finds connections open and credentials loaded; the runtime does not wait for it.
+    let warm = hub.warm_up();
+    let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
+        let deadline = deadline_of(event.context.deadline());
+        let result = hub.receive(event.payload.get().as_bytes(), deadline).await;
+        if let Err(failure) = &result {
+            tracing::error!(
+                class = failure.class.as_str(),
+                code = failure.code,
+                request_id = failure.request_id,
+                error = chain(failure),
+                "event not answered"
+            );
+        }
+        telemetry::flush(collector);
+        result.map_err(|failure| diagnostic(&failure))
+    }));
+    let (served, ()) = tokio::join!(serve, warm);
+    served
+}
+
+fn deadline_of(deadline: SystemTime) -> Instant {
+    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now() + left.saturating_sub(RESERVE)
+}
+
+/// The class, not a Rust type's name: alarms count classes.
+fn diagnostic(failure: &Failure) -> Diagnostic {
+    Diagnostic { error_type: failure.class.as_str().to_owned(), error_message: failure.brief() }
+}
+
+/// The hub of this process: Region and credentials from the environment, as every AWS tool has them.
+///
+/// # Errors
+/// When the Region is not set or not one.
+pub async fn connect(
+    function: &'static str,
+    playbooks: Playbooks,
+    config: Config,
+    connection: &Connection,
+) -> Result<Hub, Failure> {
+    let sdk = aws::load_config(connection).await;
+    let region: Region = match sdk.region() {
+        Some(region) => region
+            .as_ref()
+            .parse()
+            .map_err(|error| Failure::new(Class::Malformed, "use the Region", region.as_ref()).because(error))?,
+        None => return Err(Failure::new(Class::Malformed, "find the Region in", "AWS_REGION")),
+    };
+    let aws = Aws::new(config.hub_account.clone(), region, sdk);
+    Ok(Hub::new(function, playbooks, config, aws))
+}
+
+impl Hub {
+    /// Opens the connections that a run needs first. Failures show when they matter.
+    pub async fn warm_up(&self) {
+        let _ = tokio::join!(
+            self.ledger.groups(&self.config.hub_account, Some(&self.aws.region)),
+            self.aws.sts().get_caller_identity().send(),
+            self.aws.guardduty().list_detectors().send(),
+        );
+    }
+}
