@@ -12,7 +12,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from accounts import Accounts, endpoint
 from state import state
@@ -117,7 +117,7 @@ def main() -> None:
             answer: Any = {"ok": observer.answer(json.loads(line))}
         except ClientError as error:
             answer = {"error": {"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}}
-        except (BotoCoreError, ValueError, TypeError, KeyError, AttributeError, StopIteration, OSError) as error:
+        except Exception as error:  # one bad command must not end the others
             answer = {"error": {"code": type(error).__name__, "message": str(error)}}
         sys.stdout.write(json.dumps(answer, default=plain) + "\n")
         sys.stdout.flush()

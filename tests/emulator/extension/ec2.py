@@ -6,7 +6,7 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.ec2 import exceptions
-from moto.ec2.models import elastic_block_store, elastic_ip_addresses, iam_instance_profile, instances, security_groups
+from moto.ec2.models import elastic_block_store, elastic_ip_addresses, iam_instance_profile, instances
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses
@@ -77,31 +77,6 @@ def _groups(backend: Any, vpc_id: str, ids: list) -> list:
             )
         found.append(group)
     return found
-
-
-@override(security_groups.SecurityGroupBackend, "create_security_group")
-def _create_security_group(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """In a VPC with an IPv6 block, a new group also allows all outbound IPv6 traffic.
-
-    https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html
-    """
-    group = original(self, *args, **kwargs)
-    vpc = self.vpcs.get(group.vpc_id)
-    if vpc and vpc.get_cidr_block_association_set(ipv6=True) and not group.is_default:
-        group.egress_rules.append(
-            security_groups.SecurityRule(
-                self,
-                ip_protocol="-1",
-                group_id=group.id,
-                from_port=None,
-                to_port=None,
-                ip_ranges=[{"CidrIpv6": "::/0"}],
-                source_groups=[],
-                is_egress=True,
-                tags={},
-            )
-        )
-    return group
 
 
 # --- Public addresses ----------------------------------------------------------------
