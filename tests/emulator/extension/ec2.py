@@ -190,6 +190,12 @@ def _address_filter(original: Any, self: Any, filter_name: str, method_name: Any
     return original(self, filter_name, method_name)
 
 
+@override(Address, "__init__")
+def _address(original: Any, self: Any, ec2_backend: Any, domain: str, address: Any = None, tags: Any = None) -> None:
+    """An Elastic IP is a public address (moto gives loopback ones)."""
+    original(self, ec2_backend, domain, address or random_public_ip(), tags)
+
+
 @override(ElasticIPAddresses, "associate_address")
 def _associate_address(original: Any, self: Any) -> ActionResult:
     """`PrivateIpAddress` chooses the private address, and without `AllowReassociation` a
@@ -398,6 +404,20 @@ def _attach_network_interface(original: Any, self: Any) -> ActionResult:
 
 
 # --- Instances -----------------------------------------------------------------------
+
+
+@override(instances.Instance, "prep_nics")
+def _prepare_interfaces(original: Any, self: Any, nic_spec: list, *args: Any, **kwargs: Any) -> None:
+    """An interface made at launch is deleted on termination unless told otherwise.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceNetworkInterfaceSpecification.html
+    """
+    given = {int(spec.get("DeviceIndex", 0)): spec for spec in nic_spec}
+    original(self, nic_spec, *args, **kwargs)
+    for index, interface in self.nics.items():
+        spec = given.get(index, {})
+        if "NetworkInterfaceId" not in spec and spec.get("DeleteOnTermination") is None:
+            interface.delete_on_termination = True
 
 
 @override(InstanceResponse, "run_instances")
