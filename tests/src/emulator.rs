@@ -119,7 +119,9 @@ impl Emulator {
 
     /// Start a server of its own, and `tell` what takes long.
     pub async fn start_telling(tell: impl Fn(&str) + Send + 'static) -> Result<Self> {
-        tokio::task::spawn_blocking(move || Self::start_blocking(&tell)).await.context("starting the emulator failed")?
+        tokio::task::spawn_blocking(move || Self::start_blocking(&tell))
+            .await
+            .context("starting the emulator failed")?
     }
 
     /// The one server that the tests of this process share. Each test takes accounts of its own.
