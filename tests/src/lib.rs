@@ -1,1 +1,3 @@
-//! Skeleton.
+//! What stands in for AWS here, and the tests and drills that need it.
+
+pub mod emulator;

@@ -1,0 +1,144 @@
+"""Around moto: one request of an account at a time, a record of every call, and our doors.
+
+The record lets a drill count AWS calls and see which of them were made one after another.
+Times are of the monotonic clock, in seconds, which processes of one machine share on Linux.
+"""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qs
+
+from moto.core.request import Request
+from moto.core.routing import get_service_router
+from moto.iam.models import get_account_id_from
+
+from extension.guardduty import put_finding
+
+DOOR = "/moto-api/firebreak/"
+REST_SERVICES = ("guardduty", "s3")
+
+
+class Recorder:
+    """A WSGI application that wraps moto's."""
+
+    def __init__(self, app: Any):
+        self.app = app
+        self.calls: list = []
+        self.cleared = 0
+        self.lock = threading.Lock()
+        # moto keeps no consistency between threads (its DynamoDB transactions are plain loops), and
+        # Python runs one thread at a time anyway.
+        self.account_locks: dict = defaultdict(threading.RLock)
+        self.routers: dict = {}
+
+    def __call__(self, environ: dict, start_response: Any) -> Any:
+        started = time.monotonic()
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(DOOR):
+            return self.door(path[len(DOOR) :], environ, start_response)
+        if path.startswith("/moto-api"):
+            return self.app(environ, start_response)
+        # A chunked body is left to moto: it has no length to read here.
+        if environ.get("HTTP_TRANSFER_ENCODING", "").lower() != "chunked":
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = BytesIO(body)
+        else:
+            body = b""
+        access_key, region, service = credential_scope(environ.get("HTTP_AUTHORIZATION", ""))
+        account = get_account_id_from(access_key)
+        operation = self.operation(service, environ, body)
+        status: list = []
+
+        def remember(line: str, headers: list, *rest: Any) -> Any:
+            status.append(int(line.split(" ", 1)[0]))
+            return start_response(line, headers, *rest)
+
+        environ["wsgi.input"] = environ["wsgi.input"] if body == b"" else BytesIO(body)
+        try:
+            with self.account_locks[account]:
+                return self.app(environ, remember)
+        finally:
+            self.record(
+                {
+                    "start": started,
+                    "end": time.monotonic(),
+                    "account": account,
+                    "region": region,
+                    "service": service,
+                    "operation": operation,
+                    "access_key": access_key,
+                    "agent": environ.get("HTTP_USER_AGENT", ""),
+                    "status": status[0] if status else 500,
+                }
+            )
+
+    def record(self, call: dict) -> None:
+        with self.lock:
+            self.calls.append({"index": self.cleared + len(self.calls), **call})
+
+    def operation(self, service: str, environ: dict, body: bytes) -> str:
+        target = environ.get("HTTP_X_AMZ_TARGET")
+        if target:
+            return target.rsplit(".", 1)[-1]
+        if service in REST_SERVICES:
+            try:
+                if service not in self.routers:
+                    self.routers[service] = get_service_router(service)
+                found, _ = self.routers[service].match(Request(environ.copy()))
+                return found.name
+            except Exception:  # an unknown route is still a call
+                return f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+            finally:
+                environ["wsgi.input"] = BytesIO(body)
+        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+            return parse_qs(body.decode("utf-8", "replace")).get("Action", [""])[0]
+        return f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+
+    def door(self, path: str, environ: dict, start_response: Any) -> Any:
+        try:
+            answer, status = self.open(path, environ), "200 OK"
+        except (KeyError, ValueError) as error:
+            answer, status = {"error": str(error)}, "400 Bad Request"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    def open(self, path: str, environ: dict) -> Any:
+        query = {name: values[-1] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if path == "calls" and environ["REQUEST_METHOD"] == "DELETE":
+            with self.lock:
+                self.cleared += len(self.calls)
+                self.calls = []
+                return {"next": self.cleared}
+        if path == "calls":
+            with self.lock:
+                calls, after = list(self.calls), self.cleared + len(self.calls)
+            since = int(query.get("since", 0))
+            calls = [
+                call
+                for call in calls
+                if call["index"] >= since
+                and all(query[k] in str(call[k]) for k in ("account", "access_key", "agent", "service") if k in query)
+            ]
+            return {"calls": calls, "next": after}
+        if path == "guardduty/findings":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return put_finding(given["account"], given["region"], given["detail"])
+        raise ValueError(f"no such door: {path}")
+
+
+def credential_scope(authorization: str) -> tuple:
+    """Access key, Region and service of a Signature Version 4 header.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html
+    """
+    try:
+        scope = authorization.split("Credential=", 1)[1].split(",")[0].split("/")
+        return scope[0], scope[2], scope[3]
+    except IndexError:
+        return "", "", ""

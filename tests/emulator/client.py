@@ -1,0 +1,127 @@
+"""The independent observer: seeds worlds and reads AWS back, by boto3.
+
+Reads one JSON command a line from standard input and answers each with one JSON line:
+{"ok": …} or {"error": {"code": …, "message": …}}. README.md lists the commands. It shares no code with
+Firebreak and speaks to the emulator only over AWS's own protocols and the server's doors.
+"""
+
+import base64
+import json
+import sys
+from datetime import date, datetime, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+from botocore.exceptions import ClientError
+
+from accounts import Accounts, endpoint
+from state import state
+from template import Stack
+from world import seed
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no form for."""
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode("ascii")
+    if hasattr(value, "read"):
+        return plain(value.read())
+    return str(value)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.accounts = Accounts(endpoint())
+
+    def answer(self, command: dict) -> Any:
+        do = command.pop("do")
+        method = getattr(self, "do_" + do, None)
+        if method is None:
+            raise ValueError(f"no such command: {do}")
+        return method(**command)
+
+    def do_call(self, account: str, region: str, service: str, operation: str, params: Any = None) -> Any:
+        answer = getattr(self.accounts.client(account, region, service), operation)(**(params or {}))
+        if isinstance(answer, dict):
+            answer.pop("ResponseMetadata", None)
+        return answer
+
+    def do_seed(self, world: dict, account: str, region: str) -> Any:
+        return seed(self.accounts, account, region, world)
+
+    def do_state(self, account: str, region: str) -> Any:
+        return state(self.accounts, account, region)
+
+    def do_hub(self, account: str, region: str, template: str, parameters: Any = None, stack: str = "firebreak") -> Any:
+        return Stack(self.accounts, account, region, template, parameters or {}, stack).make()
+
+    def do_member(
+        self,
+        account: str,
+        template: str,
+        parameters: Any = None,
+        region: str = "us-east-1",
+        stack: str = "firebreak-member",
+    ) -> Any:
+        return Stack(self.accounts, account, region, template, parameters or {}, stack).make()
+
+    def do_finding(self, hub_account: str, region: str, detail: dict) -> Any:
+        body = json.dumps({"account": hub_account, "region": region, "detail": detail}).encode()
+        return json.loads(self.accounts.door("guardduty/findings", "POST", body))
+
+    def do_event(self, account: str, region: str, entry: dict) -> Any:
+        entry = {
+            name: json.dumps(value) if name == "Detail" and not isinstance(value, str) else value
+            for name, value in entry.items()
+        }
+        answer = self.accounts.client(account, region, "events").put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            failed = answer["Entries"][0]
+            raise ValueError(f"{failed.get('ErrorCode')}: {failed.get('ErrorMessage')}")
+        return {"event_id": answer["Entries"][0]["EventId"]}
+
+    def do_receive(self, account: str, region: str, queue_url: str, most: int = 100) -> Any:
+        sqs = self.accounts.client(account, region, "sqs")
+        bodies: list = []
+        while len(bodies) < most:
+            answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=min(10, most - len(bodies)))
+            messages = answer.get("Messages", [])
+            if not messages:
+                break
+            for message in messages:
+                bodies.append(message["Body"])
+                sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return {"bodies": bodies}
+
+    def do_credentials(self, account: str, role: Any = None) -> Any:
+        return self.accounts.credentials(account, role)
+
+    def do_calls(self, since: int = 0, **filters: str) -> Any:
+        return json.loads(self.accounts.door("calls?" + urlencode({"since": since, **filters})))
+
+    def do_clear_calls(self) -> Any:
+        return json.loads(self.accounts.door("calls", "DELETE"))
+
+
+def main() -> None:
+    observer = Observer()
+    for line in sys.stdin:
+        try:
+            answer: Any = {"ok": observer.answer(json.loads(line))}
+        except ClientError as error:
+            answer = {"error": {"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}}
+        except Exception as error:  # one bad command must not end the others
+            answer = {"error": {"code": type(error).__name__, "message": str(error)}}
+        sys.stdout.write(json.dumps(answer, default=plain) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""What moto lacks, or gets wrong, of the AWS calls that the project makes.
+
+Each module extends one service of moto in process, follows botocore's model of the
+service, and names the AWS page it follows. None of them knows what Firebreak expects.
+"""
+
+from . import autoscaling, ec2, elb, events, guardduty
+
+
+def install() -> None:
+    """Put every addition in place. Call it before the server answers its first request."""
+    for module in (ec2, autoscaling, elb, events, guardduty):
+        module.install()

@@ -1,0 +1,38 @@
+"""EventBridge: what a rule delivers to its target."""
+
+from typing import Any
+
+from moto.events.models import EventTemplateParser, Rule
+
+from .patch import override
+
+ENVELOPE = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
+
+_original_parse = EventTemplateParser.parse
+
+
+def _parse(input_template: Any, input_paths_map: Any, event: dict) -> Any:
+    """Without an input transformer the target receives the event itself.
+
+    https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html
+    moto passes it through a template: `account` is lost, and text of the finding that looks like a
+    placeholder is replaced.
+    """
+    if input_template is None:
+        return {name: event[name] for name in ENVELOPE if name in event}
+    return _original_parse(input_template=input_template, input_paths_map=input_paths_map, event=event)
+
+
+@override(Rule, "send_to_targets")
+def _send_to_targets(original: Any, self: Rule, *args: Any, **kwargs: Any) -> None:
+    """A disabled rule matches nothing.
+
+    https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_DisableRule.html
+    """
+    if self.state != "DISABLED":
+        original(self, *args, **kwargs)
+
+
+def install() -> None:
+    """Put the delivery in place."""
+    EventTemplateParser.parse = staticmethod(_parse)

@@ -1,0 +1,217 @@
+"""Reads an account and Region back into one document that two moments can be compared by."""
+
+from typing import Any
+
+from accounts import Accounts
+
+
+def tags(entries: Any) -> dict:
+    return {tag["Key"]: tag["Value"] for tag in sorted(entries or [], key=lambda tag: tag["Key"])}
+
+
+def pages(call: Any, member: str, **arguments: Any) -> list:
+    found: list = []
+    while True:
+        answer = call(**arguments)
+        found += answer[member]
+        token = answer.get("NextToken")
+        if not token:
+            return found
+        arguments["NextToken"] = token
+
+
+def state(accounts: Accounts, account: str, region: str) -> dict:
+    """Everything that a containment may touch or must leave alone, without times and association ids."""
+
+    def client(service: str) -> Any:
+        return accounts.client(account, region, service)
+
+    ec2 = client("ec2")
+    profiles = {
+        a["InstanceId"]: a["IamInstanceProfile"]["Arn"]
+        for a in pages(ec2.describe_iam_instance_profile_associations, "IamInstanceProfileAssociations")
+    }
+    reservations = pages(ec2.describe_instances, "Reservations")
+    return {
+        "instances": {
+            i["InstanceId"]: instance(ec2, i, profiles) for r in reservations for i in r["Instances"]
+        },
+        "interfaces": {
+            i["NetworkInterfaceId"]: interface(i)
+            for i in pages(ec2.describe_network_interfaces, "NetworkInterfaces")
+        },
+        "addresses": {
+            a["AllocationId"]: {
+                "public": a["PublicIp"],
+                "interface": a.get("NetworkInterfaceId") or None,
+                "private": a.get("PrivateIpAddress") or None,
+                "instance": a.get("InstanceId") or None,
+                "tags": tags(a.get("Tags")),
+            }
+            for a in ec2.describe_addresses()["Addresses"]
+        },
+        "security_groups": security_groups(ec2),
+        "auto_scaling_groups": scaling_groups(client("autoscaling")),
+        "target_groups": target_groups(client("elbv2")),
+        "classic_load_balancers": {
+            b["LoadBalancerName"]: sorted(i["InstanceId"] for i in b["Instances"])
+            for b in client("elb").describe_load_balancers()["LoadBalancerDescriptions"]
+        },
+        "volumes": {
+            v["VolumeId"]: {
+                "size": v["Size"],
+                "encrypted": v["Encrypted"],
+                "attached": sorted([a["InstanceId"], a["Device"]] for a in v["Attachments"]),
+                "tags": tags(v.get("Tags")),
+            }
+            for v in pages(ec2.describe_volumes, "Volumes")
+        },
+        "snapshots": snapshots(ec2),
+        "instance_profiles": dict(sorted(profiles.items())),
+    }
+
+
+def instance(ec2: Any, shown: dict, profiles: dict) -> dict:
+    identifier = shown["InstanceId"]
+    read: dict = {}
+    if shown["State"]["Name"] != "terminated":
+        for attribute, member in (
+            ("disableApiTermination", "DisableApiTermination"),
+            ("disableApiStop", "DisableApiStop"),
+            ("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior"),
+        ):
+            answer = ec2.describe_instance_attribute(InstanceId=identifier, Attribute=attribute)
+            read[attribute] = answer.get(member, {}).get("Value")
+    options = shown.get("MetadataOptions", {})
+    return {
+        "state": shown["State"]["Name"],
+        "lifecycle": shown.get("InstanceLifecycle"),
+        "attributes": read,
+        "delete_on_termination": {
+            m["DeviceName"]: m["Ebs"]["DeleteOnTermination"] for m in shown.get("BlockDeviceMappings", [])
+        },
+        "metadata": {
+            name: options.get(name)
+            for name in (
+                "HttpEndpoint",
+                "HttpTokens",
+                "HttpPutResponseHopLimit",
+                "HttpProtocolIpv6",
+                "InstanceMetadataTags",
+            )
+        },
+        "profile": (shown.get("IamInstanceProfile") or {}).get("Arn"),
+        "profile_association": profiles.get(identifier),
+        "security_groups": sorted(g["GroupId"] for g in shown.get("SecurityGroups", [])),
+        "interfaces": sorted(i["NetworkInterfaceId"] for i in shown.get("NetworkInterfaces", [])),
+        "operator": shown.get("Operator"),
+        "tags": tags(shown.get("Tags")),
+    }
+
+
+def interface(shown: dict) -> dict:
+    attachment = shown.get("Attachment") or {}
+    return {
+        "groups": sorted(g["GroupId"] for g in shown["Groups"]),
+        "instance": attachment.get("InstanceId"),
+        "device_index": attachment.get("DeviceIndex"),
+        "delete_on_termination": attachment.get("DeleteOnTermination"),
+        "subnet": shown["SubnetId"],
+        "ipv6": sorted(a["Ipv6Address"] for a in shown.get("Ipv6Addresses", [])),
+        "tracking": shown.get("ConnectionTrackingConfiguration"),
+        "source_dest_check": shown.get("SourceDestCheck"),
+        "addresses": [
+            {
+                "private": a["PrivateIpAddress"],
+                "public": (a.get("Association") or {}).get("PublicIp"),
+                "kind": public_kind(a.get("Association")),
+            }
+            for a in sorted(shown["PrivateIpAddresses"], key=lambda a: a["PrivateIpAddress"])
+        ],
+        "tags": tags(shown.get("TagSet")),
+    }
+
+
+def public_kind(association: Any) -> Any:
+    if not association:
+        return None
+    return "elastic" if association.get("AllocationId") else "automatic"
+
+
+def security_groups(ec2: Any) -> dict:
+    rules: dict = {}
+    for rule in pages(ec2.describe_security_group_rules, "SecurityGroupRules"):
+        rules.setdefault(rule["GroupId"], []).append(
+            {
+                "id": rule["SecurityGroupRuleId"],
+                "egress": rule["IsEgress"],
+                "protocol": rule["IpProtocol"],
+                "from": rule.get("FromPort"),
+                "to": rule.get("ToPort"),
+                "peer": rule.get("CidrIpv4")
+                or rule.get("CidrIpv6")
+                or rule.get("PrefixListId")
+                or (rule.get("ReferencedGroupInfo") or {}).get("GroupId"),
+            }
+        )
+    return {
+        g["GroupId"]: {
+            "name": g["GroupName"],
+            "vpc": g.get("VpcId"),
+            "owner": g["OwnerId"],
+            "rules": sorted(rules.get(g["GroupId"], []), key=lambda r: r["id"]),
+            "tags": tags(g.get("Tags")),
+        }
+        for g in pages(ec2.describe_security_groups, "SecurityGroups")
+    }
+
+
+def scaling_groups(scaling: Any) -> dict:
+    return {
+        g["AutoScalingGroupName"]: {
+            "desired": g["DesiredCapacity"],
+            "min": g["MinSize"],
+            "max": g["MaxSize"],
+            "instances": {
+                i["InstanceId"]: {
+                    "lifecycle": i["LifecycleState"],
+                    "protected": i["ProtectedFromScaleIn"],
+                }
+                for i in sorted(g["Instances"], key=lambda i: i["InstanceId"])
+            },
+            "target_groups": sorted(g.get("TargetGroupARNs", [])),
+            "classic_load_balancers": sorted(g.get("LoadBalancerNames", [])),
+            "suspended": sorted(p["ProcessName"] for p in g.get("SuspendedProcesses", [])),
+        }
+        for g in pages(scaling.describe_auto_scaling_groups, "AutoScalingGroups")
+    }
+
+
+def target_groups(elb: Any) -> dict:
+    found = {}
+    for group in elb.describe_target_groups()["TargetGroups"]:
+        health = elb.describe_target_health(TargetGroupArn=group["TargetGroupArn"])["TargetHealthDescriptions"]
+        found[group["TargetGroupArn"]] = {
+            "type": group["TargetType"],
+            "targets": sorted([h["Target"]["Id"], h["Target"]["Port"]] for h in health),
+        }
+    return found
+
+
+def snapshots(ec2: Any) -> dict:
+    locks = {
+        s["SnapshotId"]: {"state": s["LockState"], "days": s["LockDuration"]}
+        for s in pages(ec2.describe_locked_snapshots, "Snapshots")
+    }
+    return {
+        s["SnapshotId"]: {
+            "volume": s["VolumeId"],
+            "size": s["VolumeSize"],
+            "state": s["State"],
+            "encrypted": s["Encrypted"],
+            "description": s.get("Description", ""),
+            "tags": tags(s.get("Tags")),
+            "lock": locks.get(s["SnapshotId"]),
+        }
+        for s in pages(ec2.describe_snapshots, "Snapshots", OwnerIds=["self"])
+    }

@@ -1,0 +1,648 @@
+"""Every addition to moto, seen through boto3.
+
+    python -m unittest test_extension
+
+uses the server at AWS_ENDPOINT_URL, or starts one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from accounts import Accounts
+from state import state
+from template import Stack
+from world import seed
+
+HERE = Path(__file__).parent
+WORLDS = HERE.parent / "worlds"
+REGION = "eu-west-1"
+FREE_NAME = "not-taken"
+
+
+class Emulated(unittest.TestCase):
+    """Each test has an account of its own."""
+
+    server = None
+    number = os.getpid() % 100000 * 1000
+
+    @classmethod
+    def setUpClass(cls):
+        if "AWS_ENDPOINT_URL" not in os.environ:
+            Emulated.server = subprocess.Popen(
+                [sys.executable, str(HERE / "server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            port = json.loads(Emulated.server.stdout.readline())["port"]
+            os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        cls.accounts = Accounts(os.environ["AWS_ENDPOINT_URL"])
+
+    def setUp(self):
+        Emulated.number += 1
+        self.account = f"9{Emulated.number:011d}"
+        self.ec2 = self.client("ec2")
+
+    def client(self, service):
+        return self.accounts.client(self.account, REGION, service)
+
+    def seed(self, name):
+        return seed(self.accounts, self.account, REGION, json.loads((WORLDS / f"{name}.json").read_text()))["ids"]
+
+    def state(self):
+        return state(self.accounts, self.account, REGION)
+
+    def refused(self, code, call, **arguments):
+        with self.assertRaises(ClientError) as caught:
+            call(**arguments)
+        self.assertEqual(caught.exception.response["Error"]["Code"], code)
+
+
+class Interfaces(Emulated):
+    def test_groups_are_exactly_what_was_set(self):
+        ids = self.seed("web-server")
+        for interface in ("eni_a", "eni_b", "eni_c"):
+            self.ec2.modify_network_interface_attribute(
+                NetworkInterfaceId=ids[interface], Groups=[ids["sg_lb"]]
+            )
+        seen = self.ec2.describe_network_interfaces(
+            Filters=[{"Name": "attachment.instance-id", "Values": [ids["victim"]]}]
+        )["NetworkInterfaces"]
+        self.assertEqual([[g["GroupId"] for g in i["Groups"]] for i in seen], [[ids["sg_lb"]]] * 3)
+        instance = self.ec2.describe_instances(InstanceIds=[ids["victim"]])["Reservations"][0]["Instances"][0]
+        self.assertEqual([g["GroupId"] for g in instance["SecurityGroups"]], [ids["sg_lb"]])
+        for interface in instance["NetworkInterfaces"]:
+            self.assertEqual([g["GroupId"] for g in interface["Groups"]], [ids["sg_lb"]])
+        found = self.ec2.describe_network_interfaces(Filters=[{"Name": "group-id", "Values": [ids["sg_lb"]]}])
+        self.assertEqual(len(found["NetworkInterfaces"]), 3)
+
+    def test_groups_must_exist_in_the_vpc(self):
+        ids = self.seed("squatted-group")
+        modify = self.ec2.modify_network_interface_attribute
+        self.refused("InvalidGroup.NotFound", modify, NetworkInterfaceId=ids["eni_a"], Groups=["sg-0123456789abcdef0"])
+        self.refused(
+            "InvalidGroup.NotFound", modify, NetworkInterfaceId=ids["eni_a"], Groups=[ids["sg_squatted_other"]]
+        )
+        self.refused(
+            "InvalidNetworkInterfaceID.NotFound",
+            modify,
+            NetworkInterfaceId="eni-0123456789abcdef0",
+            Groups=[ids["sg_web"]],
+        )
+        self.refused(
+            "InvalidParameterCombination",
+            modify,
+            NetworkInterfaceId=ids["eni_a"],
+            Groups=[ids["sg_web"]],
+            AssociatePublicIpAddress=False,
+        )
+
+    def test_groups_of_an_instance_only_with_one_interface(self):
+        ids = self.seed("squatted-group")
+        modify = self.ec2.modify_instance_attribute
+        self.refused("InvalidInstanceID", modify, InstanceId=ids["victim"], Groups=[ids["sg_web"]])
+        self.refused("InvalidInstanceID.NotFound", modify, InstanceId="i-0123456789abcdef0", Groups=[ids["sg_web"]])
+
+    def test_groups_of_an_instance_are_those_of_its_interface(self):
+        ids = self.seed("single-interface")
+        group = self.ec2.create_security_group(GroupName="other", Description="other", VpcId=ids["vpc"])["GroupId"]
+        self.ec2.modify_instance_attribute(InstanceId=ids["victim"], Groups=[group])
+        self.assertEqual(self.state()["interfaces"][ids["eni_a"]]["groups"], [group])
+        self.assertEqual(self.state()["instances"][ids["victim"]]["security_groups"], [group])
+
+    def test_connection_tracking(self):
+        ids = self.seed("web-server")
+        modify = self.ec2.modify_network_interface_attribute
+        modify(NetworkInterfaceId=ids["eni_a"], ConnectionTrackingSpecification={"TcpEstablishedTimeout": 60})
+        modify(NetworkInterfaceId=ids["eni_a"], ConnectionTrackingSpecification={"UdpTimeout": 30})
+        self.assertEqual(
+            self.state()["interfaces"][ids["eni_a"]]["tracking"], {"TcpEstablishedTimeout": 60, "UdpTimeout": 30}
+        )
+        instance = self.ec2.describe_instances(InstanceIds=[ids["victim"]])["Reservations"][0]["Instances"][0]
+        shown = {i["NetworkInterfaceId"]: i.get("ConnectionTrackingConfiguration") for i in instance["NetworkInterfaces"]}
+        self.assertEqual(shown[ids["eni_c"]], {"TcpEstablishedTimeout": 86400})
+        self.assertIsNone(shown[ids["eni_b"]])
+        self.refused(
+            "InvalidParameterValue",
+            modify,
+            NetworkInterfaceId=ids["eni_a"],
+            ConnectionTrackingSpecification={"TcpEstablishedTimeout": 1},
+        )
+
+
+class PublicAddresses(Emulated):
+    def public(self, ids, interface):
+        return self.state()["interfaces"][ids[interface]]["addresses"][0]
+
+    def test_automatic_address_is_removed_and_given_again(self):
+        ids = self.seed("web-server")
+        before = self.public(ids, "eni_a")
+        self.assertEqual(before["kind"], "automatic")
+        modify = self.ec2.modify_network_interface_attribute
+        modify(NetworkInterfaceId=ids["eni_a"], AssociatePublicIpAddress=False)
+        self.assertIsNone(self.public(ids, "eni_a")["public"])
+        instance = self.ec2.describe_instances(InstanceIds=[ids["victim"]])["Reservations"][0]["Instances"][0]
+        self.assertNotIn("PublicIpAddress", instance)
+        modify(NetworkInterfaceId=ids["eni_a"], AssociatePublicIpAddress=True)
+        after = self.public(ids, "eni_a")
+        self.assertEqual(after["kind"], "automatic")
+        self.assertNotEqual(after["public"], before["public"])
+        modify(NetworkInterfaceId=ids["eni_c"], AssociatePublicIpAddress=True)
+        self.assertIsNone(self.public(ids, "eni_c")["public"])
+
+    def test_elastic_address_of_an_interface(self):
+        ids = self.seed("web-server")
+        for name, value in (("instance-id", ids["victim"]), ("network-interface-id", ids["eni_b"])):
+            found = self.ec2.describe_addresses(Filters=[{"Name": name, "Values": [value]}])["Addresses"]
+            self.assertEqual([a["AllocationId"] for a in found], [ids["eip_b"]])
+        associate = self.ec2.associate_address
+        self.refused(
+            "Resource.AlreadyAssociated",
+            associate,
+            AllocationId=ids["eip_b"],
+            NetworkInterfaceId=ids["eni_c"],
+            AllowReassociation=False,
+        )
+        self.refused(
+            "Resource.AlreadyAssociated", associate, AllocationId=ids["eip_spare"], NetworkInterfaceId=ids["eni_b"]
+        )
+        before = self.state()
+        self.ec2.disassociate_address(AssociationId=found[0]["AssociationId"])
+        self.assertIsNone(self.public(ids, "eni_b")["public"])
+        self.assertIsNone(self.state()["addresses"][ids["eip_b"]]["interface"])
+        self.refused(
+            "InvalidAssociationID.NotFound", self.ec2.disassociate_address, AssociationId=found[0]["AssociationId"]
+        )
+        associate(
+            AllocationId=ids["eip_b"],
+            NetworkInterfaceId=ids["eni_b"],
+            PrivateIpAddress=found[0]["PrivateIpAddress"],
+            AllowReassociation=False,
+        )
+        self.assertEqual(self.state(), before)
+
+    def test_elastic_address_of_a_secondary_private_address(self):
+        ids = self.seed("web-server")
+        self.ec2.assign_private_ip_addresses(NetworkInterfaceId=ids["eni_a"], PrivateIpAddresses=["10.20.1.200"])
+        self.ec2.associate_address(
+            AllocationId=ids["eip_spare"], NetworkInterfaceId=ids["eni_a"], PrivateIpAddress="10.20.1.200"
+        )
+        kinds = {a["private"]: a["kind"] for a in self.state()["interfaces"][ids["eni_a"]]["addresses"]}
+        self.assertEqual(kinds, {"10.20.1.101": "automatic", "10.20.1.200": "elastic"})
+        self.assertEqual(self.state()["addresses"][ids["eip_spare"]]["private"], "10.20.1.200")
+
+
+class Instances(Emulated):
+    def attributes(self, ids):
+        return self.state()["instances"][ids["victim"]]["attributes"]
+
+    def test_protection(self):
+        ids = self.seed("single-interface")
+        modify = self.ec2.modify_instance_attribute
+        modify(InstanceId=ids["victim"], DisableApiTermination={"Value": True})
+        self.refused("OperationNotPermitted", self.ec2.terminate_instances, InstanceIds=[ids["victim"]])
+        modify(InstanceId=ids["victim"], DisableApiTermination={"Value": False})
+        modify(InstanceId=ids["victim"], DisableApiStop={"Value": True})
+        self.refused("OperationNotPermitted", self.ec2.stop_instances, InstanceIds=[ids["victim"]])
+        self.refused("OperationNotPermitted", self.ec2.terminate_instances, InstanceIds=[ids["victim"]])
+        modify(InstanceId=ids["victim"], InstanceInitiatedShutdownBehavior={"Value": "terminate"})
+        self.assertEqual(
+            self.attributes(ids),
+            {
+                "disableApiTermination": False,
+                "disableApiStop": True,
+                "instanceInitiatedShutdownBehavior": "terminate",
+            },
+        )
+        self.refused(
+            "InvalidParameterCombination",
+            modify,
+            InstanceId=ids["victim"],
+            DisableApiStop={"Value": False},
+            DisableApiTermination={"Value": False},
+        )
+
+    def test_launched_with_protection(self):
+        ids = self.seed("no-profile")
+        self.assertTrue(self.attributes(ids)["disableApiTermination"])
+        self.assertTrue(self.attributes(ids)["disableApiStop"])
+
+    def test_spot_refuses_protection(self):
+        ids = self.seed("spot")
+        self.assertEqual(self.state()["instances"][ids["victim"]]["lifecycle"], "spot")
+        modify = self.ec2.modify_instance_attribute
+        for attribute in ("DisableApiTermination", "DisableApiStop"):
+            self.refused("UnsupportedOperation", modify, InstanceId=ids["victim"], **{attribute: {"Value": True}})
+            modify(InstanceId=ids["victim"], **{attribute: {"Value": False}})
+
+    def test_managed_by_an_operator(self):
+        ids = self.seed("managed-by-operator")
+        shown = self.state()["instances"][ids["victim"]]["operator"]
+        self.assertEqual(shown, {"Managed": True, "Principal": "eks.amazonaws.com"})
+        self.refused(
+            "OperationNotPermitted",
+            self.ec2.modify_instance_attribute,
+            InstanceId=ids["victim"],
+            DisableApiStop={"Value": True},
+        )
+        self.refused(
+            "OperationNotPermitted",
+            self.ec2.modify_network_interface_attribute,
+            NetworkInterfaceId=ids["eni_b"],
+            Groups=[ids["sg_web"]],
+        )
+
+    def test_delete_on_termination_of_a_device(self):
+        ids = self.seed("single-interface")
+        modify = self.ec2.modify_instance_attribute
+        modify(
+            InstanceId=ids["victim"],
+            BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"DeleteOnTermination": False}}],
+        )
+        self.assertEqual(
+            self.state()["instances"][ids["victim"]]["delete_on_termination"], {"/dev/sda1": False, "/dev/sdf": False}
+        )
+        self.refused(
+            "InvalidInstanceAttributeValue",
+            modify,
+            InstanceId=ids["victim"],
+            BlockDeviceMappings=[{"DeviceName": "/dev/sdz", "Ebs": {"DeleteOnTermination": False}}],
+        )
+
+    def test_replaced_profile_is_shown(self):
+        ids = self.seed("single-interface")
+        iam = self.client("iam")
+        other = iam.create_instance_profile(InstanceProfileName="deny-all")["InstanceProfile"]
+        instance = [{"Name": "instance-id", "Values": [ids["victim"]]}]
+        association = self.ec2.describe_iam_instance_profile_associations(Filters=instance)[
+            "IamInstanceProfileAssociations"
+        ][0]
+        replaced = self.ec2.replace_iam_instance_profile_association(
+            AssociationId=association["AssociationId"], IamInstanceProfile={"Arn": other["Arn"]}
+        )["IamInstanceProfileAssociation"]
+        self.assertNotEqual(replaced["AssociationId"], association["AssociationId"])
+        shown = self.ec2.describe_instances(InstanceIds=[ids["victim"]])["Reservations"][0]["Instances"][0]
+        self.assertEqual(
+            shown["IamInstanceProfile"], {"Arn": other["Arn"], "Id": other["InstanceProfileId"]}
+        )
+
+    def test_metadata_options_keep_what_is_not_given(self):
+        ids = self.seed("web-server")
+        self.ec2.modify_instance_metadata_options(InstanceId=ids["victim"], HttpEndpoint="disabled")
+        shown = self.state()["instances"][ids["victim"]]["metadata"]
+        self.assertEqual((shown["HttpEndpoint"], shown["HttpPutResponseHopLimit"]), ("disabled", 2))
+
+    def test_terminated_instance_has_no_interfaces(self):
+        ids = self.seed("terminated")
+        shown = self.state()
+        self.assertEqual(shown["instances"][ids["victim"]]["interfaces"], [])
+        self.assertNotIn(ids["eni_a"], shown["interfaces"])
+        self.assertEqual(list(shown["volumes"]), [ids["vol_data"]])
+        self.refused(
+            "InvalidInstanceID.NotFound", self.ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"]
+        )
+
+    def test_paging(self):
+        self.seed("web-server")
+        pages = self.ec2.get_paginator("describe_network_interfaces").paginate(PaginationConfig={"PageSize": 5})
+        sizes = [len(page["NetworkInterfaces"]) for page in pages]
+        self.assertEqual(sizes, [5, 1])
+
+
+class SecurityGroups(Emulated):
+    def test_a_new_group_allows_everything_out(self):
+        ids = self.seed("squatted-group")
+        self.refused(
+            "InvalidGroup.Duplicate",
+            self.ec2.create_security_group,
+            GroupName="firebreak-quarantine",
+            Description="x",
+            VpcId=ids["vpc"],
+        )
+        group = self.ec2.create_security_group(GroupName=FREE_NAME, Description="x", VpcId=ids["vpc"])["GroupId"]
+        filters = [{"Name": "group-id", "Values": [group]}]
+        rules = self.ec2.describe_security_group_rules(Filters=filters)["SecurityGroupRules"]
+        self.assertEqual(
+            sorted(rule.get("CidrIpv4") or rule["CidrIpv6"] for rule in rules), ["0.0.0.0/0", "::/0"]
+        )
+        self.ec2.revoke_security_group_egress(
+            GroupId=group, SecurityGroupRuleIds=[rule["SecurityGroupRuleId"] for rule in rules]
+        )
+        self.assertEqual(self.ec2.describe_security_group_rules(Filters=filters)["SecurityGroupRules"], [])
+        shown = self.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
+        self.assertEqual((shown["IpPermissions"], shown["IpPermissionsEgress"]), ([], []))
+
+
+class Snapshots(Emulated):
+    def make(self, ids, **spec):
+        return self.ec2.create_snapshots(
+            InstanceSpecification={"InstanceId": ids["victim"], **spec},
+            Description="case",
+            TagSpecifications=[{"ResourceType": "snapshot", "Tags": [{"Key": "case", "Value": "one"}]}],
+        )["Snapshots"]
+
+    def test_all_volumes_with_tags(self):
+        ids = self.seed("web-server")
+        made = self.make(ids)
+        self.assertEqual({s["VolumeId"] for s in made}, {ids["vol_root"], ids["vol_data"], ids["vol_logs"]})
+        self.assertEqual(made[0]["Tags"], [{"Key": "case", "Value": "one"}])
+        self.assertEqual({s["VolumeId"] for s in self.make(ids, ExcludeBootVolume=True)}, {ids["vol_data"], ids["vol_logs"]})
+        self.assertEqual(
+            {s["VolumeId"] for s in self.make(ids, ExcludeDataVolumeIds=[ids["vol_data"]])},
+            {ids["vol_root"], ids["vol_logs"]},
+        )
+        found = self.ec2.describe_snapshots(OwnerIds=["self"], Filters=[{"Name": "tag:case", "Values": ["one"]}])
+        self.assertEqual(len(found["Snapshots"]), 7)
+        self.assertEqual(self.ec2.describe_snapshots(OwnerIds=["111111111111"])["Snapshots"], [])
+        volumes = self.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [ids["victim"]]}])
+        self.assertEqual(len(volumes["Volumes"]), 3)
+
+    def test_lock(self):
+        ids = self.seed("single-interface")
+        snapshot = self.make(ids)[0]["SnapshotId"]
+        lock = self.ec2.lock_snapshot
+        locked = lock(SnapshotId=snapshot, LockMode="governance", LockDuration=30)
+        self.assertEqual((locked["LockState"], locked["LockDuration"]), ("governance", 30))
+        self.assertEqual(locked["LockExpiresOn"].date().toordinal() - locked["LockCreatedOn"].date().toordinal(), 30)
+        self.refused("OperationNotPermitted", self.ec2.delete_snapshot, SnapshotId=snapshot)
+        self.ec2.unlock_snapshot(SnapshotId=snapshot)
+        lock(SnapshotId=snapshot, LockMode="compliance", LockDuration=7, CoolOffPeriod=2)
+        shown = self.ec2.describe_locked_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+        self.assertEqual((shown["LockState"], shown["CoolOffPeriod"]), ("compliance-cooloff", 2))
+        lock(SnapshotId=snapshot, LockMode="compliance", LockDuration=7)
+        self.refused("UnsupportedOperation", self.ec2.unlock_snapshot, SnapshotId=snapshot)
+        self.refused("UnsupportedOperation", lock, SnapshotId=snapshot, LockMode="compliance", LockDuration=6)
+        lock(SnapshotId=snapshot, LockMode="compliance", LockDuration=8)
+        self.refused(
+            "InvalidSnapshot.NotFound",
+            lock,
+            SnapshotId="snap-0123456789abcdef0",
+            LockMode="governance",
+            LockDuration=1,
+        )
+        self.refused("InvalidParameterCombination", lock, SnapshotId=snapshot, LockMode="compliance")
+
+
+class Scaling(Emulated):
+    def setUp(self):
+        super().setUp()
+        self.scaling = self.client("autoscaling")
+
+    def detach(self, ids, decrement):
+        return self.scaling.detach_instances(
+            AutoScalingGroupName=ids["asg"], InstanceIds=[ids["victim"]], ShouldDecrementDesiredCapacity=decrement
+        )["Activities"]
+
+    def test_detached_instance_is_replaced_and_deregistered(self):
+        ids = self.seed("web-server")
+        before = self.state()
+        self.assertEqual(len(self.detach(ids, False)), 1)
+        after = self.state()
+        group, was = after["auto_scaling_groups"]["asg"], before["auto_scaling_groups"]["asg"]
+        self.assertNotIn(ids["victim"], group["instances"])
+        self.assertEqual((group["desired"], len(group["instances"])), (was["desired"], len(was["instances"])))
+        self.assertEqual(after["instances"][ids["victim"]]["state"], "running")
+        targets = after["target_groups"][ids["tg_instance"]]["targets"]
+        # The registration on another port was not made by the group, so it is still there.
+        self.assertEqual([t for t in targets if t[0] == ids["victim"]], [[ids["victim"], 8443]])
+        self.assertEqual(
+            {t[0] for t in targets if t[1] == 8080}, set(group["instances"]), "the replacement is registered"
+        )
+        self.scaling.attach_instances(AutoScalingGroupName=ids["asg"], InstanceIds=[ids["victim"]])
+        group = self.state()["auto_scaling_groups"]["asg"]
+        self.assertEqual((group["desired"], len(group["instances"])), (was["desired"] + 1, len(was["instances"]) + 1))
+        self.assertIn([ids["victim"], 8080], self.state()["target_groups"][ids["tg_instance"]]["targets"])
+        self.refused(
+            "ValidationError",
+            self.scaling.attach_instances,
+            AutoScalingGroupName=ids["asg"],
+            InstanceIds=[ids["victim"]],
+        )
+
+    def test_attaching_beyond_the_maximum_is_refused(self):
+        ids = self.seed("asg-at-maximum")
+        self.assertIn(ids["victim"], self.state()["classic_load_balancers"]["clb"])
+        self.detach(ids, False)
+        self.assertNotIn(ids["victim"], self.state()["classic_load_balancers"]["clb"])
+        before = self.state()
+        self.refused(
+            "ValidationError",
+            self.scaling.attach_instances,
+            AutoScalingGroupName=ids["asg"],
+            InstanceIds=[ids["victim"]],
+        )
+        self.assertEqual(self.state(), before)
+        with self.assertRaises(ClientError) as caught:
+            self.detach(ids, False)
+        self.assertEqual(caught.exception.response["Error"]["Code"], "ValidationError")
+
+    def test_detach_with_decrement_makes_room(self):
+        ids = self.seed("asg-at-maximum")
+        before = self.state()
+        self.detach(ids, True)
+        self.scaling.attach_instances(AutoScalingGroupName=ids["asg"], InstanceIds=[ids["victim"]])
+        self.assertEqual(self.state(), before)
+
+    def test_instances_in_pages(self):
+        ids = self.seed("web-server")
+        pages = self.scaling.get_paginator("describe_auto_scaling_instances").paginate(PaginationConfig={"PageSize": 2})
+        found = [i["InstanceId"] for page in pages for i in page["AutoScalingInstances"]]
+        self.assertEqual(len(found), 3)
+        one = self.scaling.describe_auto_scaling_instances(InstanceIds=[ids["victim"]])["AutoScalingInstances"]
+        self.assertEqual([i["AutoScalingGroupName"] for i in one], ["asg"])
+
+
+class Balancing(Emulated):
+    def test_targets_by_id_and_port(self):
+        ids = self.seed("web-server")
+        elb = self.client("elbv2")
+        before = self.state()
+        address = before["interfaces"][ids["eni_b"]]["addresses"][0]["private"]
+        for group, targets in (
+            ("tg_instance", [{"Id": ids["victim"]}, {"Id": ids["victim"], "Port": 8443}]),
+            ("tg_ip", [{"Id": address, "Port": 9000}]),
+        ):
+            elb.deregister_targets(TargetGroupArn=ids[group], Targets=targets)
+            elb.deregister_targets(TargetGroupArn=ids[group], Targets=targets)
+            health = elb.describe_target_health(TargetGroupArn=ids[group], Targets=targets)["TargetHealthDescriptions"]
+            self.assertEqual({h["TargetHealth"]["State"] for h in health}, {"unused"})
+            self.assertEqual(
+                [t for t in self.state()["target_groups"][ids[group]]["targets"] if t[0] in (ids["victim"], address)],
+                [],
+            )
+            elb.register_targets(TargetGroupArn=ids[group], Targets=targets)
+        self.assertEqual(self.state(), before)
+
+    def test_classic(self):
+        ids = self.seed("web-server")
+        elb = self.client("elb")
+        before = self.state()
+        one = {"LoadBalancerName": ids["clb"], "Instances": [{"InstanceId": ids["victim"]}]}
+        elb.deregister_instances_from_load_balancer(**one)
+        self.assertEqual(self.state()["classic_load_balancers"]["clb"], [ids["neighbour"]])
+        elb.register_instances_with_load_balancer(**one)
+        elb.register_instances_with_load_balancer(**one)
+        self.assertEqual(self.state(), before)
+
+
+class Findings(Emulated):
+    DETAIL = {
+        "schemaVersion": "2.0",
+        "accountId": "222222222222",
+        "region": REGION,
+        "id": "a" * 32,
+        "arn": f"arn:aws:guardduty:{REGION}:222222222222:detector/d/finding/{'a' * 32}",
+        "type": "Backdoor:EC2/C&CActivity.B!DNS",
+        "severity": 8,
+        "title": "Text with <id> and $.detail",
+        "description": "",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "updatedAt": "2026-01-01T00:00:00Z",
+        "resource": {
+            "resourceType": "Instance",
+            "instanceDetails": {"instanceId": "i-1", "networkInterfaces": [{"privateIpAddress": "10.0.0.1"}], "iamInstanceProfile": None},
+        },
+        "service": {"serviceName": "guardduty", "count": "3", "additionalInfo": {"threatListName": "x"}, "notOfTheModel": 1},
+    }
+
+    def put(self, detail):
+        body = json.dumps({"account": self.account, "region": REGION, "detail": detail}).encode()
+        return json.loads(self.accounts.door("guardduty/findings", "POST", body))["detectorId"]
+
+    def test_a_finding_of_a_member_in_the_administrators_detector(self):
+        detector = self.put(self.DETAIL)
+        guardduty = self.client("guardduty")
+        self.assertEqual(guardduty.list_detectors()["DetectorIds"], [detector])
+        found = guardduty.get_findings(DetectorId=detector, FindingIds=["b" * 32, "a" * 32])["Findings"]
+        self.assertEqual(len(found), 1)
+        self.assertEqual((found[0]["AccountId"], found[0]["Severity"], found[0]["Service"]["Count"]), ("222222222222", 8.0, 3))
+        self.assertEqual(found[0]["Service"]["Archived"], False)
+        self.assertEqual(json.loads(found[0]["Service"]["AdditionalInfo"]["Value"]), {"threatListName": "x"})
+        self.assertEqual(guardduty.get_findings(DetectorId=detector, FindingIds=["b" * 32])["Findings"], [])
+        self.refused("BadRequestException", guardduty.get_findings, DetectorId="f" * 32, FindingIds=["a" * 32])
+
+    def test_archive_and_list(self):
+        detector = self.put(self.DETAIL)
+        guardduty = self.client("guardduty")
+        active = {"Criterion": {"service.archived": {"Eq": ["false"]}}}
+
+        def ids():
+            return guardduty.list_findings(DetectorId=detector, FindingCriteria=active)["FindingIds"]
+
+        self.assertEqual(ids(), ["a" * 32])
+        guardduty.archive_findings(DetectorId=detector, FindingIds=["a" * 32])
+        self.assertEqual(ids(), [])
+        guardduty.unarchive_findings(DetectorId=detector, FindingIds=["a" * 32])
+        self.assertEqual(ids(), ["a" * 32])
+
+    def test_samples(self):
+        guardduty = self.client("guardduty")
+        detector = guardduty.create_detector(Enable=True)["DetectorId"]
+        guardduty.create_sample_findings(DetectorId=detector, FindingTypes=["Trojan:EC2/DNSDataExfiltration"])
+        ids = guardduty.list_findings(DetectorId=detector)["FindingIds"]
+        found = guardduty.get_findings(DetectorId=detector, FindingIds=ids)["Findings"]
+        self.assertEqual([f["Type"] for f in found], ["Trojan:EC2/DNSDataExfiltration"])
+
+
+class Delivery(Emulated):
+    def test_the_whole_envelope_and_the_text_as_it_is(self):
+        sqs, events = self.client("sqs"), self.client("events")
+        queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+        events.put_rule(Name="r", EventPattern=json.dumps({"source": ["aws.guardduty"]}))
+        events.put_rule(Name="off", EventPattern=json.dumps({"source": ["aws.guardduty"]}), State="DISABLED")
+        for rule in ("r", "off"):
+            events.put_targets(
+                Rule=rule, Targets=[{"Id": "q", "Arn": f"arn:aws:sqs:{REGION}:{self.account}:events"}]
+            )
+        put = events.put_events(
+            Entries=[
+                {
+                    "Source": "aws.guardduty",
+                    "DetailType": "GuardDuty Finding",
+                    "Detail": json.dumps(Findings.DETAIL),
+                    "Resources": ["arn:aws:ec2:x"],
+                }
+            ]
+        )
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+        self.assertEqual(len(messages), 1)
+        event = json.loads(messages[0]["Body"])
+        self.assertEqual(event["detail"], Findings.DETAIL)
+        self.assertEqual(event["account"], self.account)
+        self.assertEqual(event["id"], put["Entries"][0]["EventId"])
+        self.assertEqual(
+            set(event),
+            {"version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"},
+        )
+        self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+
+
+class Calls(Emulated):
+    def test_every_call_is_recorded(self):
+        ids = self.seed("single-interface")
+        start = json.loads(self.accounts.door("calls"))["next"]
+        self.ec2.describe_instances(InstanceIds=[ids["victim"]])
+        self.refused("InvalidInstanceID.NotFound", self.ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"])
+        self.client("guardduty").list_detectors()
+        self.client("dynamodb").list_tables()
+        self.client("s3").list_buckets()
+        calls = json.loads(self.accounts.door(f"calls?since={start}&account={self.account}"))["calls"]
+        self.assertEqual(
+            [(c["service"], c["operation"], c["status"]) for c in calls],
+            [
+                ("ec2", "DescribeInstances", 200),
+                ("ec2", "DescribeInstances", 400),
+                ("guardduty", "ListDetectors", 200),
+                ("dynamodb", "ListTables", 200),
+                ("s3", "ListBuckets", 200),
+            ],
+        )
+        self.assertTrue(all(c["end"] >= c["start"] for c in calls))
+
+
+class Templates(Emulated):
+    """The templates at the root of the project can be made here."""
+
+    def make(self, name, **parameters):
+        stack = Stack(self.accounts, self.account, REGION, str(HERE.parents[1] / name), parameters, "firebreak")
+        return stack.make()
+
+    def test_hub(self):
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij")
+        function = made["functions"]["ContainCompute"]
+        tables = set(self.client("dynamodb").list_tables()["TableNames"])
+        self.assertEqual({made["outputs"]["LedgerTable"], made["outputs"]["DecisionsTable"]}, tables)
+        self.assertEqual(function["environment"]["FIREBREAK_LEDGER_TABLE"], made["outputs"]["LedgerTable"])
+        self.assertEqual(function["environment"]["FIREBREAK_HUB_ACCOUNT"], self.account)
+        lock = self.client("s3").get_object_lock_configuration(Bucket=made["outputs"]["EvidenceBucket"])
+        self.assertEqual(lock["ObjectLockConfiguration"]["ObjectLockEnabled"], "Enabled")
+
+        def deliver(detail):
+            self.client("events").put_events(
+                Entries=[
+                    {"Source": "aws.guardduty", "DetailType": "GuardDuty Finding", "Detail": json.dumps(detail)}
+                ]
+            )
+            return self.client("sqs").receive_message(QueueUrl=function["queue_url"]).get("Messages", [])
+
+        self.assertEqual(len(deliver(Findings.DETAIL)), 1)
+        self.assertEqual(deliver({**Findings.DETAIL, "type": "Discovery:S3/AnomalousBehavior"}), [])
+
+    def test_member(self):
+        made = self.make("template-member.yaml", HubAccount="111111111111", OrganizationId="o-abcdefghij")
+        roles = {r["Arn"] for r in self.client("iam").list_roles(PathPrefix="/firebreak/")["Roles"]}
+        self.assertIn(f"arn:aws:iam::{self.account}:role/firebreak/isolate-instance", roles)
+        self.assertEqual(made["functions"], {})
+
+
+def tearDownModule():
+    if Emulated.server:
+        Emulated.server.stdin.close()
+        Emulated.server.wait(10)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,304 @@
+"""Makes a starting state out of a world (`tests/worlds/README.md` describes the form)."""
+
+import ipaddress
+import json
+from typing import Any
+
+from accounts import Accounts
+
+ASSUME_EC2 = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
+
+
+def seed(accounts: Accounts, account: str, region: str, world: dict) -> dict:
+    """Create everything in `world`; the answer maps its symbolic names to ids."""
+    return Seeder(accounts, account, region).run(world)
+
+
+def tag_list(tags: dict) -> list:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+class Seeder:
+    def __init__(self, accounts: Accounts, account: str, region: str):
+        self.region = region
+        self.ids: dict = {}
+        self.zones: dict = {}
+        self.next_host: dict = {}
+        self.blocks: dict = {}
+        self.addresses: dict = {}
+        self.clients = lambda service: accounts.client(account, region, service)
+        self.ec2 = self.clients("ec2")
+
+    def run(self, world: dict) -> dict:
+        for kind in (
+            "vpcs",
+            "subnets",
+            "groups",
+            "profiles",
+            "launch_templates",
+            "target_groups",
+            "classic_load_balancers",
+            "instances",
+            "addresses",
+            "auto_scaling_groups",
+            "targets",
+            "classic_members",
+            "end_states",
+        ):
+            for name, spec in world.get(kind, {}).items():
+                getattr(self, "make_" + kind)(name, spec)
+        return {"ids": self.ids}
+
+    def make_vpcs(self, name: str, spec: dict) -> None:
+        vpc = self.ec2.create_vpc(
+            CidrBlock=spec["cidr"],
+            AmazonProvidedIpv6CidrBlock=spec.get("ipv6", False),
+            TagSpecifications=[{"ResourceType": "vpc", "Tags": tag_list({"Name": name})}],
+        )["Vpc"]
+        self.ids[name] = vpc["VpcId"]
+        if spec.get("ipv6"):
+            self.blocks[name] = list(
+                ipaddress.ip_network(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]).subnets(new_prefix=64)
+            )
+
+    def make_subnets(self, name: str, spec: dict) -> None:
+        more = {}
+        if spec["vpc"] in self.blocks:
+            block = self.blocks[spec["vpc"]].pop(0)
+            more["Ipv6CidrBlock"] = str(block)
+        subnet = self.ec2.create_subnet(
+            VpcId=self.ids[spec["vpc"]],
+            CidrBlock=spec["cidr"],
+            AvailabilityZone=self.region + spec.get("zone", "a"),
+            **more,
+        )["Subnet"]
+        self.ids[name] = subnet["SubnetId"]
+        # Addresses are given out in order and from high up, so that no two collide and those which
+        # the emulator gives to instances of an Auto Scaling group stay free.
+        hosts = ipaddress.ip_network(spec["cidr"]).network_address + 100
+        self.next_host[name] = [hosts, block.network_address + 100 if more else None]
+
+    def host(self, subnet: str) -> str:
+        self.next_host[subnet][0] += 1
+        return str(self.next_host[subnet][0])
+
+    def ipv6_hosts(self, subnet: str, count: int) -> list:
+        found = []
+        for _ in range(count):
+            self.next_host[subnet][1] += 1
+            found.append({"Ipv6Address": str(self.next_host[subnet][1])})
+        return found
+
+    def permissions(self, rules: list) -> list:
+        """Our short form of rules as `IpPermissions`."""
+        made = []
+        for rule in rules:
+            made.append({"IpProtocol": rule.get("protocol", "-1")})
+            if "ports" in rule:
+                made[-1]["FromPort"], made[-1]["ToPort"] = rule["ports"]
+            if "ipv4" in rule:
+                made[-1]["IpRanges"] = [{"CidrIp": cidr} for cidr in rule["ipv4"]]
+            if "ipv6" in rule:
+                made[-1]["Ipv6Ranges"] = [{"CidrIpv6": cidr} for cidr in rule["ipv6"]]
+            if "groups" in rule:
+                made[-1]["UserIdGroupPairs"] = [{"GroupId": self.ids[group]} for group in rule["groups"]]
+        return made
+
+    def make_groups(self, name: str, spec: dict) -> None:
+        more = {}
+        if spec.get("tags"):
+            more["TagSpecifications"] = [{"ResourceType": "security-group", "Tags": tag_list(spec["tags"])}]
+        group = self.ec2.create_security_group(
+            GroupName=spec.get("name", name),
+            Description=spec.get("description", name),
+            VpcId=self.ids[spec["vpc"]],
+            **more,
+        )["GroupId"]
+        self.ids[name] = group
+        if spec.get("ingress"):
+            self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=self.permissions(spec["ingress"]))
+        if "egress" in spec:
+            rules = self.ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+            outward = [r["SecurityGroupRuleId"] for r in rules["SecurityGroupRules"] if r["IsEgress"]]
+            if outward:
+                self.ec2.revoke_security_group_egress(GroupId=group, SecurityGroupRuleIds=outward)
+            if spec["egress"]:
+                self.ec2.authorize_security_group_egress(GroupId=group, IpPermissions=self.permissions(spec["egress"]))
+
+    def make_profiles(self, name: str, spec: dict) -> None:
+        iam = self.clients("iam")
+        role = spec["role"]
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=ASSUME_EC2)
+        made = iam.create_instance_profile(InstanceProfileName=role)["InstanceProfile"]
+        iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+        self.ids[name] = made["Arn"]
+
+    def make_launch_templates(self, name: str, spec: dict) -> None:
+        made = self.ec2.create_launch_template(
+            LaunchTemplateName=spec.get("name", name),
+            LaunchTemplateData={
+                "ImageId": spec.get("image", "ami-0c0ffee0c0ffee001"),
+                "InstanceType": spec.get("type", "t3.small"),
+                "SecurityGroupIds": [self.ids[group] for group in spec["groups"]],
+            },
+        )
+        self.ids[name] = made["LaunchTemplate"]["LaunchTemplateId"]
+
+    def make_target_groups(self, name: str, spec: dict) -> None:
+        made = self.clients("elbv2").create_target_group(
+            Name=spec.get("name", name.replace("_", "-")),
+            Protocol=spec.get("protocol", "HTTP"),
+            Port=spec["port"],
+            VpcId=self.ids[spec["vpc"]],
+            TargetType=spec.get("type", "instance"),
+        )
+        self.ids[name] = made["TargetGroups"][0]["TargetGroupArn"]
+
+    def make_classic_load_balancers(self, name: str, spec: dict) -> None:
+        title = spec.get("name", name.replace("_", "-"))
+        self.clients("elb").create_load_balancer(
+            LoadBalancerName=title,
+            Listeners=[
+                {"Protocol": "HTTP", "LoadBalancerPort": 80, "InstanceProtocol": "HTTP", "InstancePort": 8080}
+            ],
+            Subnets=[self.ids[subnet] for subnet in spec["subnets"]],
+            SecurityGroups=[self.ids[group] for group in spec["groups"]],
+        )
+        self.ids[name] = title
+
+    def interface(self, spec: dict) -> dict:
+        subnet = spec["subnet"]
+        made = {
+            "SubnetId": self.ids[subnet],
+            "PrivateIpAddress": self.host(subnet),
+            "Groups": [self.ids[group] for group in spec["groups"]],
+        }
+        if spec.get("ipv6"):
+            made["Ipv6Addresses"] = self.ipv6_hosts(subnet, spec["ipv6"])
+        if spec.get("tracking"):
+            made["ConnectionTrackingSpecification"] = spec["tracking"]
+        return made
+
+    def make_instances(self, name: str, spec: dict) -> None:
+        first, *others = spec["interfaces"]
+        primary = {
+            **self.interface(first),
+            "DeviceIndex": 0,
+            "DeleteOnTermination": first.get("delete_on_termination", True),
+            "AssociatePublicIpAddress": first.get("public", False),
+        }
+        arguments = {
+            "ImageId": spec.get("image", "ami-0c0ffee0c0ffee001"),
+            "InstanceType": spec.get("type", "m5.large"),
+            "MinCount": 1,
+            "MaxCount": 1,
+            "NetworkInterfaces": [primary],
+            "BlockDeviceMappings": [
+                {
+                    "DeviceName": volume["device"],
+                    "Ebs": {
+                        "VolumeSize": volume.get("size", 8),
+                        "VolumeType": "gp3",
+                        "DeleteOnTermination": volume.get("delete_on_termination", False),
+                        "Encrypted": volume.get("encrypted", False),
+                    },
+                }
+                for volume in spec["volumes"]
+            ],
+            "TagSpecifications": [
+                {"ResourceType": "instance", "Tags": tag_list({"Name": name, **spec.get("tags", {})})}
+            ],
+            "InstanceInitiatedShutdownBehavior": spec.get("shutdown", "stop"),
+        }
+        if spec.get("profile"):
+            arguments["IamInstanceProfile"] = {"Arn": self.ids[spec["profile"]]}
+        if spec.get("spot"):
+            arguments["InstanceMarketOptions"] = {"MarketType": "spot"}
+        if spec.get("operator"):
+            arguments["Operator"] = {"Principal": spec["operator"]}
+        if spec.get("metadata"):
+            arguments["MetadataOptions"] = spec["metadata"]
+        if spec.get("disable_api_termination"):
+            arguments["DisableApiTermination"] = True
+        if spec.get("disable_api_stop"):
+            arguments["DisableApiStop"] = True
+        made = self.ec2.run_instances(**arguments)["Instances"][0]
+        self.ids[name] = made["InstanceId"]
+        self.keep_interface(first, made["NetworkInterfaces"][0])
+        for mapping in made["BlockDeviceMappings"]:
+            volume = next(v for v in spec["volumes"] if v["device"] == mapping["DeviceName"])
+            if "name" in volume:
+                self.ids[volume["name"]] = mapping["Ebs"]["VolumeId"]
+        for index, other in enumerate(others, start=1):
+            created = self.ec2.create_network_interface(**self.interface(other))["NetworkInterface"]
+            attached = self.ec2.attach_network_interface(
+                NetworkInterfaceId=created["NetworkInterfaceId"], InstanceId=made["InstanceId"], DeviceIndex=index
+            )
+            if other.get("delete_on_termination"):
+                self.ec2.modify_network_interface_attribute(
+                    NetworkInterfaceId=created["NetworkInterfaceId"],
+                    Attachment={"AttachmentId": attached["AttachmentId"], "DeleteOnTermination": True},
+                )
+            self.keep_interface(other, created)
+
+    def keep_interface(self, spec: dict, made: dict) -> None:
+        if "name" in spec:
+            self.ids[spec["name"]] = made["NetworkInterfaceId"]
+            self.addresses[spec["name"]] = made["PrivateIpAddress"]
+
+    def make_addresses(self, name: str, spec: dict) -> None:
+        made = self.ec2.allocate_address(Domain="vpc")
+        self.ids[name] = made["AllocationId"]
+        self.ids[name + ".public"] = made["PublicIp"]
+        if spec.get("interface"):
+            self.ec2.associate_address(
+                AllocationId=made["AllocationId"],
+                NetworkInterfaceId=self.ids[spec["interface"]],
+                PrivateIpAddress=self.addresses[spec["interface"]],
+            )
+
+    def make_auto_scaling_groups(self, name: str, spec: dict) -> None:
+        scaling = self.clients("autoscaling")
+        title = spec.get("name", name.replace("_", "-"))
+        scaling.create_auto_scaling_group(
+            AutoScalingGroupName=title,
+            LaunchTemplate={"LaunchTemplateId": self.ids[spec["launch_template"]]},
+            MinSize=spec["min"],
+            MaxSize=spec["max"],
+            DesiredCapacity=spec.get("desired", 0),
+            VPCZoneIdentifier=",".join(self.ids[subnet] for subnet in spec["subnets"]),
+            TargetGroupARNs=[self.ids[group] for group in spec.get("target_groups", [])],
+            LoadBalancerNames=[self.ids[balancer] for balancer in spec.get("classic_load_balancers", [])],
+        )
+        self.ids[name] = title
+        if spec.get("attach"):
+            scaling.attach_instances(
+                AutoScalingGroupName=title, InstanceIds=[self.ids[instance] for instance in spec["attach"]]
+            )
+
+    def make_targets(self, name: str, spec: list) -> None:
+        targets = []
+        for target in spec:
+            made = {"Id": self.addresses[target["interface"]] if "interface" in target else self.ids[target["instance"]]}
+            if "port" in target:
+                made["Port"] = target["port"]
+            targets.append(made)
+        self.clients("elbv2").register_targets(TargetGroupArn=self.ids[name], Targets=targets)
+
+    def make_classic_members(self, name: str, spec: list) -> None:
+        self.clients("elb").register_instances_with_load_balancer(
+            LoadBalancerName=self.ids[name], Instances=[{"InstanceId": self.ids[instance]} for instance in spec]
+        )
+
+    def make_end_states(self, name: str, spec: str) -> None:
+        if spec == "stopped":
+            self.ec2.stop_instances(InstanceIds=[self.ids[name]])
+        elif spec == "terminated":
+            self.ec2.terminate_instances(InstanceIds=[self.ids[name]])

@@ -1,0 +1,66 @@
+//! The emulator starts, worlds are seeded and read back, and what we added to moto is tested by boto3.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use firebreak_tests::emulator::{Emulator, Refusal, fresh_account, world, worlds};
+use serde_json::json;
+
+const REGION: &str = "eu-west-1";
+
+#[tokio::test]
+async fn a_seeded_world_is_read_back_by_the_independent_client() {
+    let emulator = Emulator::shared().await.unwrap();
+    let observer = emulator.observer().await.unwrap();
+    let account = fresh_account();
+    let ids = observer.seed(&account, REGION, &world("web-server").unwrap()).await.unwrap();
+    let state = observer.state(&account, REGION).await.unwrap();
+
+    let victim = &state["instances"][ids.get("victim").unwrap()];
+    assert_eq!(victim["interfaces"].as_array().unwrap().len(), 3);
+    assert_eq!(victim["attributes"]["instanceInitiatedShutdownBehavior"], "terminate");
+    let first = &state["interfaces"][ids.get("eni_a").unwrap()];
+    assert_eq!(first["groups"].as_array().unwrap().len(), 3);
+    assert_eq!(first["addresses"][0]["kind"], "automatic");
+    assert_eq!(ids.name_of(ids.get("eni_b").unwrap()), Some("eni_b"));
+
+    assert_eq!(observer.state(&account, REGION).await.unwrap(), state, "reading twice gives the same");
+    let elsewhere = observer.state(&fresh_account(), REGION).await.unwrap();
+    assert_eq!(elsewhere["instances"], json!({}), "accounts are separate");
+}
+
+#[tokio::test]
+async fn every_world_can_be_seeded() {
+    let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
+    for name in worlds().unwrap() {
+        let account = fresh_account();
+        let ids = observer.seed(&account, REGION, &world(&name).unwrap()).await.unwrap();
+        let state = observer.state(&account, REGION).await.unwrap();
+        let victim = ids.get("victim").unwrap_or_else(|_| panic!("{name} has no victim"));
+        assert!(state["instances"][victim].is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_calls_and_credentials() {
+    let emulator = Emulator::shared().await.unwrap();
+    let observer = emulator.observer().await.unwrap();
+    let account = fresh_account();
+    let since = observer.calls(0, &[]).await.unwrap().next;
+    let params = json!({"InstanceIds": ["i-0123456789abcdef0"]});
+    let error = observer.call(&account, REGION, "ec2", "describe_instances", params).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<Refusal>().unwrap().code, "InvalidInstanceID.NotFound");
+    let recorded = observer.calls(since, &[("account", &account)]).await.unwrap();
+    assert_eq!(recorded.calls.len(), 1);
+    assert_eq!((recorded.calls[0].operation.as_str(), recorded.calls[0].status), ("DescribeInstances", 400));
+
+    let credentials = observer.credentials(&account).await.unwrap();
+    assert!(emulator.environment(REGION, &credentials).contains(&("AWS_REGION".into(), REGION.into())));
+    let who = observer.call(&account, REGION, "sts", "get_caller_identity", json!({})).await.unwrap();
+    assert_eq!(who["Account"], account.as_str());
+}
+
+#[tokio::test]
+async fn what_we_added_to_moto_answers_boto3_as_aws_documents_it() {
+    let emulator = Emulator::shared().await.unwrap();
+    let run = emulator.python().args(["-m", "unittest", "test_extension"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
