@@ -1,1 +1,22 @@
-//! Skeleton.
+//! Contains compromised compute: the playbooks of one Lambda function.
+
+pub mod isolate_instance;
+mod reads;
+pub mod snapshot_volumes;
+
+use firebreak::finding::Finding;
+use firebreak::playbook::{Meta, Playbook};
+use firebreak::target::Target;
+
+/// Every playbook of this function.
+pub static PLAYBOOKS: &[&dyn Playbook] = &[&isolate_instance::IsolateInstance, &snapshot_volumes::SnapshotVolumes];
+
+/// The instances that a finding names, when the playbook answers it.
+fn instances(meta: &Meta, finding: &Finding) -> Vec<Target> {
+    if !meta.answers(finding) {
+        return Vec::new();
+    }
+    let target =
+        |id: &firebreak::ids::InstanceId| Target::instance(finding.account.clone(), finding.region.clone(), id.clone());
+    finding.instances.iter().map(target).collect()
+}

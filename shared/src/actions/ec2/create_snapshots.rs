@@ -104,11 +104,8 @@ pub(super) fn snapshot_arn(aws: &Aws, id: &str) -> String {
 pub async fn snapshots_of_case(aws: &Aws, run: &RunId) -> Result<Vec<Snapshot>, Failure> {
     let call = aws.ec2().describe_snapshots().owner_ids("self").max_results(1000);
     let call = call.filters(super::filter(&format!("tag:{}", super::TAG_CASE), run.as_str()));
-    let mut pages = call.into_paginator().items().send();
-    let mut found = Vec::new();
-    while let Some(snapshot) = pages.next().await {
-        found.push(snapshot.map_err(Failure::from_sdk("find the snapshots of case", run))?);
-    }
+    let found = call.into_paginator().items().send().try_collect().await;
+    let mut found: Vec<Snapshot> = found.map_err(Failure::from_sdk("find the snapshots of case", run))?;
     found.retain(|snapshot| counts(snapshot, run));
     found.sort_by_key(|snapshot| {
         let started = snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()));

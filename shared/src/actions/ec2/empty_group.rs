@@ -156,10 +156,8 @@ pub async fn rules_of(aws: &Aws, groups: &[GroupId]) -> Result<Vec<SecurityGroup
         let values = groups.iter().map(GroupId::to_string).collect();
         let filter = aws_sdk_ec2::types::Filter::builder().name("group-id").set_values(Some(values)).build();
         let call = aws.ec2().describe_security_group_rules().filters(filter).max_results(1000);
-        let mut pages = call.into_paginator().items().send();
-        while let Some(rule) = pages.next().await {
-            found.push(rule.map_err(Failure::from_sdk("describe the rules of", &groups[0]))?);
-        }
+        let page = call.into_paginator().items().send().try_collect().await;
+        found.extend(page.map_err(Failure::from_sdk("describe the rules of our groups in", &aws.region))?);
     }
     Ok(found)
 }
