@@ -27,6 +27,9 @@ pub struct Context<'a> {
     pub aws: &'a Aws,
     /// The run. Names of what the run makes are made from it.
     pub run: &'a RunId,
+    /// The groups that earlier stages of this run have made, as far as they are at hand. It saves a read
+    /// on the way to the cut; a group that is missing here is found by its name.
+    pub made: &'a [KnownGroup],
 }
 
 impl Context<'_> {
@@ -70,9 +73,11 @@ pub struct KnownGroup {
 
 /// How a change to a state ended.
 #[derive(Debug)]
-pub enum Set {
-    /// Done.
+pub enum Set<S> {
+    /// Done: the state is the one that was asked for.
     Done,
+    /// Done, and the state is this one, which nobody could know before: the thing was made by the call.
+    Became(S),
     /// Not done, for a reason that a repeat would not change and a person should read.
     Left(String),
 }
@@ -113,7 +118,8 @@ pub trait Action: Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
     /// The state now; `None` when the thing no longer exists.
     fn read(&self, cx: &Context<'_>) -> impl Future<Output = Result<Option<Self::State>, Failure>> + Send;
 
-    /// The state that is wanted, given the one found.
+    /// The state that is wanted, given the one found. An action that makes something cannot know its id:
+    /// it wants what it found, and says by `satisfied` when that will do.
     fn wanted(
         &self,
         cx: &Context<'_>,
@@ -127,7 +133,7 @@ pub trait Action: Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
         cx: &Context<'_>,
         from: &Self::State,
         to: &Self::State,
-    ) -> impl Future<Output = Result<Set, Failure>> + Send;
+    ) -> impl Future<Output = Result<Set<Self::State>, Failure>> + Send;
 
     /// Whether `now` is as good as `wanted`.
     fn satisfied(&self, now: &Self::State, wanted: &Self::State) -> bool {
@@ -263,15 +269,8 @@ async fn apply<A: Action>(cx: &Context<'_>, step: &Step, fresh: bool) -> Result<
     }
     match action.set(cx, &from, &wanted).await {
         Ok(Set::Left(why)) => Ok(Applied::Left(why)),
-        Ok(Set::Done) => {
-            // Only an action that makes something must look at what it made.
-            let after = if action.made(&wanted).is_some() || wanted == before {
-                action.read(cx).await?.unwrap_or(wanted)
-            } else {
-                wanted
-            };
-            Ok(Applied::Changed { after: untyped(&after), made: action.made(&after) })
-        }
+        Ok(Set::Done) => Ok(Applied::Changed { after: untyped(&wanted), made: action.made(&wanted) }),
+        Ok(Set::Became(after)) => Ok(Applied::Changed { after: untyped(&after), made: action.made(&after) }),
         // The call failed, but the change may be there: an answer was lost, or another did it first.
         Err(failure) if failure.class != Class::Denied => match action.read(cx).await {
             Ok(None) => Ok(Applied::Gone),
@@ -298,7 +297,7 @@ async fn undo<A: Action>(cx: &Context<'_>, step: &Step) -> Result<Undone, Failur
         return Ok(Undone::Conflict(format!("{} is now {}", action.change(&before).what, action.change(&now).from)));
     }
     match action.set(cx, &now, &before).await {
-        Ok(Set::Done) => Ok(Undone::Restored),
+        Ok(Set::Done | Set::Became(_)) => Ok(Undone::Restored),
         Ok(Set::Left(why)) => Ok(Undone::Left(why)),
         Err(failure) if failure.class != Class::Denied => match action.read(cx).await {
             Ok(None) => Ok(Undone::Gone),
@@ -352,6 +351,13 @@ impl<A: Action> AnyAction for Of<A> {
 }
 
 impl KnownGroup {
+    /// The ARNs of every group of a VPC with a purpose: what a step may use that does not know yet which
+    /// of them it will find.
+    pub fn arns(groups: &[Self], aws: &Aws, vpc: &VpcId, purpose: GroupPurpose) -> Vec<String> {
+        let fits = groups.iter().filter(|known| known.vpc == *vpc && known.purpose == purpose);
+        fits.map(|known| aws.arn("ec2", &format!("security-group/{}", known.id))).collect()
+    }
+
     /// The group of a VPC with a purpose, among `groups`.
     pub fn find<'a>(groups: &'a [Self], vpc: &VpcId, purpose: GroupPurpose) -> Option<&'a GroupId> {
         groups.iter().find(|known| known.vpc == *vpc && known.purpose == purpose).map(|known| &known.id)

@@ -232,6 +232,7 @@ impl<'a> Engine<'a> {
         let mut under_way: FuturesUnordered<Boxed<'_, (StepId, StepRecord, Option<KnownGroup>)>> =
             FuturesUnordered::new();
         let mut unwritten: Vec<(StepId, StepRecord)> = Vec::new();
+        let mut made_by_run: Vec<KnownGroup> = Vec::new();
         let run_id = run.head.id.clone();
         let arrived = run.head.arrived_at;
         for (index, stage) in stages.iter().enumerate() {
@@ -280,7 +281,7 @@ impl<'a> Engine<'a> {
                 }
                 let Some(aws) = sessions.by_step.get(&step.id).cloned() else { continue };
                 waiting.insert(step.id.clone());
-                under_way.push(self.one(step.clone(), aws, run_id.clone(), arrived, fresh));
+                under_way.push(self.one(step.clone(), aws, run_id.clone(), arrived, fresh, made_by_run.clone()));
             }
             let patience = match first_cut {
                 // Everything before the cut has together three seconds; then the cut goes ahead.
@@ -292,6 +293,7 @@ impl<'a> Engine<'a> {
                 match tokio::time::timeout_at(until, under_way.next()).await {
                     Ok(Some((id, record, made))) => {
                         waiting.remove(&id);
+                        made_by_run.extend(made.clone());
                         self.note_group(run, groups, made).await?;
                         run.steps.insert(id.clone(), record.clone());
                         unwritten.push((id, record));
@@ -309,6 +311,7 @@ impl<'a> Engine<'a> {
         // Stragglers: waited for as long as the others were.
         let until = tokio::time::Instant::now() + PATIENCE.min(self.time_left(run).saturating_sub(LAST_CALL));
         while let Ok(Some((id, record, made))) = tokio::time::timeout_at(until, under_way.next()).await {
+            made_by_run.extend(made.clone());
             self.note_group(run, groups, made).await?;
             run.steps.insert(id.clone(), record.clone());
             unwritten.push((id, record));
@@ -360,11 +363,12 @@ impl<'a> Engine<'a> {
         run: RunId,
         arrived: Timestamp,
         fresh: bool,
+        made_by_run: Vec<KnownGroup>,
     ) -> Boxed<'a, (StepId, StepRecord, Option<KnownGroup>)> {
         let action = self.action(&step);
         Box::pin(async move {
             let begun = Instant::now();
-            let cx = Context { aws: &aws, run: &run };
+            let cx = Context { aws: &aws, run: &run, made: &made_by_run };
             let applied = match action {
                 Ok(action) => action.apply(&cx, &step, fresh).await,
                 Err(failure) => Err(failure),
@@ -504,7 +508,8 @@ impl<'a> Engine<'a> {
         let (Some(aws), Ok(action)) = (sessions.by_step.get(&step.id), self.action(step)) else {
             return UndoResult::Failed { class: Class::Bug, why: format!("nothing undoes `{}`", step.action) };
         };
-        let cx = Context { aws, run: &run.head.id };
+        // What the run made is found by its name: the ledger may know another group by now.
+        let cx = Context { aws, run: &run.head.id, made: &[] };
         match action.undo(&cx, step).await {
             Ok(Undone::Restored) => UndoResult::Restored,
             Ok(Undone::AlreadySo) => UndoResult::AlreadySo,

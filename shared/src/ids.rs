@@ -99,6 +99,16 @@ checked_id! {
 }
 
 checked_id! {
+    /// An EBS snapshot id: `snap-` and 8 or 17 hexadecimal digits.
+    SnapshotId, "snapshot id", |v| has_hex_suffix(v, "snap-")
+}
+
+checked_id! {
+    /// An Elastic IP address's allocation id: `eipalloc-` and 8 or 17 hexadecimal digits.
+    AllocationId, "allocation id", |v| has_hex_suffix(v, "eipalloc-")
+}
+
+checked_id! {
     /// A finding's id as its service writes it: 1 to 512 visible ASCII characters.
     FindingId, "finding id", |v| (1..=512).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -113,6 +123,12 @@ impl RunId {
     /// A new id: 48 bits of time and 80 random bits.
     pub fn new() -> Self {
         Self(ulid::Ulid::generate().to_string())
+    }
+
+    /// When the run began, in milliseconds since 1970: the first 48 bits of the id.
+    pub fn started_ms(&self) -> u64 {
+        // Checked when the id was made.
+        ulid::Ulid::from_string(&self.0).map_or(0, |ulid| ulid.timestamp_ms())
     }
 }
 

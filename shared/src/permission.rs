@@ -32,6 +32,20 @@ impl Permission {
     }
 }
 
+/// A name for use inside an ARN of a policy. Some services let people put anything into names, and a
+/// group called `*` would otherwise match every group.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars>
+pub fn literal(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '*' | '?' | '$' => out.extend(['$', '{', c, '}']),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// One IAM action on exact resources: a line of a session policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
@@ -50,5 +64,17 @@ impl Grant {
     /// An action for which AWS supports no resource-level permission.
     pub fn any(action: &str) -> Self {
         Self::new(action, ["*".to_owned()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_policy_matches_only_itself() {
+        assert_eq!(literal("web-asg"), "web-asg");
+        assert_eq!(literal("*"), "${*}");
+        assert_eq!(literal("a?${aws:username}"), "a${?}${$}{aws:username}");
     }
 }

@@ -1,3 +1,5 @@
 //! The actions, by service.
 
+pub mod autoscaling;
 pub mod ec2;
+pub mod elasticloadbalancing;

@@ -1,18 +1,51 @@
 //! Actions on Amazon EC2.
 
+pub mod close_interface;
+pub mod create_group;
+pub mod create_snapshots;
+pub mod disable_metadata_endpoint;
+pub mod disassociate_address;
+pub mod empty_group;
+pub mod keep_volumes;
+pub mod lock_snapshot;
+pub mod open_group;
+pub mod open_interface;
+pub mod remove_public_address;
+pub mod replace_instance_profile;
 pub mod replace_interface_groups;
+pub mod set_instance_attribute;
+pub mod tighten_connection_tracking;
 
-use crate::action::{Context, GroupPurpose};
+use aws_sdk_ec2::types::{Filter, Instance, NetworkInterface, ResourceType, Tag, TagSpecification};
+
+use crate::action::{Context, GroupPurpose, KnownGroup, Set};
+use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{GroupId, VpcId};
+use crate::ids::{GroupId, InstanceId, InterfaceId, VpcId};
 
-/// The group that this run made in a VPC, found by its name. The name holds the run's random id, and
-/// the account must own it: nobody else can have made it.
-pub(crate) async fn group_made_by_run(
-    cx: &Context<'_>,
-    vpc: &VpcId,
-    purpose: GroupPurpose,
-) -> Result<GroupId, Failure> {
+/// The tag that holds the run which made a thing. For people; nothing is decided by it.
+pub const TAG_RUN: &str = "firebreak:run";
+/// The tag that says what a group of ours is for. For people.
+pub const TAG_PURPOSE: &str = "firebreak:purpose";
+/// The tag by which a case's snapshots are found again: `CreateSnapshots` has no client token.
+pub const TAG_CASE: &str = "firebreak:case";
+/// The tag that names the playbook. For people.
+pub const TAG_PLAYBOOK: &str = "firebreak:playbook";
+
+/// A filter of a `Describe` call. Filtered calls have the larger request bucket (EC2 API throttling).
+pub fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+/// Tags for a thing that is being made.
+fn tags(kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build());
+    TagSpecification::builder().resource_type(kind).set_tags(Some(tags.collect())).build()
+}
+
+/// The id of the group that this run has made in a VPC, by its name; `None` when there is none to be
+/// seen. The name holds the run's random id and the account must own it: nobody else can have made it.
+async fn find_group_of_run(cx: &Context<'_>, vpc: &VpcId, purpose: GroupPurpose) -> Result<Option<GroupId>, Failure> {
     let name = cx.group_name(purpose);
     let found = cx
         .aws
@@ -24,14 +57,91 @@ pub(crate) async fn group_made_by_run(
         .send()
         .await
         .map_err(Failure::from_sdk("find security group", &name))?;
-    found
-        .security_groups()
-        .iter()
-        .find_map(|group| group.group_id()?.parse().ok())
-        .ok_or_else(|| Failure::new(Class::Gone, "find security group", name))
+    Ok(found.security_groups().iter().find_map(|group| group.group_id()?.parse().ok()))
 }
 
-/// A filter of a `Describe` call. Filtered calls have the larger request bucket (EC2 API throttling).
-pub fn filter(name: &str, value: &str) -> aws_sdk_ec2::types::Filter {
-    aws_sdk_ec2::types::Filter::builder().name(name).values(value).build()
+/// The group that this run has made in a VPC, for a step that comes after the one that made it.
+async fn group_made_by_run(cx: &Context<'_>, vpc: &VpcId, purpose: GroupPurpose) -> Result<GroupId, Failure> {
+    if let Some(id) = KnownGroup::find(cx.made, vpc, purpose) {
+        return Ok(id.clone());
+    }
+    // What was just made may not be visible for a moment: a later round finds it.
+    find_group_of_run(cx, vpc, purpose)
+        .await?
+        .ok_or_else(|| Failure::new(Class::Transient, "find security group", cx.group_name(purpose)))
+}
+
+/// The ARN of `group`, or of every group that it may turn out to be when it is not made yet.
+fn group_arns(
+    aws: &Aws,
+    group: Option<&GroupId>,
+    known: &[KnownGroup],
+    vpc: &VpcId,
+    purpose: GroupPurpose,
+) -> Vec<String> {
+    match group {
+        Some(group) => vec![aws.arn("ec2", &format!("security-group/{group}"))],
+        None => KnownGroup::arns(known, aws, vpc, purpose),
+    }
+}
+
+/// A network interface as it is now; `None` when it no longer exists.
+async fn interface(cx: &Context<'_>, id: &InterfaceId) -> Result<Option<NetworkInterface>, Failure> {
+    let answer = cx
+        .aws
+        .ec2()
+        .describe_network_interfaces()
+        .filters(filter("network-interface-id", id.as_str()))
+        .send()
+        .await
+        .map_err(Failure::from_sdk("describe network interface", id))?;
+    Ok(answer.network_interfaces.unwrap_or_default().into_iter().next())
+}
+
+/// An instance as it is now; `None` when it no longer exists, which it does not once it is terminated.
+async fn instance(cx: &Context<'_>, id: &InstanceId) -> Result<Option<Instance>, Failure> {
+    let answer = cx
+        .aws
+        .ec2()
+        .describe_instances()
+        .filters(filter("instance-id", id.as_str()))
+        .send()
+        .await
+        .map_err(Failure::from_sdk("describe instance", id))?;
+    let mut instances =
+        answer.reservations.unwrap_or_default().into_iter().flat_map(|r| r.instances.unwrap_or_default());
+    Ok(instances.next().filter(|instance| !is_gone(instance)))
+}
+
+/// Whether an instance is past saving.
+pub fn is_gone(instance: &Instance) -> bool {
+    use aws_sdk_ec2::types::InstanceStateName::{ShuttingDown, Terminated};
+    matches!(instance.state().and_then(|state| state.name()), Some(Terminated | ShuttingDown))
+}
+
+/// `Gone` as the absence of a state.
+fn gone_is_none<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.class == Class::Gone => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What AWS does not allow on this kind of instance is an outcome for a person to read, not an error:
+/// these are the codes it says so with.
+fn unsupported_is_left<T, S>(answer: Result<T, Failure>, why: &str) -> Result<Set<S>, Failure> {
+    const UNSUPPORTED: [&str; 4] = [
+        "UnsupportedOperation",
+        "OperationNotPermitted",
+        "InvalidParameterCombination",
+        "UnsupportedInstanceAttribute",
+    ];
+    match answer {
+        Ok(_) => Ok(Set::Done),
+        Err(failure) => match failure.code.as_deref() {
+            Some(code) if UNSUPPORTED.contains(&code) => Ok(Set::Left(format!("{why} (AWS: {code})"))),
+            _ => Err(failure),
+        },
+    }
 }

@@ -53,30 +53,14 @@ impl Action for ReplaceInterfaceGroups {
     }
 
     fn grants(&self, aws: &Aws, before: &Self::State, groups: &[KnownGroup]) -> Vec<Grant> {
-        let quarantine =
-            self.quarantine.as_ref().or_else(|| KnownGroup::find(groups, &self.vpc, GroupPurpose::Quarantine));
-        let groups = before.iter().chain(quarantine).map(|group| aws.arn("ec2", &format!("security-group/{group}")));
+        let ours = super::group_arns(aws, self.quarantine.as_ref(), groups, &self.vpc, GroupPurpose::Quarantine);
+        let theirs = before.iter().map(|group| aws.arn("ec2", &format!("security-group/{group}")));
         let interface = aws.arn("ec2", &format!("network-interface/{}", self.interface));
-        vec![Grant::new("ec2:ModifyNetworkInterfaceAttribute", [interface].into_iter().chain(groups))]
+        vec![Grant::new("ec2:ModifyNetworkInterfaceAttribute", [interface].into_iter().chain(theirs).chain(ours))]
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        let answer = cx
-            .aws
-            .ec2()
-            .describe_network_interfaces()
-            .network_interface_ids(self.interface.as_str())
-            .send()
-            .await
-            .map_err(Failure::from_sdk("describe network interface", &self.interface));
-        match answer {
-            Err(failure) if failure.class == Class::Gone => Ok(None),
-            Err(failure) => Err(failure),
-            Ok(answer) => match answer.network_interfaces().first() {
-                None => Ok(None),
-                Some(interface) => groups_of(interface).map(Some),
-            },
-        }
+        super::interface(cx, &self.interface).await?.as_ref().map(groups_of).transpose()
     }
 
     async fn wanted(&self, cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
@@ -87,17 +71,26 @@ impl Action for ReplaceInterfaceGroups {
         Ok(BTreeSet::from([group]))
     }
 
-    async fn set(&self, cx: &Context<'_>, _from: &Self::State, to: &Self::State) -> Result<Set, Failure> {
-        cx.aws
-            .ec2()
-            .modify_network_interface_attribute()
-            .network_interface_id(self.interface.as_str())
-            .set_groups(Some(to.iter().map(GroupId::to_string).collect()))
-            .send()
-            .await
-            .map_err(Failure::from_sdk("replace the security groups of", &self.interface))?;
-        Ok(Set::Done)
+    async fn set(&self, cx: &Context<'_>, _from: &Self::State, to: &Self::State) -> Result<Set<Self::State>, Failure> {
+        replace(cx, &self.interface, to).await
     }
+}
+
+/// The one call that moves an interface.
+pub(super) async fn replace<S>(
+    cx: &Context<'_>,
+    interface: &InterfaceId,
+    groups: &BTreeSet<GroupId>,
+) -> Result<Set<S>, Failure> {
+    cx.aws
+        .ec2()
+        .modify_network_interface_attribute()
+        .network_interface_id(interface.as_str())
+        .set_groups(Some(groups.iter().map(GroupId::to_string).collect()))
+        .send()
+        .await
+        .map_err(Failure::from_sdk("replace the security groups of", interface))?;
+    Ok(Set::Done)
 }
 
 /// The groups of an interface as AWS describes it.
@@ -112,7 +105,8 @@ pub fn groups_of(interface: &aws_sdk_ec2::types::NetworkInterface) -> Result<BTr
         .collect()
 }
 
-fn join(groups: &BTreeSet<GroupId>) -> String {
+/// Groups in words.
+pub(super) fn join(groups: &BTreeSet<GroupId>) -> String {
     if groups.is_empty() {
         return "none".to_owned();
     }

@@ -1,0 +1,176 @@
+//! What is read about an instance: everything at once, and only two reads that a plan cannot do without.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_sdk_autoscaling::types::AutoScalingInstanceDetails;
+use aws_sdk_ec2::types::{Address, Instance, NetworkInterface, SecurityGroup, SecurityGroupRule};
+use aws_sdk_elasticloadbalancing::types::LoadBalancerDescription;
+use aws_sdk_elasticloadbalancingv2::types::{TargetGroup, TargetHealthDescription};
+use firebreak::actions::autoscaling::detach_instance;
+use firebreak::actions::ec2::replace_instance_profile::{association, profile_of};
+use firebreak::actions::ec2::set_instance_attribute::{Protection, value_of};
+use firebreak::actions::ec2::{empty_group, filter, is_gone};
+use firebreak::actions::elasticloadbalancing::deregister_targets::targets_of;
+use firebreak::aws::Aws;
+use firebreak::failure::{Class, Failure};
+use firebreak::ids::{Arn, GroupId, InstanceId};
+use firebreak::playbook::{PlanContext, Planned};
+use firebreak::target::Target;
+use firebreak::text::quoted;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+/// How long the first plan waits for a read that it can do without. Containment does not wait for what
+/// is slow; the plan that checks the run has no such limit, and takes up what was missed.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// What was read, or in words why it was not.
+pub(crate) type Maybe<T> = Result<T, String>;
+
+/// An instance with all that hangs on it.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// The instance.
+    pub(crate) instance: Instance,
+    /// Every network interface attached to it.
+    pub(crate) interfaces: Vec<NetworkInterface>,
+    /// The attributes that protect it.
+    pub(crate) attributes: Vec<(Protection, Maybe<String>)>,
+    /// Elastic IP addresses.
+    pub(crate) addresses: Maybe<Vec<Address>>,
+    /// Its place in an Auto Scaling group.
+    pub(crate) member: Maybe<Option<AutoScalingInstanceDetails>>,
+    /// The ARN of its instance profile.
+    pub(crate) profile: Maybe<Option<String>>,
+    /// Those of our groups that still exist in the Region.
+    pub(crate) groups: Maybe<Vec<SecurityGroup>>,
+    /// The rules of our groups.
+    pub(crate) rules: Maybe<Vec<SecurityGroupRule>>,
+    /// The Region's target groups with their targets.
+    pub(crate) target_groups: Maybe<Vec<(TargetGroup, Arn, Vec<TargetHealthDescription>)>>,
+    /// The Region's classic load balancers.
+    pub(crate) balancers: Maybe<Vec<LoadBalancerDescription>>,
+}
+
+/// The instance id of a target, which must be where the credentials are.
+pub(crate) fn instance_id(aws: &Aws, target: &Target) -> Result<InstanceId, Failure> {
+    let wrong = || Failure::new(Class::Bug, "plan for target", target.to_string());
+    if target.account != aws.account || target.region.as_ref() != Some(&aws.region) {
+        return Err(wrong().because("the credentials belong to another account or Region"));
+    }
+    target.id.parse().map_err(|error| wrong().because(error))
+}
+
+/// Reads all of it in one round; `None` when there is no such instance.
+pub(crate) async fn facts(cx: &PlanContext<'_>, id: &InstanceId) -> Result<Option<Facts>, Failure> {
+    let aws = cx.aws;
+    let ours: Vec<GroupId> = cx.groups.iter().map(|known| known.id.clone()).collect();
+    let attributes = futures_util::future::join_all(Protection::ALL.map(|attribute| {
+        let read = value_of(aws, id, attribute);
+        async move { (attribute, optional(cx, read).await) }
+    }));
+    let profile = async { Ok(association(aws, id).await?.as_ref().and_then(profile_of)) };
+    let (instance, interfaces, attributes, addresses, member, profile, groups, rules, target_groups, balancers) = tokio::join!(
+        instance(aws, id),
+        interfaces(aws, id),
+        attributes,
+        optional(cx, addresses(aws, id)),
+        optional(cx, detach_instance::membership(aws, id)),
+        optional(cx, profile),
+        optional(cx, groups(aws, &ours)),
+        optional(cx, empty_group::rules_of(aws, &ours)),
+        optional(cx, target_groups(aws)),
+        optional(cx, balancers(aws)),
+    );
+    let (Some(instance), interfaces) = (instance?, interfaces?) else { return Ok(None) };
+    Ok(Some(Facts {
+        instance,
+        interfaces,
+        attributes,
+        addresses,
+        member,
+        profile,
+        groups,
+        rules,
+        target_groups,
+        balancers,
+    }))
+}
+
+/// A read without which the plan is still made.
+pub(crate) async fn optional<T>(cx: &PlanContext<'_>, read: impl Future<Output = Result<T, Failure>>) -> Maybe<T> {
+    let brief = |failure: Failure| failure.brief();
+    if cx.run.is_some() {
+        return read.await.map_err(brief);
+    }
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(answer) => answer.map_err(brief),
+        Err(_) => Err(format!("no answer within {} ms", PATIENCE.as_millis())),
+    }
+}
+
+/// The instance; `None` when there is none of this id.
+pub(crate) async fn instance(aws: &Aws, id: &InstanceId) -> Result<Option<Instance>, Failure> {
+    let call = aws.ec2().describe_instances().filters(filter("instance-id", id.as_str()));
+    let answer = call.send().await.map_err(Failure::from_sdk("describe instance", id))?;
+    Ok(answer.reservations.unwrap_or_default().into_iter().flat_map(|r| r.instances.unwrap_or_default()).next())
+}
+
+async fn interfaces(aws: &Aws, id: &InstanceId) -> Result<Vec<NetworkInterface>, Failure> {
+    let call = aws.ec2().describe_network_interfaces().filters(filter("attachment.instance-id", id.as_str()));
+    let pages = call.max_results(1000).into_paginator().items().send();
+    pages.try_collect().await.map_err(Failure::from_sdk("describe the network interfaces of", id))
+}
+
+async fn addresses(aws: &Aws, id: &InstanceId) -> Result<Vec<Address>, Failure> {
+    let call = aws.ec2().describe_addresses().filters(filter("instance-id", id.as_str()));
+    let answer = call.send().await.map_err(Failure::from_sdk("describe the addresses of", id))?;
+    Ok(answer.addresses.unwrap_or_default())
+}
+
+/// By a filter, not by id: a group that is gone is then absent instead of an error about all of them.
+async fn groups(aws: &Aws, ours: &[GroupId]) -> Result<Vec<SecurityGroup>, Failure> {
+    let mut found = Vec::new();
+    // A filter takes 200 values.
+    for ids in ours.chunks(200) {
+        let values = ids.iter().map(GroupId::to_string).collect();
+        let filter = aws_sdk_ec2::types::Filter::builder().name("group-id").set_values(Some(values)).build();
+        let call = aws.ec2().describe_security_groups().filters(filter).max_results(1000);
+        let page = call.into_paginator().items().send().try_collect().await;
+        found.extend(page.map_err(Failure::from_sdk("describe our groups in", &aws.region))?);
+    }
+    Ok(found)
+}
+
+async fn target_groups(aws: &Aws) -> Result<Vec<(TargetGroup, Arn, Vec<TargetHealthDescription>)>, Failure> {
+    let pages = aws.elbv2().describe_target_groups().into_paginator().items().send();
+    let found = pages.try_collect().await.map_err(Failure::from_sdk("describe the target groups in", &aws.region))?;
+    let read = found.into_iter().filter_map(|group| {
+        let arn: Arn = group.target_group_arn()?.parse().ok()?;
+        Some(async move { targets_of(aws, &arn).await.map(|targets| (group, arn, targets)) })
+    });
+    stream::iter(read.collect::<Vec<_>>()).buffered(16).try_collect().await
+}
+
+async fn balancers(aws: &Aws) -> Result<Vec<LoadBalancerDescription>, Failure> {
+    let pages = aws.elb().describe_load_balancers().into_paginator().items().send();
+    pages.try_collect().await.map_err(Failure::from_sdk("describe the classic load balancers in", &aws.region))
+}
+
+/// Why an instance is left alone, if it is.
+pub(crate) fn not_ours_to_change(id: &InstanceId, instance: &Instance) -> Option<Planned> {
+    if is_gone(instance) {
+        return Some(Planned::Gone(format!("{id} is terminated")));
+    }
+    let operator = instance.operator().filter(|operator| operator.managed() == Some(true))?;
+    let who = quoted(operator.principal().unwrap_or("a service"));
+    Some(Planned::Refused(format!("{id} is managed by {who}, which alone may change it; contain it there")))
+}
+
+/// The tags of an instance: for the policy only, for anybody may have written them.
+pub(crate) fn tags(instance: &Instance) -> BTreeMap<String, String> {
+    let pair =
+        |tag: &aws_sdk_ec2::types::Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    instance.tags().iter().filter_map(pair).collect()
+}

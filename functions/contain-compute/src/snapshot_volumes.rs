@@ -1,0 +1,177 @@
+//! # Snapshot an instance's volumes as evidence
+//!
+//! ## What it answers
+//!
+//! GuardDuty findings of an EC2 instance that acts, beside `isolate-instance`.
+//!
+//! ## What it does
+//!
+//! Makes one crash-consistent set of snapshots of every EBS volume, with the case in their tags, and locks
+//! each against deletion in governance mode.
+//!
+//! ## What may break
+//!
+//! Nothing. Volumes are slower while they are first read.
+//!
+//! ## How it is undone
+//!
+//! Not at all: evidence is kept. The locks end by themselves.
+//!
+//! ## What it will not touch
+//!
+//! Instances that a service manages, instance store disks, memory, snapshots of anybody else.
+//!
+//! ## Drill
+//!
+//! `cargo drill -- isolate-instance`
+//!
+//! ## References
+//!
+//! - <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html>
+//! - <https://docs.aws.amazon.com/ebs/latest/userguide/ebs-snapshot-lock.html>
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{Instance, InstanceStorageInfo};
+use firebreak::action::{Action, AnyAction, Boxed, Of};
+use firebreak::actions::ec2::create_snapshots::{CreateSnapshots, by_volume, snapshots_of_case};
+use firebreak::actions::ec2::keep_volumes::volumes_of;
+use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
+use firebreak::aws::Aws;
+use firebreak::failure::Failure;
+use firebreak::finding::Finding;
+use firebreak::ids::{SnapshotId, VolumeId};
+use firebreak::permission::Permission;
+use firebreak::plan::Plan;
+use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::target::Target;
+
+use crate::reads::{self, Maybe};
+
+/// Snapshots the volumes of an instance.
+#[derive(Debug)]
+pub struct SnapshotVolumes;
+
+const META: Meta = Meta {
+    id: "snapshot-volumes",
+    title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
+    purpose: Purpose::Preserve,
+    triggers: crate::triggers::SNAPSHOTS,
+    reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
+};
+
+const ACTIONS: &[&dyn AnyAction] = &[&Of::<CreateSnapshots>::NEW, &Of::<LockSnapshot>::NEW];
+
+impl Playbook for SnapshotVolumes {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn actions(&self) -> &'static [&'static dyn AnyAction] {
+        ACTIONS
+    }
+
+    fn targets(&self, finding: &Finding) -> Vec<Target> {
+        crate::instances(&META, finding)
+    }
+
+    fn plan<'a>(
+        &'a self,
+        cx: &'a PlanContext<'a>,
+        target: &'a Target,
+        _finding: &'a Finding,
+    ) -> Boxed<'a, Result<Planned, Failure>> {
+        Box::pin(plan(cx, target))
+    }
+}
+
+async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure> {
+    let id = reads::instance_id(cx.aws, target)?;
+    // Before there is a run there can be no snapshots of it.
+    let case = async {
+        match cx.run {
+            Some(run) => snapshots_of_case(cx.aws, run).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (instance, case) = tokio::try_join!(reads::instance(cx.aws, &id), case)?;
+    let Some(instance) = instance else { return Ok(Planned::Gone(format!("{id} does not exist"))) };
+    if let Some(not) = reads::not_ours_to_change(&id, &instance) {
+        return Ok(not);
+    }
+    let volumes: BTreeSet<VolumeId> = volumes_of(&instance).into_keys().collect();
+    let made = by_volume(&case, &volumes);
+    let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
+
+    let mut plan = Plan::new(META.id, target.clone());
+    plan.tags = reads::tags(&instance);
+    let whole = volumes.iter().all(|volume| made.contains_key(volume));
+    let create = CreateSnapshots { instance: id, volumes: volumes.clone(), playbook: META.id.to_owned() };
+    let needs = (!whole).then(|| create.id());
+    if !whole {
+        plan.stage("snapshot", [create.step(&made)]);
+    }
+    let locks = locks?;
+    let lock = |volume: &VolumeId| {
+        let now = locks.get(volume).copied().unwrap_or(Lock::None);
+        let action = LockSnapshot { volume: volume.clone(), days: cx.snapshot_lock_days };
+        (now == Lock::None).then(|| action.step(&now).needing(needs.clone()))
+    };
+    plan.stage("lock", volumes.iter().filter_map(lock));
+    say_what_remains(&mut plan, !volumes.is_empty(), stores);
+    Ok(Planned::Plan(plan))
+}
+
+/// The locks of these snapshots, by volume.
+async fn locks(aws: &Aws, made: &BTreeMap<VolumeId, SnapshotId>) -> Result<BTreeMap<VolumeId, Lock>, Failure> {
+    let read = made.iter().map(|(volume, snapshot)| async { Ok((volume.clone(), lock_of(aws, snapshot).await?)) });
+    Ok(futures_util::future::try_join_all(read).await?.into_iter().collect())
+}
+
+/// The instance store disks that come with the instance's type; it does not list them itself.
+async fn instance_stores(aws: &Aws, instance: &Instance) -> Result<Option<InstanceStorageInfo>, Failure> {
+    let Some(kind) = instance.instance_type() else { return Ok(None) };
+    let answer = aws.ec2().describe_instance_types().instance_types(kind.clone()).send().await;
+    let answer = answer.map_err(Failure::from_sdk("describe instance type", kind.as_str()))?;
+    Ok(answer.instance_types.unwrap_or_default().into_iter().find_map(|found| found.instance_storage_info))
+}
+
+fn say_what_remains(plan: &mut Plan, volumes: bool, stores: Maybe<Option<InstanceStorageInfo>>) {
+    if volumes {
+        plan.remains.push("evidence still in the compromised account, until it is copied out".to_owned());
+        plan.remains.push(
+            "who holds ec2:UnlockSnapshot there can unlock (governance mode); who holds a volume's key can disable it"
+                .to_owned(),
+        );
+    } else {
+        plan.notes.push("it has no EBS volume: there is nothing to snapshot".to_owned());
+    }
+    match stores {
+        Ok(None) => {}
+        Ok(Some(stores)) => {
+            let disks: i32 = stores.disks().iter().filter_map(|disk| disk.count()).sum();
+            let size = stores.total_size_in_gb().unwrap_or_default();
+            plan.remains.push(format!("{disks} instance store disks ({size} GB) are not captured, nor is memory"));
+        }
+        Err(why) => {
+            plan.remains.push(format!("whether it has instance store disks, never captured, is not known: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::types::DiskInfo;
+
+    #[test]
+    fn what_is_not_captured_is_named() {
+        let target = "aws/111111111111/eu-west-1/ec2-instance/i-00000001".parse().unwrap();
+        let mut plan = Plan::new(META.id, target);
+        let disk = DiskInfo::builder().count(2).size_in_gb(900).build();
+        let stores = InstanceStorageInfo::builder().total_size_in_gb(1800).disks(disk).build();
+        say_what_remains(&mut plan, false, Ok(Some(stores)));
+        assert_eq!(plan.remains, ["2 instance store disks (1800 GB) are not captured, nor is memory"]);
+        assert_eq!(plan.notes, ["it has no EBS volume: there is nothing to snapshot"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! Actions on Amazon EC2 Auto Scaling.
+
+pub mod detach_instance;
