@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use firebreak::action::AnyAction;
 use firebreak::finding::{Answers, Finding, UNANSWERED, When, parse};
+use firebreak::guard::Policies;
 use firebreak::permission::Permission;
 use firebreak::plan::{Leave, Undo};
 use firebreak::playbook::{Playbook, Purpose};
@@ -229,6 +230,44 @@ fn the_starter_set_knows_every_change_that_undo_cannot_give_back() {
 }
 
 #[test]
+fn the_policies_that_the_pages_show_validate() {
+    let readme = read("README.md");
+    let shown: Vec<&str> = readme.split("```cedar\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!shown.is_empty());
+    for policies in shown.into_iter().chain([read("policies/starter.cedar").as_str()]) {
+        Policies::parse(policies).and_then(|set| set.validate()).unwrap_or_else(|error| panic!("{error}\n{policies}"));
+    }
+}
+
+/// Every file that a page points to is there.
+#[test]
+fn no_link_between_the_pages_is_broken() {
+    let mut pages: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![workspace().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        pages.push(workspace().join(name));
+    }
+    for page in pages {
+        let text = read(&page);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let file = page.parent().unwrap().join(link.split('#').next().unwrap_or_default());
+            assert!(file.exists(), "{} points to {link}", page.display());
+        }
+    }
+}
+
+#[test]
 fn the_pages_of_the_playbooks_are_made_from_the_code() {
     let mut pages = BTreeSet::new();
     for (function, playbook) in playbooks() {
@@ -340,9 +379,10 @@ fn the_page_of_finding_types_is_made_from_the_code() {
     let _ = writeln!(
         out,
         "What is decided for each of the {} types. What a playbook may then do about a finding is the guard's\n\
-         decision. *Notify* means that no playbook answers: nothing is changed, a log line and a metric say so, and the\n\
-         reason below is for the person who looks at it (`firebreak explain FILE` prints it). Firebreak sends no message\n\
-         about these; subscribe people to GuardDuty itself. So it is with a type that is not in this list.\n",
+         decision. *Notify* means that no playbook answers: nothing is changed, and the reason below is for the person who\n\
+         looks at the finding (`firebreak explain FILE` prints it). Firebreak sends no message about these: subscribe people\n\
+         to GuardDuty itself. What the rule of the template lets through is logged and counted as turned away.\n\
+         So it is with a type that is not in this list.\n",
         known.len()
     );
     for (what, count) in count {
