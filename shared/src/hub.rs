@@ -6,8 +6,10 @@
 mod decide;
 mod due;
 mod policy;
+mod preview;
 mod tell;
 
+pub use preview::Preview;
 pub use tell::{DECISION_EVENT, EVENT_SOURCE, OUTCOME_EVENT};
 
 use std::time::{Duration, Instant};
@@ -177,11 +179,7 @@ impl Hub {
                 });
                 continue;
             }
-            let answers: Vec<(&'static dyn Playbook, Target)> = self
-                .playbooks
-                .iter()
-                .flat_map(|playbook| playbook.targets(&finding).into_iter().map(|target| (*playbook, target)))
-                .collect();
+            let answers = self.answers(&finding);
             if answers.is_empty() {
                 let why = self.why_unanswered(&finding);
                 telemetry::turned_away("not-answered-here");
@@ -267,7 +265,7 @@ impl Hub {
             self.authenticator.check(&self.aws, finding),
             async {
                 let (reading, groups) = tokio::join!(
-                    engine.reading(&run, target),
+                    engine.reading(&run, &target.account, target.region.as_ref()),
                     self.ledger.groups(&target.account, target.region.as_ref())
                 );
                 let reading = reading?;
@@ -386,7 +384,7 @@ impl Hub {
                     target: &plan.target,
                     tags: &plan.tags,
                     finding,
-                    plan: Some(plan),
+                    plan: plan.into(),
                     spent_account: view.spent_account,
                     spent_total: view.spent_total,
                     now,

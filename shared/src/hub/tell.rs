@@ -153,7 +153,7 @@ impl Hub {
         now: Timestamp,
     ) -> Result<bool, Failure> {
         let engine = self.engine(playbook, std::time::Instant::now());
-        let reading = engine.reading(&run.head.id, &run.head.target).await?;
+        let reading = engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
         let groups = Vec::new();
         let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
         let Some(custody) = playbook.custody(&cx, &run.head.target).await? else { return Ok(true) };

@@ -700,6 +700,11 @@ impl Ledger {
             .map_err(Failure::from_sdk("accept policy set", sha256))
     }
 
+    /// The hash of the accepted policy set, when one was published.
+    pub async fn accepted_policy(&self) -> Result<Option<String>, Failure> {
+        Ok(self.get("POLICY", "ACCEPTED").await?.as_ref().and_then(|item| text(item, "sha256")))
+    }
+
     /// Whether the table answers to reads and writes: a row is written and taken away.
     pub async fn probe(&self) -> Result<(), Failure> {
         self.client
