@@ -157,9 +157,10 @@ impl Hub {
         let groups = Vec::new();
         let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
         let Some(custody) = playbook.custody(&cx, &run.head.target).await? else { return Ok(true) };
+        let kind = if custody.complete { "custody" } else { "custody-begun" };
+        let body = serde_json::to_value(&custody).unwrap_or_default();
+        let kept = self.evidence.append(&run.head.id, vec![(kind, body)], now).await?;
         if custody.complete {
-            let body = serde_json::to_value(&custody).unwrap_or_default();
-            let kept = self.evidence.append(&run.head.id, vec![("custody", body)], now).await?;
             let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
             if !custody.problems.is_empty() {
                 report.outcome = Outcome::Partial;
