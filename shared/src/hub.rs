@@ -458,6 +458,13 @@ impl Hub {
                 return Ok(self.told(playbook, report).await);
             }
         };
+        if let Some(hold) = seen
+            && hold.state == RunState::Proposed
+            && state == RunState::Proposed
+        {
+            // People have been asked about this target: once is enough.
+            return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
+        }
         match self.ledger.record(&head, seen, state, now).await {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
@@ -489,10 +496,12 @@ impl Hub {
         let why = match hold.state {
             RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
             RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
-            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
-            RunState::Proposed if hold.finding == finding.id => {
-                format!("run {} is proposed already; the finding joined", hold.run)
+            RunState::Held if matches!(hold.outcome, Some(Outcome::Partial | Outcome::NotContained)) => {
+                // The activity goes on: what was not done is worth another attempt.
+                self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
+                format!("run {} holds it in part; the finding joined, and the rest is tried again", hold.run)
             }
+            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
             RunState::Rejected if hold.finding == finding.id => {
                 format!("run {} was rejected for this finding", hold.run)
             }
@@ -509,7 +518,9 @@ impl Hub {
                 }
                 format!("run {} was undone after this activity was last seen", hold.run)
             }
-            RunState::Proposed | RunState::Rejected | RunState::Observed | RunState::Freed => return Ok(None),
+            RunState::Proposed | RunState::Superseded | RunState::Rejected | RunState::Observed | RunState::Freed => {
+                return Ok(None);
+            }
         };
         self.ledger.join(id, target, finding, now).await?;
         let report = joined(why);
