@@ -183,6 +183,9 @@ impl Hub {
             if answers.is_empty() {
                 let why = self.why_unanswered(&finding);
                 telemetry::turned_away("not-answered-here");
+                if self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding.finding_type)) {
+                    self.tell_unanswered(&finding, why).await;
+                }
                 answer.outcomes.push(Answered {
                     playbook: None,
                     target: None,

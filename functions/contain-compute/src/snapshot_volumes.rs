@@ -61,6 +61,7 @@ const META: Meta = Meta {
     id: "snapshot-volumes",
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
+    concerns: &["EC2", "Runtime"],
     triggers: crate::triggers::SNAPSHOTS,
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
 };
