@@ -203,7 +203,7 @@ impl Ledger {
         let Some(region) = region else { return Ok(Vec::new()) };
         let pk = format!("GROUPS#{account}#{region}");
         let items = self.query(&pk, None).await?;
-        Ok(items.iter().filter_map(|item| items::read_group(item)).collect())
+        Ok(items.iter().filter_map(items::read_group).collect())
     }
 
     /// Records a group of ours. The first of a VPC stays: a second one, made beside it, is not used again.
