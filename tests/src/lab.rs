@@ -501,7 +501,7 @@ impl<'e> Lab<'e> {
         let by = format!("arn:aws:sts::{}:assumed-role/operator/drill", self.hub);
         let decision = Decision::new(&run, verb, &by, Timestamp::now());
         ledger.decide(&decision).await?;
-        let detail = json!({"decision": decision.id});
+        let detail = json!({"id": decision.id});
         only(self.put_on_bus(firebreak::hub::EVENT_SOURCE, firebreak::hub::DECISION_EVENT, &detail).await?)
     }
 
