@@ -88,7 +88,7 @@ impl Hub {
                 let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
                 let mut tighten = Tighten::default();
                 if let Some(problem) = &policies.problem {
-                    tighten.to_propose(format!("the published policy set cannot be used: {problem}"));
+                    tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
                 }
                 let (plan, ruling) = self.rule(&policies.set, id, &finding, plan, &view, now, &tighten);
                 (Ok(plan), Some(ruling))
