@@ -48,7 +48,7 @@ pub fn workspace() -> PathBuf {
 }
 
 /// The directory that holds the virtual environments and logs.
-fn state_directory() -> PathBuf {
+pub(crate) fn state_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from).join("emulator")
 }
 
