@@ -565,8 +565,12 @@ impl<'e> Lab<'e> {
         let group = made["GroupId"].as_str().ok_or_else(|| anyhow!("a group without an id"))?.to_owned();
         let filters = json!([{"Name": "group-id", "Values": [group]}]);
         let rules = self.at_member("ec2", "describe_security_group_rules", json!({"Filters": filters})).await?;
-        let outward: Vec<&Value> =
-            rules["SecurityGroupRules"].as_array().into_iter().flatten().map(|rule| &rule["SecurityGroupRuleId"]).collect();
+        let outward: Vec<&Value> = rules["SecurityGroupRules"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|rule| &rule["SecurityGroupRuleId"])
+            .collect();
         let params = json!({"GroupId": group, "SecurityGroupRuleIds": outward});
         self.at_member("ec2", "revoke_security_group_egress", params).await?;
         let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose: GroupPurpose::Quarantine };
