@@ -393,18 +393,23 @@ impl<'e> Lab<'e> {
         Ok(env)
     }
 
+    /// Answers the function's calls in rounds, so that those it makes one after another can be counted.
+    pub async fn pace(&self, quiet: Duration) -> Result<()> {
+        self.observer.pace(&[&self.hub, &self.member], quiet).await
+    }
+
     /// Everything relevant in the member account.
     pub async fn state(&self) -> Result<Value> {
         self.observer.state(&self.member, REGION).await
     }
 
-    /// A finding of `events/guardduty/` about the world's victim, as GuardDuty would make it now.
-    pub async fn finding(&self, file: &str) -> Result<Value> {
+    /// A finding of `events/guardduty/` about an instance of the world, as GuardDuty would make it now.
+    pub async fn finding(&self, file: &str, about: &str) -> Result<Value> {
         let path = workspace().join("events").join("guardduty").join(format!("{file}.json"));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let event: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         let mut detail = event["detail"].clone();
-        let victim = self.ids.get("victim")?;
+        let victim = self.ids.get(about)?;
         if let Some(was) = detail["resource"]["instanceDetails"]["instanceId"].as_str().map(str::to_owned) {
             for field in ["title", "description"] {
                 if let Some(prose) = detail[field].as_str().map(|prose| prose.replace(&was, victim)) {
@@ -419,7 +424,7 @@ impl<'e> Lab<'e> {
         detail["arn"] = json!(format!("arn:aws:guardduty:{REGION}:{}:detector/lab/finding/{id}", self.member));
         detail["id"] = json!(id);
         detail["resource"]["instanceDetails"]["instanceId"] = json!(victim);
-        detail["resource"]["instanceDetails"]["networkInterfaces"] = self.interfaces_as_found().await?;
+        detail["resource"]["instanceDetails"]["networkInterfaces"] = self.interfaces_as_found(victim).await?;
         detail["createdAt"] = json!(now.to_string());
         detail["updatedAt"] = json!(now.to_string());
         detail["service"]["eventFirstSeen"] = json!((now - Duration::from_secs(600)).to_string());
@@ -427,8 +432,8 @@ impl<'e> Lab<'e> {
         Ok(detail)
     }
 
-    async fn interfaces_as_found(&self) -> Result<Value> {
-        let filters = json!([{"Name": "attachment.instance-id", "Values": [self.ids.get("victim")?]}]);
+    async fn interfaces_as_found(&self, instance: &str) -> Result<Value> {
+        let filters = json!([{"Name": "attachment.instance-id", "Values": [instance]}]);
         let seen = self.at_member("ec2", "describe_network_interfaces", json!({"Filters": filters})).await?;
         let found = seen["NetworkInterfaces"].as_array().into_iter().flatten().map(|interface| {
             json!({
