@@ -1,3 +1,6 @@
 //! What stands in for AWS here, and the tests and drills that need it.
 
+pub mod compare;
 pub mod emulator;
+pub mod faults;
+pub mod in_process;
