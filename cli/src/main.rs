@@ -1,2 +1,183 @@
-//! Skeleton.
-fn main() {}
+//! The command `firebreak`: what would be done, what was done, and a person's word on it.
+
+mod connect;
+mod decide;
+mod evidence;
+mod explain;
+mod plan;
+mod policy;
+mod preflight;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use firebreak::ids::{AccountId, Region, RunId, VpcId};
+use firebreak::ledger::decisions::Verb;
+use jiff::Timestamp;
+
+/// Contain, look at, decide on and undo cloud incidents.
+#[derive(Debug, Parser)]
+#[command(name = "firebreak", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what would answer each finding in these files: one JSON object a line, no AWS needed
+    Explain {
+        /// Files with events or findings
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Ask this policy set instead of the compiled-in one
+        #[arg(long)]
+        policy: Option<PathBuf>,
+        /// The security account, when policies depend on it
+        #[arg(long, env = "FIREBREAK_HUB_ACCOUNT")]
+        hub_account: Option<AccountId>,
+        /// Decide as at this time; by default as if each finding came in the moment it was last seen
+        #[arg(long)]
+        at: Option<Timestamp>,
+    },
+    /// Make the real plan for an event and print it; changes nothing
+    Plan {
+        /// The file with the event
+        #[arg(long)]
+        event: PathBuf,
+    },
+    /// Check that accounts are ready: roles, GuardDuty, ledger, evidence, policy, quarantine groups
+    Preflight {
+        /// Member accounts
+        #[arg(long, required = true, value_delimiter = ',')]
+        accounts: Vec<AccountId>,
+        /// Regions; by default the one of the environment
+        #[arg(long, value_delimiter = ',')]
+        regions: Vec<Region>,
+    },
+    /// Make quarantine groups ahead, so that the first containment has two calls less to wait for
+    Onboard {
+        /// The member account
+        #[arg(long)]
+        account: AccountId,
+        /// Regions; by default the one of the environment
+        #[arg(long, value_delimiter = ',')]
+        regions: Vec<Region>,
+        /// VPCs; by default every VPC of the Region that has a network interface
+        #[arg(long = "vpc", value_delimiter = ',')]
+        vpcs: Vec<VpcId>,
+    },
+    /// List the newest runs
+    Runs {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        most: i32,
+        /// As JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one run: the finding, each step with before and after, what is open
+    Show {
+        /// The run
+        run: RunId,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Carry a proposed run out
+    Approve(Decide),
+    /// Turn a proposed run down
+    Reject(Decide),
+    /// Put back what a run changed
+    Undo(Decide),
+    /// Check or publish a policy set
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Look after evidence
+    Evidence {
+        #[command(subcommand)]
+        command: EvidenceCommand,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Decide {
+    /// The run
+    run: RunId,
+    /// Do not wait for the function to act
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Parse a set and validate it strictly; no AWS needed
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Check a set, put it into the policy bucket and accept its hash
+    Publish {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EvidenceCommand {
+    /// Copy a case's records into a folder
+    Get {
+        /// The case: the run's id
+        case: RunId,
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Check that a case's chain of records is whole
+    Verify {
+        /// The case: the run's id
+        case: RunId,
+        /// A folder with copied records; then no AWS is needed
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let mut err = anstream::stderr().lock();
+            // With standard error closed there is nobody left to tell.
+            let _ = std::io::Write::write_fmt(&mut err, format_args!("firebreak: {error:#}\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is well: the exit status is 0 when it is, 1 when it is not, 2 when the command failed.
+async fn run(arguments: Arguments) -> Result<bool> {
+    match arguments.command {
+        Command::Explain { files, policy, hub_account, at } => explain::run(&files, policy, hub_account, at),
+        Command::Plan { event } => plan::run(&event).await,
+        Command::Preflight { accounts, regions } => preflight::run(&accounts, regions).await,
+        Command::Onboard { account, regions, vpcs } => preflight::onboard(&account, regions, vpcs).await,
+        Command::Runs { most, json } => show::runs(most, json).await,
+        Command::Show { run, json } => show::show(&run, json).await,
+        Command::Approve(Decide { run, no_wait }) => decide::run(&run, Verb::Approve, !no_wait).await,
+        Command::Reject(Decide { run, no_wait }) => decide::run(&run, Verb::Reject, !no_wait).await,
+        Command::Undo(Decide { run, no_wait }) => decide::run(&run, Verb::Undo, !no_wait).await,
+        Command::Policy { command: PolicyCommand::Check { file } } => policy::check(&file),
+        Command::Policy { command: PolicyCommand::Publish { file } } => policy::publish(&file).await,
+        Command::Evidence { command: EvidenceCommand::Get { case, folder } } => evidence::get(&case, &folder).await,
+        Command::Evidence { command: EvidenceCommand::Verify { case, folder } } => {
+            evidence::verify(&case, folder.as_deref()).await
+        }
+    }
+}

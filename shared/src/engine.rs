@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::action::{AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::RunId;
+use crate::ids::{AccountId, Region, RunId};
 use crate::ledger::Ledger;
 use crate::permission::Permission;
 use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
@@ -68,6 +68,19 @@ pub struct Sessions {
     failed: BTreeMap<StepId, (Class, String)>,
 }
 
+impl Sessions {
+    /// The session of a step, or why there is none.
+    pub fn of(&self, step: &StepId) -> Result<&Aws, Failure> {
+        match (self.by_step.get(step), self.failed.get(step)) {
+            (Some(aws), _) => Ok(aws),
+            (None, Some((class, why))) => {
+                Err(Failure::new(*class, "get a session for", step.0.clone()).because(why.clone()))
+            }
+            (None, None) => Err(Failure::new(Class::Bug, "get a session for", step.0.clone())),
+        }
+    }
+}
+
 impl<'a> Engine<'a> {
     /// The action of a step.
     fn action(&self, step: &Step) -> Result<&'static dyn AnyAction, Failure> {
@@ -86,22 +99,23 @@ impl<'a> Engine<'a> {
     }
 
     /// A session that can only read.
-    pub async fn reading(&self, run: &RunId, target: &crate::target::Target) -> Result<Aws, Failure> {
-        let region = target.region.as_ref().unwrap_or(&self.hub.region);
+    pub async fn reading(&self, run: &RunId, account: &AccountId, region: Option<&Region>) -> Result<Aws, Failure> {
+        let region = region.unwrap_or(&self.hub.region);
         let policy = session::read_policy(self.reads());
-        session::assume(self.hub, self.playbook.meta().id, &target.account, region, run, &policy).await
+        session::assume(self.hub, self.playbook.meta().id, account, region, run, &policy).await
     }
 
     /// Sessions for steps, each narrowed to what its steps need.
     pub async fn writing(
         &self,
         run: &RunId,
-        target: &crate::target::Target,
+        account: &AccountId,
+        region: Option<&Region>,
         steps: &[&Step],
         groups: &[KnownGroup],
     ) -> Sessions {
-        let region = target.region.clone().unwrap_or_else(|| self.hub.region.clone());
-        let scope = self.hub.with_account(target.account.clone(), region.clone());
+        let region = region.unwrap_or(&self.hub.region);
+        let scope = self.hub.with_account(account.clone(), region.clone());
         let mut sessions = Sessions::default();
         let mut grants = Vec::new();
         let mut reads = Vec::new();
@@ -126,7 +140,7 @@ impl<'a> Engine<'a> {
         }
         let packed: Vec<Narrowed> = session::narrow(&grants, &reads);
         let assumed = join_all(packed.iter().map(|narrowed| {
-            session::assume(self.hub, self.playbook.meta().id, &target.account, &region, run, &narrowed.policy)
+            session::assume(self.hub, self.playbook.meta().id, account, region, run, &narrowed.policy)
         }))
         .await;
         for (narrowed, session) in packed.into_iter().zip(assumed) {
@@ -151,7 +165,7 @@ impl<'a> Engine<'a> {
             |stage: &Stage| stage.steps.iter().any(|step| self.action(step).is_ok_and(|action| action.makes_group()));
         let until = plan.stages.iter().position(makes).map_or(plan.stages.len(), |n| n + 1);
         let steps: Vec<&Step> = plan.stages.iter().take(until).flat_map(|stage| &stage.steps).collect();
-        self.writing(run, &plan.target, &steps, groups).await
+        self.writing(run, &plan.target.account, plan.target.region.as_ref(), &steps, groups).await
     }
 
     fn time_left(&self, run: &Run) -> Duration {
@@ -233,6 +247,7 @@ impl<'a> Engine<'a> {
             FuturesUnordered::new();
         let mut unwritten: Vec<(StepId, StepRecord)> = Vec::new();
         let mut made_by_run: Vec<KnownGroup> = Vec::new();
+        let place = run.head.target.clone();
         let run_id = run.head.id.clone();
         let arrived = run.head.arrived_at;
         for (index, stage) in stages.iter().enumerate() {
@@ -256,7 +271,7 @@ impl<'a> Engine<'a> {
                 if without.is_empty() {
                     Sessions::default()
                 } else {
-                    self.writing(&run_id, &run.head.target, &without, groups).await
+                    self.writing(&run_id, &place.account, place.region.as_ref(), &without, groups).await
                 }
             });
             self.settle_journal(written, to_write, &mut unwritten)?;
@@ -480,7 +495,9 @@ impl<'a> Engine<'a> {
                 let failure = Failure::new(Class::Transient, "go on undoing", run.head.id.as_str());
                 return Ended::Interrupted(failure.because("no time is left"));
             }
-            let sessions = self.writing(&run.head.id, &run.head.target, &todo, groups).await;
+            let sessions = self
+                .writing(&run.head.id, &run.head.target.account, run.head.target.region.as_ref(), &todo, groups)
+                .await;
             let results = join_all(todo.iter().map(|step| self.undo_one(run, step, &sessions))).await;
             for (step, result) in todo.iter().zip(results) {
                 if let Err(failure) = self.ledger.journal_undo(run, &step.id, &result).await {

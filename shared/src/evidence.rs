@@ -28,7 +28,7 @@ pub struct Record {
     pub case: RunId,
     /// Its place in the chain, from 1.
     pub sequence: u32,
-    /// What it is: `begun`, `ended`, `custody`, `undone`.
+    /// What it is: `begun`, `ended`, `custody-begun`, `custody`, `undone`.
     pub kind: String,
     /// When it was written.
     pub at: Timestamp,
@@ -55,6 +55,9 @@ pub struct Kept {
     /// SHA-256 of its bytes: the head of the chain.
     pub sha256: String,
 }
+
+/// Kinds of which a case has one: how things stood at first.
+const ONCE: [&str; 2] = ["begun", "custody-begun"];
 
 fn prefix(case: &RunId) -> String {
     format!("cases/{case}/")
@@ -101,7 +104,8 @@ impl Evidence {
         let mut sequence = u32::try_from(chain.len()).unwrap_or(u32::MAX);
         for (kind, body) in records {
             let there = chain.iter().any(|stored| {
-                serde_json::from_slice::<Record>(&stored.bytes).is_ok_and(|r| r.kind == *kind && r.body == *body)
+                serde_json::from_slice::<Record>(&stored.bytes)
+                    .is_ok_and(|r| r.kind == *kind && (ONCE.contains(kind) || r.body == *body))
             });
             if there {
                 continue;

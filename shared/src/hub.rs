@@ -6,8 +6,10 @@
 mod decide;
 mod due;
 mod policy;
+mod preview;
 mod tell;
 
+pub use preview::Preview;
 pub use tell::{DECISION_EVENT, EVENT_SOURCE, OUTCOME_EVENT};
 
 use std::time::{Duration, Instant};
@@ -177,14 +179,13 @@ impl Hub {
                 });
                 continue;
             }
-            let answers: Vec<(&'static dyn Playbook, Target)> = self
-                .playbooks
-                .iter()
-                .flat_map(|playbook| playbook.targets(&finding).into_iter().map(|target| (*playbook, target)))
-                .collect();
+            let answers = self.answers(&finding);
             if answers.is_empty() {
                 let why = self.why_unanswered(&finding);
                 telemetry::turned_away("not-answered-here");
+                if self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding.finding_type)) {
+                    self.tell_unanswered(&finding, why).await;
+                }
                 answer.outcomes.push(Answered {
                     playbook: None,
                     target: None,
@@ -267,7 +268,7 @@ impl Hub {
             self.authenticator.check(&self.aws, finding),
             async {
                 let (reading, groups) = tokio::join!(
-                    engine.reading(&run, target),
+                    engine.reading(&run, &target.account, target.region.as_ref()),
                     self.ledger.groups(&target.account, target.region.as_ref())
                 );
                 let reading = reading?;
@@ -386,7 +387,7 @@ impl Hub {
                     target: &plan.target,
                     tags: &plan.tags,
                     finding,
-                    plan: Some(plan),
+                    plan: plan.into(),
                     spent_account: view.spent_account,
                     spent_total: view.spent_total,
                     now,
@@ -460,6 +461,13 @@ impl Hub {
                 return Ok(self.told(playbook, report).await);
             }
         };
+        if let Some(hold) = seen
+            && hold.state == RunState::Proposed
+            && state == RunState::Proposed
+        {
+            // People have been asked about this target: once is enough.
+            return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
+        }
         match self.ledger.record(&head, seen, state, now).await {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
@@ -491,10 +499,12 @@ impl Hub {
         let why = match hold.state {
             RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
             RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
-            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
-            RunState::Proposed if hold.finding == finding.id => {
-                format!("run {} is proposed already; the finding joined", hold.run)
+            RunState::Held if matches!(hold.outcome, Some(Outcome::Partial | Outcome::NotContained)) => {
+                // The activity goes on: what was not done is worth another attempt.
+                self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
+                format!("run {} holds it in part; the finding joined, and the rest is tried again", hold.run)
             }
+            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
             RunState::Rejected if hold.finding == finding.id => {
                 format!("run {} was rejected for this finding", hold.run)
             }
@@ -511,7 +521,9 @@ impl Hub {
                 }
                 format!("run {} was undone after this activity was last seen", hold.run)
             }
-            RunState::Proposed | RunState::Rejected | RunState::Observed | RunState::Freed => return Ok(None),
+            RunState::Proposed | RunState::Superseded | RunState::Rejected | RunState::Observed | RunState::Freed => {
+                return Ok(None);
+            }
         };
         self.ledger.join(id, target, finding, now).await?;
         let report = joined(why);

@@ -22,6 +22,9 @@ pub struct Meta {
     pub purpose: Purpose,
     /// The finding types it answers.
     pub triggers: &'static [Answers],
+    /// The resource parts of finding types (`EC2` in `Recon:EC2/Portscan`) that concern its kind of target:
+    /// a finding of such a type that nothing answers is told to people; any other is turned away in silence.
+    pub concerns: &'static [&'static str],
     /// What its plans read, beyond what its actions declare.
     pub reads: &'static [Permission],
 }
@@ -102,6 +105,13 @@ pub trait Playbook: Sync {
 }
 
 impl Meta {
+    /// Whether a finding of this type is of concern even when it is not answered.
+    pub fn is_concerned(&self, finding_type: &str) -> bool {
+        let resource = finding_type.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(part, _)| part);
+        resource.is_some_and(|part| self.concerns.contains(&part))
+            || self.triggers.iter().any(|answers| answers.finding_type == finding_type)
+    }
+
     /// Why a finding is not answered; `None` when it is.
     pub fn refusal(&self, finding: &Finding) -> Option<&'static str> {
         match self.triggers.iter().find(|answers| answers.finding_type == finding.finding_type) {

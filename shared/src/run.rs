@@ -64,6 +64,11 @@ impl Outcome {
             Self::UndonePartly => "undone_partly",
         }
     }
+
+    /// The outcome as read from the ledger.
+    pub fn parse(value: &str) -> Option<Self> {
+        serde_json::from_value(Value::String(value.to_owned())).ok()
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -108,6 +113,8 @@ pub enum RunState {
     Proposed,
     /// A person said no.
     Rejected,
+    /// A later run took its place before anybody answered.
+    Superseded,
     /// Steps are being applied; a lease says by whom.
     Applying,
     /// The steps have ended; what they changed holds.
@@ -127,6 +134,7 @@ impl RunState {
             Self::Observed => "observed",
             Self::Proposed => "proposed",
             Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
             Self::Applying => "applying",
             Self::Held => "held",
             Self::Freed => "freed",
@@ -137,10 +145,10 @@ impl RunState {
 
     /// Every legal transition.
     pub fn may_become(self, next: Self) -> bool {
-        use RunState::{Applying, Freed, Held, Proposed, Rejected, Released, Undoing};
+        use RunState::{Applying, Freed, Held, Proposed, Rejected, Released, Superseded, Undoing};
         matches!(
             (self, next),
-            (Proposed, Rejected | Applying)
+            (Proposed, Rejected | Superseded | Applying)
                 | (Applying, Held | Freed)
                 // A retry of what failed, or a takeover of what was interrupted.
                 | (Held | Freed, Applying)

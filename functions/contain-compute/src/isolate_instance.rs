@@ -38,36 +38,37 @@
 //! - <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html>
 //! - <https://docs.aws.amazon.com/whitepapers/latest/aws-security-incident-response-guide/welcome.html>
 
-use std::collections::{BTreeMap, BTreeSet};
+mod planner;
 
-use aws_sdk_ec2::types::{InstanceLifecycleType, InstanceStateName, NetworkInterface, NetworkInterfaceType};
-use firebreak::action::{Action, AnyAction, Boxed, GroupPurpose, KnownGroup, Of};
-use firebreak::actions::autoscaling::detach_instance::{DetachInstance, group_of};
+use std::collections::BTreeSet;
+
+use firebreak::action::{Action, AnyAction, Boxed, GroupPurpose, Of};
+use firebreak::actions::autoscaling::detach_instance::DetachInstance;
 use firebreak::actions::ec2::close_interface::CloseInterface;
 use firebreak::actions::ec2::create_group::CreateGroup;
 use firebreak::actions::ec2::disable_metadata_endpoint::{DisableMetadataEndpoint, endpoint_is_on};
-use firebreak::actions::ec2::disassociate_address::{DisassociateAddress, Mapping, mapping_of};
-use firebreak::actions::ec2::empty_group::{Direction, EmptyGroup, Rules, in_words};
-use firebreak::actions::ec2::keep_volumes::{KeepVolumes, kept, volumes_of};
-use firebreak::actions::ec2::open_group::{EVERYWHERE, OpenGroup};
+use firebreak::actions::ec2::disassociate_address::DisassociateAddress;
+use firebreak::actions::ec2::empty_group::EmptyGroup;
+use firebreak::actions::ec2::keep_volumes::KeepVolumes;
+use firebreak::actions::ec2::open_group::OpenGroup;
 use firebreak::actions::ec2::open_interface::OpenInterface;
-use firebreak::actions::ec2::remove_public_address::{RemovePublicAddress, has_assigned_address};
-use firebreak::actions::ec2::replace_instance_profile::{NO_ACCESS_PROFILE, ReplaceInstanceProfile, in_iam};
-use firebreak::actions::ec2::replace_interface_groups::{ReplaceInterfaceGroups, groups_of};
-use firebreak::actions::ec2::set_instance_attribute::{Protection, SetInstanceAttribute};
-use firebreak::actions::ec2::tighten_connection_tracking::{SHORTEST, TightenConnectionTracking, Timeouts};
-use firebreak::actions::elasticloadbalancing::deregister_instance::{DeregisterInstance, has_instance};
-use firebreak::actions::elasticloadbalancing::deregister_targets::{DeregisterTargets, registered};
+use firebreak::actions::ec2::remove_public_address::RemovePublicAddress;
+use firebreak::actions::ec2::replace_instance_profile::ReplaceInstanceProfile;
+use firebreak::actions::ec2::replace_interface_groups::ReplaceInterfaceGroups;
+use firebreak::actions::ec2::set_instance_attribute::SetInstanceAttribute;
+use firebreak::actions::ec2::tighten_connection_tracking::TightenConnectionTracking;
+use firebreak::actions::elasticloadbalancing::deregister_instance::DeregisterInstance;
+use firebreak::actions::elasticloadbalancing::deregister_targets::DeregisterTargets;
 use firebreak::failure::Failure;
 use firebreak::finding::Finding;
-use firebreak::ids::{AllocationId, GroupId, InstanceId, InterfaceId, VpcId};
+use firebreak::ids::{InterfaceId, VpcId};
 use firebreak::permission::Permission;
-use firebreak::plan::{Leave, Plan, Step, StepId};
+use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::target::Target;
-use firebreak::text::{plain, quoted};
 
-use crate::reads::{self, Facts};
+use self::planner::{Interface, Planner, make};
+use crate::reads;
 
 /// Cuts an instance off from every network.
 #[derive(Debug)]
@@ -77,6 +78,7 @@ const META: Meta = Meta {
     id: "isolate-instance",
     title: "Cut an EC2 instance off from every network, and keep it for the investigation",
     purpose: Purpose::Contain,
+    concerns: &["EC2", "Runtime"],
     triggers: crate::triggers::ISOLATES,
     reads: &[Permission::read("elasticloadbalancing:DescribeTargetGroups")],
 };
@@ -131,47 +133,11 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     if let Some(not) = reads::not_ours_to_change(&id, &facts.instance) {
         return Ok(not);
     }
-    Ok(Planned::Plan(Planner::new(cx, target, &id, &facts).plan()))
+    Ok(Planned::Plan(Planner::new(cx, META.id, target, &id, &facts).plan()))
 }
 
-/// Makes a plan of facts; calls nothing.
-struct Planner<'a> {
-    cx: &'a PlanContext<'a>,
-    id: &'a InstanceId,
-    facts: &'a Facts,
-    /// Our groups that still exist and are still where we made them.
-    ours: Vec<KnownGroup>,
-    interfaces: Vec<Interface<'a>>,
-    plan: Plan,
-}
-
-/// A network interface, checked.
-struct Interface<'a> {
-    id: InterfaceId,
-    vpc: VpcId,
-    groups: BTreeSet<GroupId>,
-    seen: &'a NetworkInterface,
-}
-
-impl<'a> Planner<'a> {
-    fn new(cx: &'a PlanContext<'a>, target: &Target, id: &'a InstanceId, facts: &'a Facts) -> Self {
-        let mut plan = Plan::new(META.id, target.clone());
-        plan.tags = reads::tags(&facts.instance);
-        let mut interfaces = Vec::new();
-        for seen in &facts.interfaces {
-            match Interface::of(seen) {
-                Some(interface) => interfaces.push(interface),
-                None => plan.remains.push(format!(
-                    "network interface {} could not be understood and is not cut",
-                    quoted(seen.network_interface_id().unwrap_or_default())
-                )),
-            }
-        }
-        interfaces.sort_by(|a, b| a.id.cmp(&b.id));
-        let ours = still_ours(cx, facts);
-        Self { cx, id, facts, ours, interfaces, plan }
-    }
-
+impl Planner<'_> {
+    /// The stages, in order.
     fn plan(mut self) -> Plan {
         let vpcs: BTreeSet<VpcId> = self.interfaces.iter().map(|interface| interface.vpc.clone()).collect();
         let to_cut: BTreeSet<InterfaceId> =
@@ -209,380 +175,7 @@ impl<'a> Planner<'a> {
         self.say_what_remains();
         self.plan
     }
-
-    /// Steps that keep the instance and its volumes.
-    fn protect(&mut self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let spot = self.facts.instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot);
-        if spot {
-            self.plan.notes.push("a Spot instance cannot have termination protection".to_owned());
-            self.plan.remains.push("AWS may interrupt the Spot instance and terminate it at any time".to_owned());
-        }
-        for (attribute, value) in &self.facts.attributes {
-            let action = SetInstanceAttribute { instance: self.id.clone(), attribute: *attribute };
-            match value {
-                _ if spot && *attribute == Protection::DisableApiTermination => {}
-                Ok(value) if value == attribute.wanted() => {}
-                Ok(value) => steps.push(action.step(value)),
-                Err(why) => missed(&mut self.plan, "an attribute that protects the instance", why),
-            }
-        }
-        let volumes = volumes_of(&self.facts.instance);
-        if volumes != kept(&volumes) {
-            steps.push(KeepVolumes { instance: self.id.clone() }.step(&volumes));
-        }
-        match &self.facts.member {
-            Err(why) => missed(&mut self.plan, "the Auto Scaling group, which may terminate the instance,", why),
-            Ok(None) => {}
-            Ok(Some(member)) => {
-                if let Some(group) = group_of(member) {
-                    if member.protected_from_scale_in() == Some(true) {
-                        let group = quoted(&group);
-                        self.plan
-                            .notes
-                            .push(format!("it had scale-in protection in {group}; undo does not restore that"));
-                    }
-                    steps.push(DetachInstance { instance: self.id.clone() }.step(&Some(group)));
-                }
-            }
-        }
-        steps
-    }
-
-    /// Steps that leave every quarantine group that is used, or will be, without rules.
-    fn empty_quarantine(&mut self, vpcs: &BTreeSet<VpcId>, new: &BTreeSet<VpcId>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let purpose = GroupPurpose::Quarantine;
-        for vpc in new {
-            let action = EmptyGroup { vpc: vpc.clone(), group: None, purpose, direction: Direction::Egress };
-            steps.push(action.step(&None).needing([making(vpc, purpose)]));
-        }
-        let used = |known: &&KnownGroup| {
-            self.group(&known.vpc, purpose) == Some(&known.id)
-                || self.interfaces.iter().any(|interface| interface.groups.contains(&known.id))
-        };
-        for known in self.ours.iter().filter(|k| k.purpose == purpose && vpcs.contains(&k.vpc)).filter(used) {
-            steps.extend(self.empty(known));
-        }
-        if let Err(why) = &self.facts.rules {
-            self.plan.notes.push(format!("the rules of the quarantine group are revoked unseen: {why}"));
-        }
-        steps
-    }
-
-    /// Steps that empty one of our groups, where it is not empty.
-    fn empty(&self, known: &KnownGroup) -> Vec<Step> {
-        let step = |direction| {
-            let action =
-                EmptyGroup { vpc: known.vpc.clone(), group: Some(known.id.clone()), purpose: known.purpose, direction };
-            match &self.facts.rules {
-                Err(_) => Some(action.step(&None)),
-                Ok(rules) => {
-                    let rules: Rules = in_words(rules, &known.id, direction);
-                    (!rules.is_empty()).then(|| action.step(&Some(rules)))
-                }
-            }
-        };
-        Direction::BOTH.into_iter().filter_map(step).collect()
-    }
-
-    /// Steps that cut.
-    fn cut(&mut self, to_cut: &BTreeSet<InterfaceId>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let (mappings, unknown) = self.elastic_addresses();
-        for (allocation, mapping) in mappings {
-            steps.push(DisassociateAddress { allocation }.step(&Some(mapping)));
-        }
-        self.plan.remains.extend(unknown);
-        for interface in &self.interfaces {
-            if has_assigned_address(interface.seen) {
-                steps.push(RemovePublicAddress { interface: interface.id.clone() }.step(&true));
-            }
-        }
-        for interface in self.interfaces.iter().filter(|interface| to_cut.contains(&interface.id)) {
-            let quarantine = self.group(&interface.vpc, GroupPurpose::Quarantine).cloned();
-            let needs = quarantine.is_none().then(|| making(&interface.vpc, GroupPurpose::Quarantine));
-            let (id, vpc) = (interface.id.clone(), interface.vpc.clone());
-            let step = if self.is_in(interface, GroupPurpose::Flush) {
-                // A flush that was left open. To close it takes no leave, and undo must not open it again.
-                let close = CloseInterface { interface: id, vpc, quarantine };
-                Step { leave: None, cuts: true, ..close.step(&interface.groups) }
-            } else {
-                ReplaceInterfaceGroups { interface: id, vpc, quarantine }.step(&interface.groups)
-            };
-            steps.push(step.needing(needs));
-        }
-        steps
-    }
-
-    /// Elastic IP addresses by allocation, and what to say of those that could not be understood.
-    fn elastic_addresses(&self) -> (BTreeMap<AllocationId, Mapping>, Vec<String>) {
-        let mut found = BTreeMap::new();
-        let mut unknown = Vec::new();
-        for address in self.facts.addresses.iter().flatten() {
-            match (address.allocation_id().and_then(|id| id.parse().ok()), mapping_of(address)) {
-                (Some(allocation), Some(mapping)) => _ = found.insert(allocation, mapping),
-                _ => unknown.push(format!(
-                    "public address {} could not be understood and stays",
-                    quoted(address.public_ip().unwrap_or_default())
-                )),
-            }
-        }
-        // What the interfaces say is read in any case, and enough when the addresses could not be read.
-        for interface in &self.interfaces {
-            for ip in interface.seen.private_ip_addresses() {
-                let allocation = ip.association().and_then(|a| a.allocation_id()).and_then(|id| id.parse().ok());
-                if let Some(allocation) = allocation {
-                    let private_ip = ip.private_ip_address().map(str::to_owned);
-                    found.entry(allocation).or_insert(Mapping { interface: interface.id.clone(), private_ip });
-                }
-            }
-        }
-        (found, unknown)
-    }
-
-    /// Steps beside the cut: load balancers and connection tracking.
-    fn withdraw(&mut self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        match &self.facts.target_groups {
-            Err(why) => missed(&mut self.plan, "the target groups, where it may still be registered,", why),
-            Ok(groups) => {
-                for (group, arn, targets) in groups {
-                    let there = |i: &&Interface<'_>| group.vpc_id() == Some(i.vpc.as_str());
-                    let addresses: BTreeSet<String> =
-                        self.interfaces.iter().filter(there).flat_map(addresses).collect();
-                    let before = registered(targets, self.id, &addresses);
-                    if !before.is_empty() {
-                        let action =
-                            DeregisterTargets { target_group: arn.clone(), instance: self.id.clone(), addresses };
-                        steps.push(action.step(&before));
-                    }
-                }
-            }
-        }
-        match &self.facts.balancers {
-            Err(why) => missed(&mut self.plan, "the classic load balancers, where it may still be registered,", why),
-            Ok(balancers) => {
-                for balancer in balancers.iter().filter(|balancer| has_instance(balancer, self.id)) {
-                    let Some(name) = balancer.load_balancer_name() else { continue };
-                    let action = DeregisterInstance { load_balancer: name.to_owned(), instance: self.id.clone() };
-                    steps.push(action.step(&true));
-                }
-            }
-        }
-        for interface in &self.interfaces {
-            let timeouts = Timeouts::of(interface.seen);
-            if timeouts != SHORTEST {
-                steps.push(TightenConnectionTracking { interface: interface.id.clone() }.step(&timeouts));
-            }
-        }
-        steps
-    }
-
-    fn profile(&self) -> Option<Step> {
-        let profile = self.profile_arn()?;
-        let none = in_iam(self.cx.aws, NO_ACCESS_PROFILE);
-        let action = ReplaceInstanceProfile { instance: self.id.clone(), profile_arn: none.clone() };
-        (profile != none).then(|| action.step(&profile))
-    }
-
-    fn profile_arn(&self) -> Option<String> {
-        let described = || self.facts.instance.iam_instance_profile().and_then(|p| p.arn()).map(str::to_owned);
-        self.facts.profile.clone().ok().flatten().or_else(described)
-    }
-
-    /// The stages in which interfaces that `cut` has cut are opened for an instant and closed again.
-    fn flush(&self, opens: &[&Interface<'_>], cut: &[Step]) -> Vec<(&'static str, Vec<Step>)> {
-        let purpose = GroupPurpose::Flush;
-        let vpcs: BTreeSet<&VpcId> = opens.iter().map(|interface| &interface.vpc).collect();
-        let leave = |step: Step| Step { leave: Some(Leave::CutTrackedFlows), ..step };
-        let (mut made, mut rules, mut open, mut close, mut tidy) = (vec![], vec![], vec![], vec![], vec![]);
-        for vpc in vpcs {
-            let group = self.group(vpc, purpose).cloned();
-            let needs: Vec<StepId> = group.is_none().then(|| making(vpc, purpose)).into_iter().collect();
-            if group.is_none() {
-                made.push(leave(make(vpc, purpose)));
-            }
-            for direction in Direction::BOTH {
-                let action = OpenGroup { vpc: vpc.clone(), group: group.clone(), direction };
-                let allowed = self.allowed(group.as_ref(), direction);
-                if allowed.len() < EVERYWHERE.len() {
-                    rules.push(action.step(&allowed).needing(needs.clone()));
-                }
-                let action = EmptyGroup { vpc: vpc.clone(), group: group.clone(), purpose, direction };
-                tidy.push(leave(action.step(&None)).needing(needs.clone()));
-            }
-        }
-        for interface in opens {
-            let (vpc, id) = (interface.vpc.clone(), interface.id.clone());
-            let quarantine = self.group(&vpc, GroupPurpose::Quarantine).cloned();
-            let flush = self.group(&vpc, purpose).cloned();
-            let (closed, opened) =
-                (quarantine.clone().into_iter().collect(), flush.clone().into_iter().collect::<BTreeSet<_>>());
-            let needs: Vec<StepId> = made.iter().chain(&rules).chain(cut).map(|step| step.id.clone()).collect();
-            let action =
-                OpenInterface { interface: id.clone(), vpc: vpc.clone(), quarantine: quarantine.clone(), flush };
-            open.push(action.step(&closed).needing(needs));
-            close.push(CloseInterface { interface: id, vpc, quarantine }.step(&opened));
-        }
-        if opens.is_empty() {
-            // Left by a run that was cut short; whoever holds the account could use it.
-            let here = |known: &&KnownGroup| {
-                known.purpose == purpose && self.interfaces.iter().any(|interface| interface.vpc == known.vpc)
-            };
-            tidy = self.ours.iter().filter(here).flat_map(|known| self.empty(known)).collect();
-        }
-        vec![
-            ("make the flush group", made),
-            ("open the flush group", rules),
-            ("open for an instant", open),
-            ("close again", close),
-            ("empty the flush group", tidy),
-        ]
-    }
-
-    /// Which families a flush group allows everything in now. A new group allows all IPv4 egress.
-    fn allowed(&self, group: Option<&GroupId>, direction: Direction) -> BTreeSet<String> {
-        let Some(group) = group else {
-            let egress = direction == Direction::Egress;
-            return egress.then(|| EVERYWHERE[0].to_owned()).into_iter().collect();
-        };
-        let rules = self.facts.rules.iter().flatten();
-        rules
-            .filter(|rule| rule.group_id() == Some(group.as_str()) && rule.ip_protocol() == Some("-1"))
-            .filter(|rule| rule.is_egress() == Some(direction == Direction::Egress))
-            .filter_map(|rule| rule.cidr_ipv4().or(rule.cidr_ipv6()))
-            .filter(|cidr| EVERYWHERE.contains(cidr))
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// The group of ours for a purpose in a VPC.
-    fn group(&self, vpc: &VpcId, purpose: GroupPurpose) -> Option<&GroupId> {
-        KnownGroup::find(&self.ours, vpc, purpose)
-    }
-
-    /// Whether an interface has nothing but groups of ours, and at least one of them for this purpose. In
-    /// quarantine it has none for another.
-    fn is_in(&self, interface: &Interface<'_>, purpose: GroupPurpose) -> bool {
-        let of = |group: &GroupId| {
-            self.ours.iter().find(|known| known.id == *group && known.vpc == interface.vpc).map(|known| known.purpose)
-        };
-        let purposes: Option<BTreeSet<GroupPurpose>> = interface.groups.iter().map(of).collect();
-        purposes.is_some_and(|found| match purpose {
-            GroupPurpose::Quarantine => found == BTreeSet::from([purpose]),
-            GroupPurpose::Flush => found.contains(&purpose),
-        })
-    }
-
-    /// What stays open when every step has succeeded.
-    fn say_what_remains(&mut self) {
-        let profile = self.profile_arn();
-        let remains = &mut self.plan.remains;
-        if let Some(seconds) = self.interfaces.iter().map(|i| idle_seconds(i.seen, self.cx.run.is_some())).max() {
-            remains.push(format!(
-                "flows that were allowed before may survive up to {seconds} s without a packet (connection tracking), \
-                 longer while they are used; those through NAT gateways, Network Load Balancers and the like are always \
-                 tracked"
-            ));
-        }
-        remains.push(
-            "the VPC's DNS resolver, the metadata service and the serial console: no security group filters them"
-                .to_owned(),
-        );
-        if let Some(profile) = profile {
-            remains.push(format!(
-                "sessions of the role in {}: credentials handed out before stay valid, also outside",
-                plain(&profile, 128)
-            ));
-        }
-        if let Err(why) = &self.facts.profile {
-            missed(&mut self.plan, "the instance profile", why);
-        }
-        let remains = &mut self.plan.remains;
-        for interface in &self.interfaces {
-            if let Some(what) = beyond(interface.seen) {
-                remains.push(format!("{}: {what}", interface.id));
-            }
-        }
-        let secondary = self.facts.instance.secondary_interfaces().len();
-        if secondary > 0 {
-            remains.push(format!("{secondary} interfaces on secondary networks, which have no security groups"));
-        }
-        let has_ipv6 = |i: &Interface<'_>| !i.seen.ipv6_addresses().is_empty() || !i.seen.ipv6_prefixes().is_empty();
-        if self.interfaces.iter().any(has_ipv6) {
-            self.plan.notes.push("IPv6 addresses stay assigned; the empty group is what cuts them".to_owned());
-        }
-        if self.facts.instance.state().and_then(|state| state.name()) != Some(&InstanceStateName::Running) {
-            self.plan.notes.push("the instance is not running; it is isolated all the same".to_owned());
-        }
-        if self.interfaces.is_empty() {
-            self.plan.notes.push("it has no network interface".to_owned());
-        }
-    }
 }
 
-impl<'a> Interface<'a> {
-    fn of(seen: &'a NetworkInterface) -> Option<Self> {
-        Some(Self {
-            id: seen.network_interface_id()?.parse().ok()?,
-            vpc: seen.vpc_id()?.parse().ok()?,
-            groups: groups_of(seen).ok()?,
-            seen,
-        })
-    }
-}
-
-/// The groups that the ledger says are ours, save those that AWS says are gone or somebody else's. Where
-/// AWS could not be asked the ledger is believed: a group's id, owner and VPC never change.
-fn still_ours(cx: &PlanContext<'_>, facts: &Facts) -> Vec<KnownGroup> {
-    let (account, mut ours) = (cx.aws.account.as_str(), cx.groups.to_vec());
-    ours.sort_by(|a, b| (&a.vpc, &a.id).cmp(&(&b.vpc, &b.id)));
-    if let Ok(seen) = &facts.groups {
-        ours.retain(|known| {
-            seen.iter().any(|group| {
-                group.group_id() == Some(known.id.as_str())
-                    && group.vpc_id() == Some(known.vpc.as_str())
-                    && group.owner_id() == Some(account)
-            })
-        });
-    }
-    ours
-}
-
-fn make(vpc: &VpcId, purpose: GroupPurpose) -> Step {
-    CreateGroup { vpc: vpc.clone(), purpose }.step(&None)
-}
-
-fn making(vpc: &VpcId, purpose: GroupPurpose) -> StepId {
-    CreateGroup { vpc: vpc.clone(), purpose }.id()
-}
-
-/// Says that something could not be read: nothing was done about it, so it remains.
-fn missed(plan: &mut Plan, what: &str, why: &str) {
-    plan.remains.push(format!("{what} could not be read and is as it was: {why}"));
-}
-
-/// Every address of an interface.
-fn addresses(interface: &Interface<'_>) -> Vec<String> {
-    let v4 = interface.seen.private_ip_addresses().iter().filter_map(|ip| ip.private_ip_address());
-    let v6 = interface.seen.ipv6_addresses().iter().filter_map(|ip| ip.ipv6_address());
-    v4.chain(v6).chain(interface.seen.private_ip_address()).map(str::to_owned).collect()
-}
-
-/// For how long an idle flow of an interface is remembered: what is in force, once the run has tried to
-/// shorten it; what it will be before.
-fn idle_seconds(interface: &NetworkInterface, tried: bool) -> i32 {
-    let timeouts = if tried { Timeouts::of(interface) } else { SHORTEST };
-    timeouts.in_force().into_iter().max().unwrap_or_default()
-}
-
-/// What the security groups of an interface do not reach.
-fn beyond(interface: &NetworkInterface) -> Option<&'static str> {
-    match interface.interface_type() {
-        Some(NetworkInterfaceType::Trunk) => Some("a trunk: the branch interfaces of its pods have their own groups"),
-        Some(NetworkInterfaceType::Branch) => Some("a pod's branch interface: its controller may change it back"),
-        _ if interface.requester_managed() == Some(true) => Some("managed by a service, which may change it back"),
-        _ => None,
-    }
-}
+#[cfg(test)]
+mod tests;

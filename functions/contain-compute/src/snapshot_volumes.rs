@@ -32,9 +32,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ec2::types::{Instance, InstanceStorageInfo};
+use aws_sdk_ec2::types::{Instance, InstanceStorageInfo, Snapshot, SnapshotState};
 use firebreak::action::{Action, AnyAction, Boxed, Of};
-use firebreak::actions::ec2::create_snapshots::{CreateSnapshots, by_volume, snapshots_of_case};
+use firebreak::actions::ec2::create_snapshots::{
+    CreateSnapshots, by_volume, every_snapshot_of_case, snapshots_of_case,
+};
 use firebreak::actions::ec2::keep_volumes::volumes_of;
 use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
 use firebreak::aws::Aws;
@@ -43,8 +45,11 @@ use firebreak::finding::Finding;
 use firebreak::ids::{SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::Plan;
-use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::target::Target;
+
+use firebreak::text::{plain, quoted};
+use serde_json::{Value, json};
 
 use crate::reads::{self, Maybe};
 
@@ -56,6 +61,7 @@ const META: Meta = Meta {
     id: "snapshot-volumes",
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
+    concerns: &["EC2", "Runtime"],
     triggers: crate::triggers::SNAPSHOTS,
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
 };
@@ -83,6 +89,52 @@ impl Playbook for SnapshotVolumes {
     ) -> Boxed<'a, Result<Planned, Failure>> {
         Box::pin(plan(cx, target))
     }
+
+    fn custody<'a>(
+        &'a self,
+        cx: &'a PlanContext<'a>,
+        _target: &'a Target,
+    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+        Box::pin(async move {
+            let Some(run) = cx.run else { return Ok(None) };
+            let snapshots = every_snapshot_of_case(cx.aws, run).await?;
+            let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, snapshot));
+            let items = futures_util::future::try_join_all(read).await?;
+            Ok(Some(Custody {
+                complete: snapshots.iter().all(|s| s.state() != Some(&SnapshotState::Pending)),
+                problems: snapshots.iter().filter_map(problem).collect(),
+                items,
+            }))
+        })
+    }
+}
+
+/// A snapshot as the custody record holds it.
+async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
+    let lock = match snapshot.snapshot_id().and_then(|id| id.parse().ok()) {
+        Some(id) => lock_of(aws, &id).await?,
+        None => Lock::None,
+    };
+    Ok(json!({
+        "volume": snapshot.volume_id(),
+        "snapshot": snapshot.snapshot_id(),
+        "owner": snapshot.owner_id(),
+        "size_gib": snapshot.volume_size(),
+        "encrypted": snapshot.encrypted(),
+        "kms_key": snapshot.kms_key_id(),
+        "state": snapshot.state().map(|state| state.as_str()),
+        "started_at": snapshot.start_time().map(ToString::to_string),
+        "completed_at": snapshot.completion_time().map(ToString::to_string),
+        "lock": lock,
+    }))
+}
+
+fn problem(snapshot: &Snapshot) -> Option<String> {
+    (snapshot.state() == Some(&SnapshotState::Error)).then(|| {
+        let why = snapshot.state_message().unwrap_or("no reason given");
+        let (id, volume) = (snapshot.snapshot_id().unwrap_or_default(), snapshot.volume_id().unwrap_or_default());
+        format!("snapshot {} of {} failed: {}", quoted(id), quoted(volume), plain(why, 120))
+    })
 }
 
 async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure> {

@@ -148,6 +148,22 @@ fn parse_hold(text: &str) -> Option<SignedDuration> {
     }
 }
 
+/// What of a plan a policy sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlanFacts {
+    /// How many steps it has.
+    pub steps: usize,
+    /// The actions in it that undo cannot give back exactly.
+    pub inexact: BTreeSet<String>,
+}
+
+impl From<&Plan> for PlanFacts {
+    fn from(plan: &Plan) -> Self {
+        let inexact = plan.steps().filter(|step| step.caveat.is_some()).map(|step| step.action.clone());
+        Self { steps: plan.steps().count(), inexact: inexact.collect() }
+    }
+}
+
 /// What is asked.
 #[derive(Debug)]
 pub struct Question<'a> {
@@ -159,8 +175,8 @@ pub struct Question<'a> {
     pub tags: &'a BTreeMap<String, String>,
     /// The finding, as its own service gave it.
     pub finding: &'a Finding,
-    /// The plan, when there is one.
-    pub plan: Option<&'a Plan>,
+    /// What of the plan a policy sees.
+    pub plan: PlanFacts,
     /// Runs begun this hour in the account.
     pub spent_account: u64,
     /// Runs begun this hour in all accounts.
@@ -322,22 +338,14 @@ fn request(
         let minutes = question.now.duration_since(last_seen).as_mins().max(0);
         fields.push(("age_minutes", RestrictedExpression::new_long(minutes)));
     }
-    let inexact: BTreeSet<&str> = question
-        .plan
-        .into_iter()
-        .flat_map(Plan::steps)
-        .filter(|step| step.caveat.is_some())
-        .map(|step| step.action.as_str())
-        .collect();
-    let steps = question.plan.map_or(0, |plan| plan.steps().count());
     let now = question.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let context = Context::from_pairs([
         ("finding".to_owned(), record(fields)?),
         (
             "plan".to_owned(),
             record(vec![
-                ("steps", long(steps as u64)),
-                ("inexact", RestrictedExpression::new_set(inexact.into_iter().map(string))),
+                ("steps", long(u64::try_from(question.plan.steps).unwrap_or(u64::MAX))),
+                ("inexact", RestrictedExpression::new_set(question.plan.inexact.iter().map(|action| string(action)))),
             ])?,
         ),
         (

@@ -52,7 +52,7 @@ fn ask_about(
             target: &target,
             tags,
             finding,
-            plan: None,
+            plan: PlanFacts::default(),
             spent_account: 0,
             spent_total: 0,
             now: now.parse().unwrap(),

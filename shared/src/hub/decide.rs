@@ -102,7 +102,7 @@ impl Hub {
             self.authenticator.check(&self.aws, &run.head.finding),
             self.ledger.view(playbook.meta().id, &target, now),
             self.policies.fetch(&self.aws),
-            engine.reading(&run.head.id, &target),
+            engine.reading(&run.head.id, &target.account, target.region.as_ref()),
         );
         let view = view?;
         let finding = match authenticity {

@@ -108,7 +108,8 @@ impl Hub {
             run.steps.retain(|_, record| {
                 !matches!(record.result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
             });
-            let reading = engine.reading(&run.head.id, &run.head.target).await?;
+            let reading =
+                engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
             engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
         };
         self.conclude(playbook, run, ended).await.map(Some)

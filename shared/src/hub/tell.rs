@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Hub;
 use crate::failure::{Class, Failure};
+use crate::finding::Finding;
 use crate::ledger::{DueAt, DueKind};
 use crate::playbook::Playbook;
 use crate::report::Report;
@@ -94,37 +95,63 @@ impl Hub {
     }
 
     async fn send_event(&self, report: &Report) -> Result<(), Failure> {
+        self.put_event(report.event(), &report.target.id).await
+    }
+
+    async fn put_event(&self, detail: Value, about: &str) -> Result<(), Failure> {
         let entry = PutEventsRequestEntry::builder()
             .source(EVENT_SOURCE)
             .detail_type(OUTCOME_EVENT)
-            .detail(report.event().to_string())
+            .detail(detail.to_string())
             .build();
-        let answer = self
-            .aws
-            .events()
-            .put_events()
-            .entries(entry)
-            .send()
-            .await
-            .map_err(Failure::from_sdk("send the outcome event of", &report.target.id))?;
+        let sent = self.aws.events().put_events().entries(entry).send().await;
+        let answer = sent.map_err(Failure::from_sdk("send the outcome event of", about))?;
         if answer.failed_entry_count() > 0 {
             // HTTP 200 with failures inside.
-            return Err(Failure::new(Class::Transient, "send the outcome event of", report.target.id.clone()));
+            return Err(Failure::new(Class::Transient, "send the outcome event of", about));
         }
         Ok(())
     }
 
     async fn send_message(&self, report: &Report) -> Result<(), Failure> {
-        self.aws
-            .sns()
-            .publish()
-            .topic_arn(&self.config.topic_arn)
-            .subject(report.subject())
-            .message(report.message())
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(Failure::from_sdk("tell people about", &report.target.id))
+        self.publish(report.subject(), report.message(), &report.target.id).await
+    }
+
+    async fn publish(&self, subject: String, message: String, about: &str) -> Result<(), Failure> {
+        let call = self.aws.sns().publish().topic_arn(&self.config.topic_arn).subject(subject).message(message);
+        call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
+    }
+
+    /// Tells of a finding about our kind of target that no playbook answers. GuardDuty repeats findings, so
+    /// people get a message for the first occurrence only; the event goes out each time.
+    pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &str) {
+        let detail = json!({
+            "version": 1,
+            "playbook": null,
+            "outcome": Outcome::NoChange,
+            "target": null,
+            "finding": { "id": finding.id, "type": finding.finding_type, "severity": finding.severity },
+            "account": finding.account,
+            "region": finding.region,
+            "reasons": [why],
+            "at": Timestamp::now(),
+        });
+        let message = format!(
+            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in GuardDuty",
+            crate::text::plain(&finding.finding_type, 90),
+            finding.account,
+            finding.region,
+            finding.severity,
+            finding.id
+        );
+        let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
+        let first = finding.count.is_none_or(|count| count <= 1);
+        let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
+            if first { self.publish(subject, message, finding.id.as_str()).await } else { Ok(()) }
+        });
+        for failure in [event.err(), told.err()].into_iter().flatten() {
+            telemetry::alarm("report-undelivered", &failure.brief());
+        }
     }
 
     pub(super) async fn tell_unreadable(&self, why: &str, kept: &str) {
@@ -132,16 +159,9 @@ impl Hub {
             "UNREADABLE EVENT: nothing was done\nWhy: {}\nCopy: {kept}\nDo: look at the copy; if it is a finding, tell Firebreak's owner",
             crate::text::plain(why, 300)
         );
-        let sent = self
-            .aws
-            .sns()
-            .publish()
-            .topic_arn(&self.config.topic_arn)
-            .subject("Firebreak: UNREADABLE EVENT")
-            .message(message)
-            .send()
-            .await;
-        if let Err(failure) = sent.map_err(Failure::from_sdk("tell people about", "an unreadable event")) {
+        let subject = "Firebreak: UNREADABLE EVENT".to_owned();
+        let sent = self.publish(subject, message, "an unreadable event").await;
+        if let Err(failure) = sent {
             telemetry::alarm("report-undelivered", &failure.brief());
         }
     }
@@ -153,13 +173,14 @@ impl Hub {
         now: Timestamp,
     ) -> Result<bool, Failure> {
         let engine = self.engine(playbook, std::time::Instant::now());
-        let reading = engine.reading(&run.head.id, &run.head.target).await?;
+        let reading = engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
         let groups = Vec::new();
         let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
         let Some(custody) = playbook.custody(&cx, &run.head.target).await? else { return Ok(true) };
+        let kind = if custody.complete { "custody" } else { "custody-begun" };
+        let body = serde_json::to_value(&custody).unwrap_or_default();
+        let kept = self.evidence.append(&run.head.id, vec![(kind, body)], now).await?;
         if custody.complete {
-            let body = serde_json::to_value(&custody).unwrap_or_default();
-            let kept = self.evidence.append(&run.head.id, vec![("custody", body)], now).await?;
             let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
             if !custody.problems.is_empty() {
                 report.outcome = Outcome::Partial;

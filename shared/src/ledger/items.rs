@@ -12,7 +12,7 @@ use super::Hold;
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
-use crate::run::{Run, RunState};
+use crate::run::{Outcome, Run, RunState};
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -57,7 +57,8 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
     let finding = text(item, "finding").and_then(|finding| finding.parse().ok());
     match (run, state, finding) {
         (Some(run), Some(state), Some(finding)) => {
-            Ok(Hold { run, state, finding, released_at: timestamp(item, "released_at") })
+            let outcome = text(item, "outcome").and_then(|outcome| Outcome::parse(&outcome));
+            Ok(Hold { run, state, finding, outcome, released_at: timestamp(item, "released_at") })
         }
         _ => Err(broken(item, "run, state or finding")),
     }

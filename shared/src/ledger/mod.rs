@@ -31,7 +31,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
-use crate::run::{Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
+use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
 use crate::target::Target;
 use items::{Item, json, n, read_run, s, text};
 
@@ -77,6 +77,8 @@ pub struct Hold {
     pub state: RunState,
     /// The finding that began it.
     pub finding: FindingId,
+    /// How the run's steps ended, if they have.
+    pub outcome: Option<Outcome>,
     /// When it was released, if it was.
     pub released_at: Option<Timestamp>,
 }
@@ -243,6 +245,7 @@ impl Ledger {
         writes.extend(self.spend(head, budget, now));
         writes.push(self.put_run(&run, now));
         writes.push(self.put_due(head, lease));
+        writes.extend(self.supersede(seen));
         self.settle_claim(run, writes).await
     }
 
@@ -255,7 +258,8 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Claim, Failure> {
         let run = self.new_run(head, state, now);
-        let writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
+        let mut writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
+        writes.extend(self.supersede(seen));
         self.settle_claim(run, writes).await
     }
 
@@ -272,10 +276,10 @@ impl Ledger {
                 let now = reasons.first().and_then(|r| r.item()).map(items::read_hold).transpose()?;
                 return Ok(Claim::Lost(now));
             }
-            if failed(1) {
+            if run.state == RunState::Applying && failed(1) {
                 return Ok(Claim::OverBudget(format!("account {}", run.head.target.account)));
             }
-            if failed(2) && reasons.len() > 3 {
+            if run.state == RunState::Applying && failed(2) {
                 return Ok(Claim::OverBudget("all accounts".to_owned()));
             }
             // A transaction that meets another one is cancelled too: worth another attempt.
@@ -317,6 +321,21 @@ impl Ledger {
                 .expression_attribute_values(":seen_state", s(hold.state.as_str())),
         };
         items::write_put(put)
+    }
+
+    /// A proposal whose target another run takes can no longer be approved, and says so.
+    fn supersede(&self, seen: Option<&Hold>) -> Option<TransactWriteItem> {
+        let hold = seen.filter(|hold| hold.state == RunState::Proposed)?;
+        let update = Update::builder()
+            .table_name(&self.table)
+            .key("pk", s(run_key(&hold.run)))
+            .key("sk", s("RUN"))
+            .update_expression("SET #state = :superseded")
+            .condition_expression("#state = :proposed")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":superseded", s(RunState::Superseded.as_str()))
+            .expression_attribute_values(":proposed", s(RunState::Proposed.as_str()));
+        Some(items::write_update(update))
     }
 
     fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
@@ -435,7 +454,7 @@ impl Ledger {
     pub async fn finish(&self, run: &Run, state: RunState, end: &RunEnd, next: &[DueAt]) -> Result<(), Failure> {
         debug_assert!(run.state.may_become(state), "{:?} cannot become {state:?}", run.state);
         let mut names = "SET #state = :state, #end = :end, tries = :tries".to_owned();
-        let mut hold = "SET #state = :state".to_owned();
+        let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");
             hold.push_str(", released_at = :at");
@@ -460,6 +479,7 @@ impl Ledger {
             .condition_expression("run = :run")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", s(state.as_str()))
+            .expression_attribute_values(":outcome", s(end.outcome.as_str()))
             .expression_attribute_values(":run", s(run.head.id.as_str()));
         if state == RunState::Released {
             run_update = run_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
@@ -661,17 +681,26 @@ impl Ledger {
 
     /// Writes one due row.
     pub async fn put_due_row(&self, head: &RunHead, due: DueAt) -> Result<(), Failure> {
+        self.write_due(&head.function, &head.id, due).await
+    }
+
+    async fn write_due(&self, function: &str, run: &RunId, due: DueAt) -> Result<(), Failure> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item("pk", s(format!("DUE#{}", head.function)))
-            .item("sk", s(due_sort(due.at, due.what, &head.id)))
-            .item("run", s(head.id.as_str()))
+            .item("pk", s(format!("DUE#{function}")))
+            .item("sk", s(due_sort(due.at, due.what, run)))
+            .item("run", s(run.as_str()))
             .item("what", s(due.what.as_str()))
             .send()
             .await
             .map(|_| ())
-            .map_err(Failure::from_sdk("note what is due for", &head.id))
+            .map_err(Failure::from_sdk("note what is due for", run))
+    }
+
+    /// Asks the schedule to try again what a held run has not done.
+    pub async fn ask_for_retry(&self, function: &str, run: &RunId, now: Timestamp) -> Result<(), Failure> {
+        self.write_due(function, run, DueAt { what: DueKind::Retry, at: now }).await
     }
 
     /// Takes away a due row whose work is done.
@@ -698,6 +727,11 @@ impl Ledger {
             .await
             .map(|_| ())
             .map_err(Failure::from_sdk("accept policy set", sha256))
+    }
+
+    /// The hash of the accepted policy set, when one was published.
+    pub async fn accepted_policy(&self) -> Result<Option<String>, Failure> {
+        Ok(self.get("POLICY", "ACCEPTED").await?.as_ref().and_then(|item| text(item, "sha256")))
     }
 
     /// Whether the table answers to reads and writes: a row is written and taken away.

@@ -101,12 +101,12 @@ pub(super) fn snapshot_arn(aws: &Aws, id: &str) -> String {
 
 /// The snapshots of a run, found by their tag, oldest first. Whoever can tag in the account can tag an
 /// old snapshot as ours, so only those made since the run began count.
-pub async fn snapshots_of_case(aws: &Aws, run: &RunId) -> Result<Vec<Snapshot>, Failure> {
+pub async fn every_snapshot_of_case(aws: &Aws, run: &RunId) -> Result<Vec<Snapshot>, Failure> {
     let call = aws.ec2().describe_snapshots().owner_ids("self").max_results(1000);
     let call = call.filters(super::filter(&format!("tag:{}", super::TAG_CASE), run.as_str()));
     let found = call.into_paginator().items().send().try_collect().await;
     let mut found: Vec<Snapshot> = found.map_err(Failure::from_sdk("find the snapshots of case", run))?;
-    found.retain(|snapshot| counts(snapshot, run));
+    found.retain(|snapshot| is_of_run(snapshot, run));
     found.sort_by_key(|snapshot| {
         let started = snapshot.start_time().map(|time| (time.secs(), time.subsec_nanos()));
         (started, snapshot.snapshot_id().map(str::to_owned))
@@ -114,12 +114,18 @@ pub async fn snapshots_of_case(aws: &Aws, run: &RunId) -> Result<Vec<Snapshot>, 
     Ok(found)
 }
 
-fn counts(snapshot: &Snapshot, run: &RunId) -> bool {
+/// The snapshots of a case that can still be evidence: those that have not failed.
+pub async fn snapshots_of_case(aws: &Aws, run: &RunId) -> Result<Vec<Snapshot>, Failure> {
+    let mut found = every_snapshot_of_case(aws, run).await?;
+    found.retain(|snapshot| snapshot.state() != Some(&SnapshotState::Error));
+    Ok(found)
+}
+
+fn is_of_run(snapshot: &Snapshot, run: &RunId) -> bool {
     /// How far AWS's clock and ours may be apart.
     const SKEW_SECS: i64 = 300;
     let began = i64::try_from(run.started_ms() / 1000).unwrap_or(i64::MAX);
-    let since = snapshot.start_time().is_some_and(|time| time.secs() >= began - SKEW_SECS);
-    since && snapshot.state() != Some(&SnapshotState::Error)
+    snapshot.start_time().is_some_and(|time| time.secs() >= began - SKEW_SECS)
 }
 
 /// The first snapshot of each of these volumes.

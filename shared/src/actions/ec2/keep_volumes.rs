@@ -80,11 +80,15 @@ impl Action for KeepVolumes {
                 EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(to.delete_on_termination).build();
             InstanceBlockDeviceMappingSpecification::builder().device_name(&to.device).ebs(ebs).build()
         });
+        let devices: Vec<_> = devices.collect();
+        if devices.is_empty() {
+            return Ok(Set::Done);
+        }
         cx.aws
             .ec2()
             .modify_instance_attribute()
             .instance_id(self.instance.as_str())
-            .set_block_device_mappings(Some(devices.collect()))
+            .set_block_device_mappings(Some(devices))
             .send()
             .await
             .map_err(Failure::from_sdk("keep the volumes of", &self.instance))?;

@@ -48,7 +48,8 @@ impl Protection {
         }
     }
 
-    fn words(self) -> &'static str {
+    /// The attribute in words.
+    pub fn words(self) -> &'static str {
         match self {
             Self::DisableApiTermination => "termination protection",
             Self::DisableApiStop => "stop protection",

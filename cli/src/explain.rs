@@ -1,0 +1,223 @@
+//! `firebreak explain`: what would answer each finding, from the files alone.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use firebreak::finding::{Finding, Trigger};
+use firebreak::guard::{self, PlanFacts, Policies, Question};
+use firebreak::hub::why_unanswered;
+use firebreak::ids::AccountId;
+use firebreak::plan::Undo;
+use firebreak::playbook::Playbook;
+use firebreak::run::Mode;
+use firebreak::screen::screen;
+use firebreak::target::Target;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::connect::PLAYBOOKS;
+
+/// One line of output.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    kind: Option<&'a str>,
+    finding: Option<Brief<'a>>,
+    answers: Vec<Answer>,
+    notify: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Brief<'a> {
+    id: &'a str,
+    r#type: &'a str,
+    severity: f64,
+    account: &'a str,
+    region: &'a str,
+    sample: bool,
+    state: firebreak::finding::State,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    playbook: &'static str,
+    target: Shown,
+    decision: Mode,
+    reasons: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    kind: &'static str,
+    id: String,
+    account: String,
+    region: String,
+}
+
+/// What a policy may look at that is not known without AWS, as it stands in a policy's JSON.
+const UNKNOWN: [(&str, &[&str]); 2] = [("tags", &["hasTag", "getTag"]), ("the organisational unit", &["ou"])];
+
+struct Explainer {
+    policies: Policies,
+    hub_account: Option<AccountId>,
+    at: Option<Timestamp>,
+}
+
+pub(crate) fn run(
+    files: &[PathBuf],
+    policy: Option<PathBuf>,
+    hub_account: Option<AccountId>,
+    at: Option<Timestamp>,
+) -> Result<bool> {
+    let policies = match policy {
+        None => Policies::default(),
+        Some(path) => crate::policy::read(&path)?,
+    };
+    policies.validate()?;
+    let explainer = Explainer { policies, hub_account, at };
+    let mut out = anstream::stdout().lock();
+    let mut well = true;
+    for file in files {
+        well &= explainer.file(file, &mut out)?;
+    }
+    Ok(well)
+}
+
+impl Explainer {
+    /// Writes the lines of a file; whether all of it could be read.
+    fn file(&self, path: &Path, out: &mut impl Write) -> Result<bool> {
+        let name = path.display().to_string();
+        let mut line = |line: &Line<'_>| -> Result<()> {
+            writeln!(out, "{}", serde_json::to_string(line)?).context("could not write to standard output")
+        };
+        let nothing = Line { file: &name, kind: None, finding: None, answers: Vec::new(), notify: None, error: None };
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                line(&Line { error: Some(format!("could not read the file: {error}")), ..nothing })?;
+                return Ok(false);
+            }
+        };
+        let reported = match Trigger::parse(&bytes) {
+            Ok(Trigger::Findings(reported)) => reported,
+            Ok(Trigger::Schedule) => {
+                let notify = Some("the schedule: takes up what is due".to_owned());
+                line(&Line { kind: Some("schedule"), notify, ..nothing })?;
+                return Ok(true);
+            }
+            Ok(Trigger::Decision { .. }) => {
+                let notify = Some("a decision: carried out by its id, which the decisions table must hold".to_owned());
+                line(&Line { kind: Some("decision"), notify, ..nothing })?;
+                return Ok(true);
+            }
+            Err(error) => {
+                line(&Line { error: Some(error.to_string()), ..nothing })?;
+                return Ok(false);
+            }
+        };
+        let mut well = true;
+        for finding in &reported.findings {
+            let kind = Some(reported.kind.as_str());
+            match finding {
+                Err(error) => {
+                    well = false;
+                    let nothing =
+                        Line { file: &name, kind, finding: None, answers: Vec::new(), notify: None, error: None };
+                    line(&Line { error: Some(error.to_string()), ..nothing })?;
+                }
+                Ok(finding) => {
+                    let (answers, notify) = self.finding(finding, reported.envelope_account.as_ref());
+                    line(&Line { file: &name, kind, finding: Some(brief(finding)), answers, notify, error: None })?;
+                }
+            }
+        }
+        Ok(well)
+    }
+
+    fn finding(&self, finding: &Finding, envelope: Option<&AccountId>) -> (Vec<Answer>, Option<String>) {
+        if let Some(away) = screen(finding, envelope, self.hub_account.as_ref()) {
+            return (Vec::new(), Some(away.to_string()));
+        }
+        let answers: Vec<Answer> = PLAYBOOKS
+            .iter()
+            .flat_map(|playbook| {
+                playbook.targets(finding).into_iter().map(move |target| self.answer(*playbook, target, finding))
+            })
+            .collect();
+        let notify = answers.is_empty().then(|| why_unanswered(PLAYBOOKS, finding).to_owned());
+        (answers, notify)
+    }
+
+    /// The guard's word where everything that is not known is taken at its strictest.
+    fn answer(&self, playbook: &'static dyn Playbook, target: Target, finding: &Finding) -> Answer {
+        let meta = playbook.meta();
+        let now = self.at.or(finding.last_seen).unwrap_or_else(Timestamp::now);
+        let ask = |inexact| {
+            guard::rule(
+                &self.policies,
+                &Question {
+                    playbook: meta.id,
+                    target: &target,
+                    tags: &Default::default(),
+                    finding,
+                    plan: PlanFacts { steps: 0, inexact },
+                    // Not known, so as if all were spent.
+                    spent_account: u64::MAX,
+                    spent_total: u64::MAX,
+                    now,
+                    hub_account: self.hub_account.as_ref().map_or("", AccountId::as_str),
+                    break_glass: &[],
+                },
+            )
+        };
+        let leaves = ask(Default::default()).leaves;
+        let inexact = playbook
+            .actions()
+            .iter()
+            .filter(|action| action.leave().is_none_or(|leave| leaves.contains(&leave)))
+            .filter(|action| !matches!(action.undo_kind(), Undo::Exact))
+            .map(|action| action.name().to_owned())
+            .collect();
+        let mut ruling = ask(inexact);
+        let mut tighten = |why: String| {
+            if ruling.mode > Mode::Propose {
+                ruling.mode = Mode::Propose;
+            }
+            ruling.reasons.push(why);
+        };
+        for (what, words) in UNKNOWN {
+            for id in self.policies.forbids_on(words) {
+                tighten(format!("{what}: not known without AWS, and `{id}` may forbid by it"));
+            }
+        }
+        if self.hub_account.is_none() {
+            for id in self.policies.forbids_on(&["hub_account"]) {
+                tighten(format!("the security account: not given (--hub-account), and `{id}` may forbid by it"));
+            }
+        }
+        for id in self.policies.forbids_on(&["budget"]) {
+            ruling.reasons.push(format!("budgets: not known without AWS, taken as spent for `{id}`"));
+        }
+        let region = target.region.as_ref().map_or("global", |region| region.as_str()).to_owned();
+        Answer {
+            playbook: meta.id,
+            target: Shown { kind: target.kind.as_str(), id: target.id, account: target.account.into(), region },
+            decision: ruling.mode,
+            reasons: ruling.reasons,
+        }
+    }
+}
+
+fn brief(finding: &Finding) -> Brief<'_> {
+    Brief {
+        id: finding.id.as_str(),
+        r#type: &finding.finding_type,
+        severity: finding.severity,
+        account: finding.account.as_str(),
+        region: finding.region.as_str(),
+        sample: finding.sample,
+        state: finding.state,
+    }
+}

@@ -1,0 +1,158 @@
+//! `firebreak explain`, run as a user runs it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+fn explain(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_firebreak"))
+        .current_dir(root())
+        .env_clear()
+        .arg("explain")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn files(folder: &str) -> Vec<String> {
+    let folder = Path::new("events").join(folder);
+    let mut names: Vec<String> = std::fs::read_dir(root().join(&folder))
+        .unwrap()
+        .map(|entry| folder.join(entry.unwrap().file_name()).display().to_string())
+        .filter(|name| name.ends_with(".json"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+/// The reviewed record of what answers each of our events, with the starter policies.
+#[test]
+fn says_what_answers_each_event() {
+    let mut arguments = vec!["--policy", "policies/starter.cedar", "--hub-account", "111111111111"];
+    let files = files("guardduty");
+    arguments.extend(files.iter().map(String::as_str));
+    let output = explain(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut shown = String::new();
+    for line in lines(&output) {
+        let text = |v: &Value| v.as_str().unwrap_or("-").to_owned();
+        let finding = &line["finding"];
+        shown.push_str(&format!("{}: {} {}\n", text(&line["file"]), text(&line["kind"]), text(&finding["type"])));
+        for answer in line["answers"].as_array().unwrap() {
+            let target = &answer["target"];
+            shown.push_str(&format!(
+                "  {} {} in {} {}: {}\n",
+                text(&answer["playbook"]),
+                text(&target["id"]),
+                text(&target["account"]),
+                text(&target["region"]),
+                text(&answer["decision"])
+            ));
+            assert!(!answer["reasons"].as_array().unwrap().is_empty());
+        }
+        if let Some(notify) = line["notify"].as_str() {
+            shown.push_str(&format!("  notify: {notify}\n"));
+        }
+        assert!(line["error"].is_null());
+        // Every event has an answer or a reason, and never both.
+        assert_eq!(line["answers"].as_array().unwrap().is_empty(), line["notify"].is_string(), "{line}");
+    }
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn reads_on_after_malformed_files_and_fails_at_the_end() {
+    let mut arguments: Vec<String> = vec!["no/such/file.json".to_owned()];
+    arguments.extend(files("malformed"));
+    arguments.push("events/guardduty/crypto-mining-dns.json".to_owned());
+    let output = explain(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(1));
+    let lines = lines(&output);
+    let errors: Vec<String> = lines
+        .iter()
+        .filter(|line| !line["error"].is_null())
+        .map(|line| format!("{}: {}", line["file"].as_str().unwrap(), line["error"].as_str().unwrap()))
+        .collect();
+    insta::assert_snapshot!(errors.join("\n"));
+    let last = lines.last().unwrap();
+    assert_eq!(last["file"], "events/guardduty/crypto-mining-dns.json");
+    assert_eq!(last["answers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn takes_what_it_does_not_know_at_its_strictest_and_says_so() {
+    let event = "events/guardduty/crypto-mining-dns.json";
+    let starter = lines(&explain(&["--policy", "policies/starter.cedar", "--hub-account", "111111111111", event]));
+    let answer = &starter[0]["answers"][0];
+    assert_eq!(answer["decision"], "propose");
+    let reasons = answer["reasons"].to_string();
+    assert!(reasons.contains("tags: not known without AWS, and `ask-where-tagged` may forbid"), "{reasons}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let policy = |text: &str| {
+        let path = folder.path().join("set.cedar");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let lax = policy(r#"@id("all") permit (principal, action, resource);"#);
+    assert_eq!(lines(&explain(&["--policy", &lax, event]))[0]["answers"][0]["decision"], "enforce");
+    let budgeted = policy(
+        r#"@id("all") permit (principal, action, resource);
+        @id("few") forbid (principal, action == Action::"enforce", resource) when { context.budget.account_this_hour > 3 };"#,
+    );
+    let line = &lines(&explain(&["--policy", &budgeted, event]))[0];
+    assert_eq!(line["answers"][0]["decision"], "propose");
+    assert!(line["answers"][0]["reasons"].to_string().contains("budgets: not known without AWS"), "{line}");
+}
+
+#[test]
+fn refuses_a_policy_set_that_does_not_validate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.cedar");
+    std::fs::write(&path, r#"@id("typo") forbid (principal, action, resource) when { resource.acount == "1" };"#).unwrap();
+    let output = explain(&["--policy", &path.display().to_string(), "events/guardduty/sample.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("acount"), "{output:?}");
+}
+
+/// Every file of the corpus is explained or refused with a reason; nothing makes it stop.
+#[test]
+fn explains_or_refuses_every_file_of_the_corpus() {
+    let Some(corpus) = std::env::var_os("FIREBREAK_CORPUS").map(PathBuf::from) else {
+        eprintln!("FIREBREAK_CORPUS is not set: the public corpus was not read");
+        return;
+    };
+    let manifest = std::fs::read_to_string(corpus.join("MANIFEST.tsv")).unwrap();
+    let names: Vec<String> = manifest
+        .lines()
+        .skip(1)
+        .map(|line| corpus.join(line.split('\t').next().unwrap()).display().to_string())
+        .collect();
+    let output = explain(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let lines = lines(&output);
+    for name in &names {
+        let of_file: Vec<&Value> = lines.iter().filter(|line| line["file"] == name.as_str()).collect();
+        assert!(!of_file.is_empty(), "nothing was said of {name}");
+        for line in of_file {
+            let answered = !line["answers"].as_array().unwrap().is_empty();
+            assert!(answered || line["notify"].is_string() || line["error"].is_string(), "{line}");
+            let finding = &line["finding"];
+            if finding["sample"] == true || finding["state"] == "archived" {
+                assert!(!answered, "a sample or an archived finding is answered: {line}");
+            }
+        }
+    }
+}
