@@ -546,7 +546,7 @@ impl Case {
 
     /// A session that can only read, of a run that is or is not.
     pub async fn reading(&self, run: &RunId) -> Result<Aws> {
-        Ok(self.engine().reading(run, &self.target).await?)
+        Ok(self.engine().reading(run, &self.target.account, self.target.region.as_ref()).await?)
     }
 
     /// An engine over the function's parts.
@@ -600,6 +600,24 @@ fn process(
 ) -> Result<Hub> {
     let aws = security.aws(SharedHttpClient::new(faults.clone()), settings.attempt_timeout)?;
     Ok(Hub::new(function, playbooks, security.config()?, aws))
+}
+
+/// Runs a future to its end in a thread of its own: an unoptimised run of the loop needs more stack than a test has.
+///
+/// # Panics
+/// When the future does.
+pub fn run_to_end<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
+    const STACK: usize = 64 * 1024 * 1024;
+    let runs = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(make()),
+        Err(error) => std::panic::panic_any(format!("no runtime: {error}")),
+    };
+    match std::thread::Builder::new().stack_size(STACK).spawn(runs).map(std::thread::JoinHandle::join) {
+        Ok(Ok(())) => {}
+        // The test's own message was printed; this lets the test fail with it.
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => std::panic::panic_any(format!("no thread: {error}")),
+    }
 }
 
 /// The finding that an event reports.

@@ -3,13 +3,14 @@
 
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::Verb;
-use firebreak::playbook::{Planned, Playbook};
+use firebreak::playbook::Planned;
 use firebreak_tests::compare::differences;
 use firebreak_tests::emulator::worlds;
-use firebreak_tests::in_process::{Case, Permits, Security, playbooks};
+use firebreak_tests::in_process::{run_to_end, Case, Permits, Security, playbooks};
 
-#[tokio::test]
-async fn journey() {
+#[test]
+fn journey() {
+    run_to_end(|| async {
     let t0 = std::time::Instant::now();
     let security = Security::fresh(Permits::Everything).await.unwrap();
     println!("security {:?}", t0.elapsed());
@@ -46,4 +47,5 @@ async fn journey() {
             println!("  seed {seeded:?} state {:?} plan {:?} apply {:?} all {:?}", stated-seeded, planned-stated, applied-planned, t.elapsed());
         }
     }
+    });
 }
