@@ -460,7 +460,14 @@ impl<'a> Engine<'a> {
             not_done.push(why);
             remains.clone_from(&run.head.plan.remains);
         }
-        RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: contained_after(run) }
+        RunEnd {
+            outcome,
+            at: Timestamp::now(),
+            not_done,
+            remains,
+            contained_after_ms: contained_after(run),
+            decided: None,
+        }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
@@ -479,6 +486,7 @@ impl<'a> Engine<'a> {
             not_done,
             remains: run.head.plan.remains.clone(),
             contained_after_ms: contained_after(run),
+            decided: None,
         }
     }
 
@@ -657,5 +665,5 @@ fn end_of_undo(run: &Run) -> RunEnd {
         }
     }
     let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
-    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None }
+    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None, decided: None }
 }

@@ -406,7 +406,7 @@ impl Hub {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
         if let Some(why) = &tighten.why
-            && ruling.mode > Mode::Propose
+            && ruling.mode >= Mode::Propose
         {
             ruling.mode = Mode::Propose;
             ruling.reasons.insert(0, why.clone());
@@ -548,7 +548,7 @@ impl Hub {
     /// Writes the end of a run's steps into the ledger, then reports.
     async fn conclude(&self, playbook: &'static dyn Playbook, mut run: Run, ended: Ended) -> Result<Report, Failure> {
         let end = match ended {
-            Ended::Done(end) => end,
+            Ended::Done(end) => RunEnd { decided: run.decided.clone(), ..end },
             Ended::Interrupted(failure) => {
                 // The due row of the lease stands: the schedule goes on. Another delivery would not help.
                 telemetry::alarm("run-interrupted", &failure.brief());

@@ -100,6 +100,9 @@ impl Report {
         report.steps = steps;
         report.purpose = Some(purpose);
         if let Some(end) = end {
+            if let Some(decided) = &end.decided {
+                report.reasons.insert(0, decided.clone());
+            }
             report.at = end.at;
         }
         report

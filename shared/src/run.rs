@@ -327,6 +327,9 @@ pub struct RunEnd {
     pub remains: Vec<String>,
     /// Milliseconds from the finding's arrival to the last network cut.
     pub contained_after_ms: Option<u64>,
+    /// Who decided it, when a person did: `approved by …`, `undone by …`.
+    #[serde(default)]
+    pub decided: Option<String>,
 }
 
 /// A run as the ledger holds it.
@@ -352,6 +355,8 @@ pub struct Run {
     pub tries: u32,
     /// When its undo ended.
     pub released_at: Option<Timestamp>,
+    /// The decision that is being carried out, in words.
+    pub decided: Option<String>,
 }
 
 impl Run {

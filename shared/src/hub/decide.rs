@@ -64,7 +64,7 @@ impl Hub {
                 let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
                 let engine = self.engine(playbook, deadline);
                 let ended = engine.undo(&mut run, &groups).await;
-                run.head.reasons = vec![format!("undone by {by}")];
+                run.decided = Some(format!("undone by {by}"));
                 self.conclude(playbook, run, ended).await?
             }
             (Verb::Approve, RunState::Proposed) => {
@@ -137,7 +137,7 @@ impl Hub {
         let Some(mut taken) = self.ledger.approve(decision, &run, self.config.budget, now).await? else {
             return Ok(Err(format!("run {} has moved, or the hour's budget is spent", run.head.id)));
         };
-        taken.head.reasons.insert(0, format!("approved by {by}"));
+        taken.decided = Some(format!("approved by {by}"));
         // The time to containment counts from the approval.
         taken.head.arrived_at = now;
         let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &view.groups).await;

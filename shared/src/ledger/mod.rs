@@ -300,6 +300,7 @@ impl Ledger {
             end: None,
             tries: 0,
             released_at: None,
+            decided: None,
         }
     }
 
