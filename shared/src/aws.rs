@@ -41,6 +41,21 @@ impl Default for Connection {
     }
 }
 
+impl Connection {
+    /// When a call is tried again.
+    pub fn retries(&self) -> RetryConfig {
+        RetryConfig::standard().with_max_attempts(self.attempts).with_initial_backoff(self.backoff)
+    }
+
+    /// How long a call is waited for.
+    pub fn timeouts(&self) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .operation_attempt_timeout(self.attempt_timeout)
+            .build()
+    }
+}
+
 /// The HTTP client: Amazon's own roots, unless the environment names others
 /// (`AWS_CA_BUNDLE`, else `SSL_CERT_FILE`), as behind a proxy that inspects TLS.
 pub fn http_client() -> SharedHttpClient {
@@ -63,15 +78,8 @@ pub fn http_client() -> SharedHttpClient {
 pub async fn load_config(connection: &Connection) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(connection.http.clone())
-        .retry_config(
-            RetryConfig::standard().with_max_attempts(connection.attempts).with_initial_backoff(connection.backoff),
-        )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(2))
-                .operation_attempt_timeout(connection.attempt_timeout)
-                .build(),
-        )
+        .retry_config(connection.retries())
+        .timeout_config(connection.timeouts())
         .load()
         .await
 }

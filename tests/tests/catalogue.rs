@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use firebreak::action::AnyAction;
 use firebreak::finding::{Answers, Finding, UNANSWERED, When, parse};
-use firebreak::guard::Policies;
+use firebreak::guard::{PlanFacts, Policies, Question, rule};
 use firebreak::permission::Permission;
 use firebreak::plan::{Leave, Undo};
 use firebreak::playbook::{Playbook, Purpose};
+use firebreak::run::Mode;
 use firebreak_tests::emulator::workspace;
 
 /// Every function with its playbooks.
@@ -237,6 +238,38 @@ fn the_policies_that_the_pages_show_validate() {
     for policies in shown.into_iter().chain([read("policies/starter.cedar").as_str()]) {
         Policies::parse(policies).and_then(|set| set.validate()).unwrap_or_else(|error| panic!("{error}\n{policies}"));
     }
+}
+
+/// What the README says of its example.
+#[test]
+fn the_example_policies_decide_as_the_readme_says() {
+    let readme = read("README.md");
+    let example = readme.split("```cedar\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let policies = Policies::parse(example).unwrap();
+    let document = serde_json::from_str(&read("events/guardduty/crypto-mining-dns.json")).unwrap();
+    let finding = parse(&document).unwrap().findings.remove(0).unwrap();
+    assert!((finding.severity - 8.0).abs() < f64::EPSILON && finding.account.as_str() == "222222222222");
+    let ask = |account: &str, now: &str| {
+        let mut target = contain_compute::isolate_instance::IsolateInstance.targets(&finding).remove(0);
+        target.account = account.parse().unwrap();
+        let question = Question {
+            playbook: "isolate-instance",
+            target: &target,
+            tags: &BTreeMap::new(),
+            finding: &finding,
+            plan: PlanFacts { steps: 0, inexact: BTreeSet::new() },
+            spent_account: 0,
+            spent_total: 0,
+            now: now.parse().unwrap(),
+            hub_account: "111111111111",
+            break_glass: &[],
+        };
+        rule(&policies, &question)
+    };
+    let at_once = ask("222222222222", "2027-01-01T00:00:00Z");
+    assert_eq!((at_once.mode, at_once.hold_seconds), (Mode::Enforce, Some(72 * 3600)));
+    assert_eq!(ask("444455556666", "2027-01-01T00:00:00Z").mode, Mode::Propose);
+    assert_eq!(ask("444455556666", "2027-07-01T00:00:00Z").mode, Mode::Enforce);
 }
 
 /// Every file that a page points to is there.

@@ -18,7 +18,9 @@ async fn passes(scenario: Scenario) {
         .drill
         .wrong()
         .iter()
-        .map(|fact| format!("{:?} {}\n    expected {}\n    found    {}", fact.topic, fact.what, fact.expected, fact.found))
+        .map(|fact| {
+            format!("{:?} {}\n    expected {}\n    found    {}", fact.topic, fact.what, fact.expected, fact.found)
+        })
         .collect();
     assert!(wrong.is_empty(), "{} of {} facts:\n{}", wrong.len(), stage.drill.facts.len(), wrong.join("\n"));
     assert!(stage.drill.facts.len() >= 5, "{} facts prove nothing", stage.drill.facts.len());

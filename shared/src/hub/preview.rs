@@ -159,7 +159,7 @@ impl Hub {
         for direction in Direction::BOTH {
             let action = EmptyGroup { vpc: vpc.clone(), group: Some(group.id.clone()), purpose, direction };
             let step = action.step(&None);
-            let sessions = engine.writing(&run, account, Some(region), &[&step], &[group.clone()]).await;
+            let sessions = engine.writing(&run, account, Some(region), &[&step], std::slice::from_ref(&group)).await;
             let cx = Context { aws: sessions.of(&step.id)?, run: &run, made: &[] };
             Of::<EmptyGroup>::NEW.apply(&cx, &step, false).await?;
         }

@@ -220,10 +220,15 @@ impl Stage<'_> {
             let records = self.lab.evidence(&run).await?;
             let verified = evidence::verify(&run.parse::<RunId>()?, &records);
             let what = format!("the records of {playbook} are there and their chain is whole");
-            self.holds(Topic::Evidence, &what, verified.is_ok(), match &verified {
-                Ok(_) => format!("{} records", records.len()),
-                Err(why) => why.clone(),
-            });
+            self.holds(
+                Topic::Evidence,
+                &what,
+                verified.is_ok(),
+                match &verified {
+                    Ok(_) => format!("{} records", records.len()),
+                    Err(why) => why.clone(),
+                },
+            );
             let mut locked = true;
             for record in &records {
                 let key = format!("cases/{run}/{}", record.name);
@@ -233,7 +238,8 @@ impl Stage<'_> {
             self.holds(Topic::Evidence, &format!("no record of {playbook} can be changed"), locked, "object lock");
             if playbook == SNAPSHOT {
                 let custody = records.iter().find(|record| record.name.contains("custody"));
-                let text = custody.map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).unwrap_or_default();
+                let text =
+                    custody.map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).unwrap_or_default();
                 let named = snapshots.iter().filter(|snapshot| text.contains(snapshot.as_str())).count();
                 let what = "a custody record names every snapshot";
                 self.same(Topic::Evidence, what, &json!(victim.volumes.len()), &json!(named));
@@ -249,8 +255,10 @@ impl Stage<'_> {
             events.iter().filter(|event| event["playbook"] == playbook).map(|event| &event["outcome"]).collect();
         self.same(Topic::Told, &format!("one outcome event about {playbook}"), &json!([outcome]), &json!(found));
         let messages = self.lab.messages().await?;
-        let about: Vec<&(String, String)> =
-            messages.iter().filter(|(_, text)| text.lines().next().is_some_and(|line| line.contains(playbook))).collect();
+        let about: Vec<&(String, String)> = messages
+            .iter()
+            .filter(|(_, text)| text.lines().next().is_some_and(|line| line.contains(playbook)))
+            .collect();
         let heads: Vec<&str> = about.iter().map(|(_, text)| text.split(':').next().unwrap_or_default()).collect();
         self.same(Topic::Told, &format!("one message about {playbook}"), &json!([headline]), &json!(heads));
         let longest = messages.iter().map(|(_, text)| text.lines().count()).max().unwrap_or(0);
@@ -270,9 +278,8 @@ impl Stage<'_> {
         let mut declared: BTreeSet<String> = BTreeSet::new();
         for difference in differences(before, undone) {
             let by = declared_by(&difference, &victim, undone, &new);
-            let step = by.and_then(|action| {
-                self.drill.steps.iter().find(|step| step.action == action && step.caveat.is_some())
-            });
+            let step = by
+                .and_then(|action| self.drill.steps.iter().find(|step| step.action == action && step.caveat.is_some()));
             match step {
                 Some(step) => {
                     declared.insert(format!("{}: {}", step.what, step.caveat.clone().unwrap_or_default()));
@@ -366,7 +373,12 @@ fn remove(object: &mut Value, matches: impl Fn(&str, &Value) -> bool) {
 }
 
 /// The action whose declaration explains a difference after the undo, when the difference is what it declares.
-fn declared_by(difference: &Difference, victim: &Victim<'_>, undone: &Value, new: &BTreeSet<&str>) -> Option<&'static str> {
+fn declared_by(
+    difference: &Difference,
+    victim: &Victim<'_>,
+    undone: &Value,
+    new: &BTreeSet<&str>,
+) -> Option<&'static str> {
     let part = |index: usize| difference.path.get(index).map_or("", String::as_str);
     let (was, is) = (difference.before.as_ref(), difference.after.as_ref());
     let of_victim = victim.interfaces.iter().any(|(id, _)| *id == part(1));
@@ -396,7 +408,9 @@ fn declared_by(difference: &Difference, victim: &Victim<'_>, undone: &Value, new
             let number = |value: Option<&Value>| value.and_then(Value::as_i64);
             (number(is) == number(was).map(|n| n + 1)).then_some("autoscaling.detach-instance")
         }
-        "auto_scaling_groups" if part(2) == "instances" => new.contains(part(3)).then_some("autoscaling.detach-instance"),
+        "auto_scaling_groups" if part(2) == "instances" => {
+            new.contains(part(3)).then_some("autoscaling.detach-instance")
+        }
         "instances" => new.contains(part(1)).then_some("autoscaling.detach-instance"),
         "interfaces" | "volumes" => {
             let owner = if part(0) == "interfaces" {

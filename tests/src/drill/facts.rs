@@ -138,7 +138,8 @@ impl Difference {
     /// Whether the path begins with these parts; `*` is any one.
     #[must_use]
     pub fn is_at(&self, parts: &[&str]) -> bool {
-        self.path.len() >= parts.len() && parts.iter().zip(&self.path).all(|(part, found)| *part == "*" || part == found)
+        self.path.len() >= parts.len()
+            && parts.iter().zip(&self.path).all(|(part, found)| *part == "*" || part == found)
     }
 }
 

@@ -293,10 +293,8 @@ impl<'e> Stage<'e> {
             let runs = self.drill.runs.iter().filter(|(_, of)| of == playbook).map(|(run, _)| run.clone());
             signs.push((playbook, std::iter::once(playbook.to_owned()).chain(runs).collect()));
         }
-        let ours: Vec<_> = calls
-            .into_iter()
-            .filter(|call| call.account == self.lab.hub || call.account == self.lab.member)
-            .collect();
+        let ours: Vec<_> =
+            calls.into_iter().filter(|call| call.account == self.lab.hub || call.account == self.lab.member).collect();
         let timeline = Timeline::of(&ours, zero, &signs);
         let numbers = &mut self.drill.numbers;
         numbers.cut_ms = timeline.cut_after_ms;

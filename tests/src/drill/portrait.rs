@@ -48,7 +48,12 @@ pub(super) fn take(title: &str, state: &Value, victim: &str, names: &Names) -> M
     let groups: Vec<String> = entries(&state["auto_scaling_groups"])
         .map(|(id, group)| {
             let inside = if group["instances"].get(victim).is_some() { "in" } else { "not in" };
-            format!("{inside} {} (desired {}, instances {})", names.of(id), group["desired"], count(&group["instances"]))
+            format!(
+                "{inside} {} (desired {}, instances {})",
+                names.of(id),
+                group["desired"],
+                count(&group["instances"])
+            )
         })
         .collect();
     line("Auto Scaling".to_owned(), or_none(&groups));

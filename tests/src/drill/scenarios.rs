@@ -127,7 +127,12 @@ async fn simple(stage: &mut Stage<'_>, expect: Expect) -> Result<()> {
     stage.read_steps().await?;
     if expect.unprotectable {
         let said = stage.drill.remains.iter().any(|text| text.contains("Spot"));
-        stage.holds(Topic::Told, "that it can be interrupted at any time is said", said, stage.drill.remains.join("; "));
+        stage.holds(
+            Topic::Told,
+            "that it can be interrupted at any time is said",
+            said,
+            stage.drill.remains.join("; "),
+        );
     }
     stage.check_evidence(&incident.before, &incident.after).await?;
     stage.lab.outcome_events().await?;
@@ -217,7 +222,12 @@ async fn squatted_group(stage: &mut Stage<'_>) -> Result<()> {
     let squatted = stage.lab.ids.get("sg_squatted")?.to_owned();
     let state = stage.lab.state().await?;
     let rules = state["security_groups"][&squatted]["rules"].as_array().map_or(0, Vec::len);
-    stage.holds(Topic::Untouched, "the squatter's group keeps its rules: it is not ours", rules > 0, format!("{rules} rules"));
+    stage.holds(
+        Topic::Untouched,
+        "the squatter's group keeps its rules: it is not ours",
+        rules > 0,
+        format!("{rules} rules"),
+    );
     Ok(())
 }
 
@@ -332,7 +342,12 @@ async fn undo(stage: &mut Stage<'_>, before: &Value) -> Result<()> {
     let records = stage.lab.evidence(&run).await?;
     let verified = firebreak::evidence::verify(&run.parse()?, &records);
     let kept = verified.is_ok() && records.iter().any(|record| record.name.contains("undone"));
-    stage.holds(Topic::Undone, "the undo is in the evidence, its chain whole", kept, format!("{} records", records.len()));
+    stage.holds(
+        Topic::Undone,
+        "the undo is in the evidence, its chain whole",
+        kept,
+        format!("{} records", records.len()),
+    );
     let second = stage.decide(ISOLATE, Verb::Undo).await?.outcomes();
     stage.same(Topic::Undone, "a second undo is refused", &json!(["refused"]), &json!(second));
     let state = stage.lab.state().await?;

@@ -132,7 +132,8 @@ impl Timeline {
 /// The rounds up to and with `last` in which the playbook that cuts had a call.
 fn rounds(made: &[Made], last: u32) -> Vec<Round> {
     let ours = |call: &&Made| call.playbook != Some("snapshot-volumes");
-    let mut numbers: Vec<u32> = made.iter().filter(ours).map(|call| call.round).filter(|round| *round <= last).collect();
+    let mut numbers: Vec<u32> =
+        made.iter().filter(ours).map(|call| call.round).filter(|round| *round <= last).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let round = |number: u32| {
@@ -183,7 +184,9 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("sts", "GetCallerIdentity") => (Hub, "opens the connection ahead"),
         ("events", "PutEvents") => (Tell, "the outcome event"),
         ("sns", "Publish") => (Tell, "the message to people"),
-        ("ec2", "ModifyNetworkInterfaceAttribute") if about("SecurityGroupId") => (Cut, "the interface into quarantine"),
+        ("ec2", "ModifyNetworkInterfaceAttribute") if about("SecurityGroupId") => {
+            (Cut, "the interface into quarantine")
+        }
         ("ec2", "ModifyNetworkInterfaceAttribute") if about("AssociatePublicIpAddress") => {
             (Cut, "the assigned public address away")
         }
@@ -192,7 +195,9 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("ec2", "AssociateAddress") => (Change, "the Elastic IP back"),
         ("ec2", "ModifyInstanceAttribute") => (Change, "keep the instance and its disks"),
         ("ec2", "CreateSecurityGroup") => (Change, "the VPC has no quarantine group yet"),
-        ("ec2", "RevokeSecurityGroupEgress" | "RevokeSecurityGroupIngress") => (Change, "the quarantine group without rules"),
+        ("ec2", "RevokeSecurityGroupEgress" | "RevokeSecurityGroupIngress") => {
+            (Change, "the quarantine group without rules")
+        }
         ("ec2", "CreateSnapshots") => (Change, "every disk at one moment"),
         ("ec2", "LockSnapshot") => (Change, "the snapshot cannot be deleted"),
         ("autoscaling", "DetachInstances") => (Change, "out of its Auto Scaling group"),

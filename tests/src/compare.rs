@@ -1,0 +1,147 @@
+//! Comparing states of an account: what differs, and what may.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::emulator::Ids;
+
+/// A difference between two states: where, before, after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The path: `interfaces/eni-0abc…/groups`.
+    pub path: Vec<String>,
+    /// What was there.
+    pub before: Value,
+    /// What is there.
+    pub after: Value,
+}
+
+/// Every difference between two states. Lists are compared whole.
+#[must_use]
+pub fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    walk(&mut Vec::new(), before, after, &mut found);
+    found
+}
+
+fn walk(path: &mut Vec<String>, before: &Value, after: &Value, found: &mut Vec<Difference>) {
+    if before == after {
+        return;
+    }
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        found.push(Difference { path: path.clone(), before: before.clone(), after: after.clone() });
+        return;
+    };
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        path.push(key.clone());
+        walk(path, old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), found);
+        path.pop();
+    }
+}
+
+/// A state in terms that two accounts with the same world share: ids by their names in the world, other ids by
+/// their kind, the account and the run by what they are.
+#[must_use]
+pub fn normal(state: &Value, ids: &Ids, account: &str, run: Option<&str>) -> Value {
+    let mut names: BTreeMap<&str, String> = ids.iter().map(|(name, id)| (id, format!("<{name}>"))).collect();
+    names.insert(account, "<account>".to_owned());
+    if let Some(run) = run {
+        names.insert(run, "<run>".to_owned());
+    }
+    // Longer ids first: an ARN holds the names of other things.
+    let mut order: Vec<(&str, &String)> = names.iter().map(|(id, name)| (*id, name)).collect();
+    order.sort_by_key(|(id, _)| std::cmp::Reverse(id.len()));
+    rewrite(state, &order)
+}
+
+fn rewrite(value: &Value, names: &[(&str, &String)]) -> Value {
+    match value {
+        Value::String(text) => Value::String(rename(text, names)),
+        Value::Array(list) => {
+            let mut list: Vec<Value> = list.iter().map(|item| rewrite(item, names)).collect();
+            list.sort_by_cached_key(ToString::to_string);
+            Value::Array(list)
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> =
+                map.iter().map(|(key, value)| (rename(key, names), rewrite(value, names))).collect();
+            entries.sort_by_cached_key(|(key, value)| format!("{key} {value}"));
+            let mut out = serde_json::Map::new();
+            for (key, value) in entries {
+                // Things that the world has no name for are told apart by their order alone.
+                let mut unique = key.clone();
+                let mut n = 2;
+                while out.contains_key(&unique) {
+                    unique = format!("{key} {n}");
+                    n += 1;
+                }
+                out.insert(unique, value);
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
+    }
+}
+
+fn rename(text: &str, names: &[(&str, &String)]) -> String {
+    let mut text = text.to_owned();
+    for (id, name) in names {
+        if text.contains(id) {
+            text = text.replace(id, name);
+        }
+    }
+    unnamed(&text)
+}
+
+/// Ids without a name, each cut down to its kind, and public addresses.
+fn unnamed(text: &str) -> String {
+    const KINDS: [&str; 8] = ["sg", "sgr", "snap", "i", "eni", "vol", "eipalloc", "subnet"];
+    if let Some((kind, rest)) = text.rsplit_once('-')
+        && KINDS.contains(&kind)
+        && rest.len() >= 8
+        && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return format!("<{kind}>");
+    }
+    let numbers: Vec<&str> = text.split('.').collect();
+    if numbers.len() == 4 && numbers.iter().all(|number| number.parse::<u8>().is_ok()) {
+        return "<address>".to_owned();
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_name_their_place() {
+        let found = differences(&json!({"a": {"b": 1, "c": [1]}}), &json!({"a": {"b": 1, "c": [2]}, "d": 3}));
+        let paths: Vec<String> = found.iter().map(|d| d.path.join("/")).collect();
+        assert_eq!(paths, ["a/c", "d"]);
+        assert_eq!((&found[1].before, &found[1].after), (&Value::Null, &json!(3)));
+    }
+
+    #[test]
+    fn states_of_two_accounts_become_equal() {
+        let ids = |id: &str| serde_json::from_value::<Ids>(json!({"ids": {"web": id}})).unwrap();
+        let one = normal(
+            &json!({"sg-0123456789": "r-A", "sg-aaaaaaaaaa": "198.51.100.7"}),
+            &ids("sg-0123456789"),
+            "3",
+            Some("A"),
+        );
+        let two = normal(
+            &json!({"sg-bbbbbbbbbb": "198.51.100.8", "sg-9999999999": "r-B"}),
+            &ids("sg-9999999999"),
+            "4",
+            Some("B"),
+        );
+        assert_eq!(one, two);
+        assert_eq!(one, json!({"<web>": "r-<run>", "<sg>": "<address>"}));
+    }
+}

@@ -1,0 +1,420 @@
+//! Faults: an HTTP client between the SDK and the emulator that names every request, and by a rule throttles it,
+//! refuses it, loses it or its answer, never answers it, or ends the process at it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use firebreak::action::Boxed;
+use firebreak::plan::StepId;
+use serde_json::json;
+use tokio::sync::Notify;
+
+tokio::task_local! {
+    static DOING: Doing;
+}
+
+/// What the code that makes a call is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doing {
+    /// A playbook plans, or checks by planning again.
+    Planning,
+    /// An action carries a step out.
+    Applying(StepId),
+    /// An action takes a step back.
+    Undoing(StepId),
+    /// An action reads the state of a step.
+    Reading(StepId),
+    /// Anything else: the loop itself.
+    Other,
+}
+
+impl Doing {
+    /// The step, if it is about one.
+    #[must_use]
+    pub fn step(&self) -> Option<&StepId> {
+        match self {
+            Self::Applying(id) | Self::Undoing(id) | Self::Reading(id) => Some(id),
+            Self::Planning | Self::Other => None,
+        }
+    }
+}
+
+/// The same future, whose calls are recorded as made while `doing` this.
+pub fn while_doing<'a, T: Send + 'a>(doing: Doing, future: Boxed<'a, T>) -> Boxed<'a, T> {
+    Box::pin(DOING.scope(doing, future))
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// AWS answers that there are too many requests.
+    Throttled,
+    /// AWS answers that the permission is missing.
+    Denied,
+    /// AWS answers with a fault of its own.
+    ServerError,
+    /// The connection breaks before the request is sent.
+    NotSent,
+    /// AWS carries the request out; its answer is lost.
+    ReplyLost,
+    /// No answer ever comes; the request is not carried out.
+    Hangs,
+    /// The process ends just before the request is sent.
+    DiesBefore,
+    /// The process ends when AWS has carried the request out, before it reads the answer.
+    DiesAfter,
+}
+
+/// Where a request acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// In the security account, with the function's own role.
+    Hub,
+    /// In a member account, with a session of a playbook's role.
+    Member,
+}
+
+/// A request, named.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its place among the requests of this process.
+    pub index: usize,
+    /// Where it acts.
+    pub place: Place,
+    /// The service that it is signed for, which is the prefix of its IAM actions: `ec2`.
+    pub service: String,
+    /// The operation: `DescribeInstances`.
+    pub operation: String,
+    /// The access key that signed it.
+    pub access_key: String,
+    /// Its body, as text.
+    pub body: String,
+    /// What the code that made it was doing.
+    pub doing: Doing,
+    /// What was done to it.
+    pub fault: Option<Fault>,
+}
+
+impl Request {
+    /// `ec2:DescribeInstances`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.service, self.operation)
+    }
+
+    /// Whether it only reads. The verb decides; `AssumeRole` gives power and changes nothing.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        const READS: [&str; 5] = ["Describe", "List", "Get", "Query", "AssumeRole"];
+        READS.iter().any(|prefix| self.operation.starts_with(prefix))
+    }
+
+    /// Whether it writes into the ledger or the decisions' table.
+    #[must_use]
+    pub fn writes_ledger(&self) -> bool {
+        self.service == "dynamodb" && !self.reads()
+    }
+}
+
+/// Says what happens to a request.
+pub type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
+
+/// The client with its rule and its record. Clones share both.
+#[derive(Clone)]
+pub struct Faults {
+    inner: SharedHttpClient,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    hub_key: String,
+    rule: Mutex<Option<Rule>>,
+    requests: Mutex<Vec<Request>>,
+    sessions: Mutex<BTreeMap<String, String>>,
+    dead: AtomicBool,
+    died: Notify,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Faults").field("requests", &held(&self.shared.requests).len()).finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    /// A client without faults over `inner`. Requests signed with `hub_key` act in the security account.
+    #[must_use]
+    pub fn new(inner: SharedHttpClient, hub_key: &str) -> Self {
+        let shared = Shared {
+            hub_key: hub_key.to_owned(),
+            rule: Mutex::default(),
+            requests: Mutex::default(),
+            sessions: Mutex::default(),
+            dead: AtomicBool::new(false),
+            died: Notify::new(),
+        };
+        Self { inner, shared: Arc::new(shared) }
+    }
+
+    /// Sets the rule from now on.
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+        *held(&self.shared.rule) = Some(Box::new(rule));
+    }
+
+    /// Injects `fault` at the first request that `which` names, once. Answers with whether it came to that, later.
+    pub fn once(&self, fault: Fault, which: impl Fn(&Request) -> bool + Send + 'static) -> Arc<AtomicBool> {
+        let hit = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&hit);
+        self.rule(move |request| (which(request) && !flag.swap(true, Ordering::SeqCst)).then_some(fault));
+        hit
+    }
+
+    /// No faults from now on.
+    pub fn mend(&self) {
+        *held(&self.shared.rule) = None;
+    }
+
+    /// Every request so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        held(&self.shared.requests).clone()
+    }
+
+    /// The session policies that were asked for, by the access key of the session.
+    #[must_use]
+    pub fn sessions(&self) -> BTreeMap<String, String> {
+        held(&self.shared.sessions).clone()
+    }
+
+    /// Whether a rule has ended the process.
+    #[must_use]
+    pub fn dead(&self) -> bool {
+        self.shared.dead.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a rule ends the process.
+    pub async fn died(&self) {
+        let died = self.shared.died.notified();
+        if !self.dead() {
+            died.await;
+        }
+    }
+
+    fn die(&self) {
+        self.shared.dead.store(true, Ordering::SeqCst);
+        self.shared.died.notify_waiters();
+    }
+
+    fn note(&self, request: &HttpRequest) -> Request {
+        let header = |name: &str| request.headers().get(name).unwrap_or_default();
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let (access_key, service) = signed_by(header("authorization"));
+        let operation = operation(&service, request, header("x-amz-target"), &body);
+        let place = if access_key == self.shared.hub_key { Place::Hub } else { Place::Member };
+        let doing = DOING.try_with(Clone::clone).unwrap_or(Doing::Other);
+        let mut requests = held(&self.shared.requests);
+        let index = requests.len();
+        let mut noted = Request { index, place, service, operation, access_key, body, doing, fault: None };
+        noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
+        requests.push(noted.clone());
+        noted
+    }
+}
+
+/// Access key and service of a Signature Version 4 header.
+fn signed_by(authorization: &str) -> (String, String) {
+    let scope = authorization.split("Credential=").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
+    let parts: Vec<&str> = scope.split('/').collect();
+    let part = |n: usize| parts.get(n).map_or_else(String::new, |part| (*part).to_owned());
+    (part(0), part(3))
+}
+
+fn operation(service: &str, request: &HttpRequest, target: &str, body: &str) -> String {
+    if let Some((_, operation)) = target.rsplit_once('.') {
+        return operation.to_owned();
+    }
+    let (path, query) = request.uri().split_once('?').unwrap_or((request.uri(), ""));
+    let method = request.method();
+    match service {
+        "s3" => match (method, query.contains("list-type=2")) {
+            ("GET", true) => "ListObjectsV2",
+            ("GET", false) => "GetObject",
+            ("PUT", _) => "PutObject",
+            _ => method,
+        }
+        .to_owned(),
+        "guardduty" if path.ends_with("/findings/get") => "GetFindings".to_owned(),
+        "guardduty" if path.ends_with("/detector") => "ListDetectors".to_owned(),
+        _ => body
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("Action="))
+            .map_or_else(|| format!("{method} {path}"), str::to_owned),
+    }
+}
+
+impl HttpClient for Faults {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(Connector { inner, faults: self.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Connector {
+    inner: SharedHttpConnector,
+    faults: Faults,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let faults = self.faults.clone();
+        if faults.dead() {
+            return HttpConnectorFuture::new(std::future::pending());
+        }
+        let noted = faults.note(&request);
+        let inner = self.inner.clone();
+        HttpConnectorFuture::new(async move {
+            match noted.fault {
+                None if noted.operation == "AssumeRole" => {
+                    let (response, body) = whole(inner.call(request).await?).await?;
+                    if let Some(key) = between(&body, "<AccessKeyId>", "</AccessKeyId>") {
+                        held(&faults.shared.sessions).insert(key, policy_in(&noted.body));
+                    }
+                    Ok(response)
+                }
+                None => inner.call(request).await,
+                Some(Fault::Throttled) => answer(&noted, Fault::Throttled),
+                Some(Fault::Denied) => answer(&noted, Fault::Denied),
+                Some(Fault::ServerError) => answer(&noted, Fault::ServerError),
+                Some(Fault::NotSent) => Err(broken("the connection could not be made")),
+                Some(Fault::ReplyLost) => {
+                    whole(inner.call(request).await?).await?;
+                    Err(broken("the connection ended before the answer"))
+                }
+                Some(Fault::Hangs) => std::future::pending().await,
+                Some(Fault::DiesBefore) => {
+                    faults.die();
+                    std::future::pending().await
+                }
+                Some(Fault::DiesAfter) => {
+                    whole(inner.call(request).await?).await?;
+                    faults.die();
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+fn broken(why: &'static str) -> ConnectorError {
+    ConnectorError::io(Box::new(std::io::Error::new(std::io::ErrorKind::ConnectionReset, why)))
+}
+
+/// The answer, read to its end, so that the server has carried the request out.
+async fn whole(mut response: HttpResponse) -> Result<(HttpResponse, String), ConnectorError> {
+    let body = std::mem::replace(response.body_mut(), SdkBody::empty());
+    let bytes = ByteStream::new(body).collect().await.map_err(|error| ConnectorError::other(Box::new(error), None))?;
+    let bytes = bytes.into_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    *response.body_mut() = SdkBody::from(bytes);
+    Ok((response, text))
+}
+
+fn between(text: &str, start: &str, end: &str) -> Option<String> {
+    Some(text.split(start).nth(1)?.split(end).next()?.to_owned())
+}
+
+/// The `Policy` of an `AssumeRole` body.
+fn policy_in(body: &str) -> String {
+    let encoded = body.split('&').find_map(|pair| pair.strip_prefix("Policy=")).unwrap_or_default();
+    decoded(encoded)
+}
+
+/// Form encoding undone.
+#[must_use]
+pub fn decoded(encoded: &str) -> String {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
+                let digits = String::from_utf8_lossy(&digits).into_owned();
+                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// An error in the shape of the service's protocol, with the code that the service uses.
+fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorError> {
+    let service = request.service.as_str();
+    let (status, code) = match (fault, service) {
+        (Fault::Throttled, "ec2") => (503, "RequestLimitExceeded"),
+        (Fault::Throttled, "s3") => (503, "SlowDown"),
+        (Fault::Throttled, "dynamodb" | "events") => (400, "ThrottlingException"),
+        (Fault::Throttled, "guardduty") => (429, "TooManyRequestsException"),
+        (Fault::Throttled, _) => (400, "Throttling"),
+        (Fault::Denied, "ec2") => (403, "UnauthorizedOperation"),
+        (Fault::Denied, "dynamodb" | "events" | "guardduty") => (400, "AccessDeniedException"),
+        (Fault::Denied, _) => (403, "AccessDenied"),
+        (_, "dynamodb" | "events") => (500, "InternalServerError"),
+        (_, "guardduty") => (500, "InternalServerErrorException"),
+        (_, "ec2" | "s3") => (500, "InternalError"),
+        (_, _) => (500, "InternalFailure"),
+    };
+    let message = "injected by a test";
+    let body = match service {
+        "ec2" => format!(
+            "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
+             <RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
+        ),
+        "s3" => format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
+        "dynamodb" | "events" | "guardduty" => json!({"__type": code, "message": message}).to_string(),
+        _ => format!(
+            "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+             <RequestId>00000000-0000-0000-0000-000000000000</RequestId></ErrorResponse>"
+        ),
+    };
+    let status = StatusCode::try_from(status).map_err(|error| ConnectorError::other(Box::new(error), None))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(body));
+    if service == "guardduty" {
+        response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_names_key_and_service() {
+        let header = "AWS4-HMAC-SHA256 Credential=ASIAX/20261103/eu-west-1/ec2/aws4_request, SignedHeaders=host";
+        assert_eq!(signed_by(header), ("ASIAX".to_owned(), "ec2".to_owned()));
+        assert_eq!(signed_by(""), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_session_policy_is_read_out_of_a_form() {
+        assert_eq!(policy_in("Action=AssumeRole&Policy=%7B%22a+b%22%3A1%7D&Version=1"), "{\"a b\":1}");
+    }
+}

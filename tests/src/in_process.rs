@@ -1,0 +1,702 @@
+//! The loop in this process, against the emulator, through an HTTP client that can fail: what the laws are tested on.
+//!
+//! A [`Security`] is a security account made from `template.yaml`; a [`Case`] is a member account with a world in it,
+//! one playbook, a genuine finding about the world's victim, and a function of its own whose process can die.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials as SdkCredentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use firebreak::action::{AnyAction, Applied, Boxed, Context as ActionContext, KnownGroup, Undone};
+use firebreak::aws::{Aws, Connection};
+use firebreak::config::Config;
+use firebreak::engine::Engine;
+use firebreak::failure::Failure;
+use firebreak::finding::Finding;
+use firebreak::hub::{Answer, Hub, Playbooks};
+use firebreak::ids::{AccountId, Region, RunId};
+use firebreak::ledger::decisions::{Decision, Verb};
+use firebreak::permission::{Grant, Permission};
+use firebreak::plan::{Leave, Plan, Step, Undo};
+use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook};
+use firebreak::run::Run;
+use firebreak::target::{Target, TargetKind};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::emulator::{Emulator, Ids, Observer, Stack, fresh_account, workspace, world};
+use crate::faults::{Doing, Faults, while_doing};
+
+/// The Region of every case.
+pub const REGION: &str = "eu-west-1";
+
+/// The organization that the templates are given.
+pub const ORGANIZATION: &str = "o-a1b2c3d4e5";
+
+/// A function of the workspace.
+#[derive(Clone, Copy)]
+pub struct Function {
+    /// Its folder in `functions/`, which is its name.
+    pub name: &'static str,
+    /// Its logical id in `template.yaml`.
+    pub logical: &'static str,
+    /// Its playbooks.
+    pub playbooks: Playbooks,
+}
+
+/// Every function.
+pub const FUNCTIONS: &[Function] =
+    &[Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS }];
+
+/// Every playbook of every function, recorded as it plans and acts.
+pub fn playbooks() -> &'static [(&'static Function, &'static Traced)] {
+    static ALL: OnceLock<Vec<(&'static Function, &'static Traced)>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let all = FUNCTIONS.iter().flat_map(|f| f.playbooks.iter().map(move |playbook| (f, *playbook)));
+        all.map(|(function, playbook)| (function, Traced::of(playbook))).collect()
+    })
+}
+
+/// A playbook whose calls are recorded with the step that they are made for.
+pub struct Traced {
+    inner: &'static dyn Playbook,
+    actions: &'static [&'static dyn AnyAction],
+}
+
+impl Traced {
+    fn of(inner: &'static dyn Playbook) -> &'static Self {
+        // Made once for each playbook of the process.
+        let traced =
+            |action: &&'static dyn AnyAction| -> &'static dyn AnyAction { Box::leak(Box::new(TracedAction(*action))) };
+        let actions: Vec<&'static dyn AnyAction> = inner.actions().iter().map(traced).collect();
+        Box::leak(Box::new(Self { inner, actions: Box::leak(actions.into_boxed_slice()) }))
+    }
+
+    /// The playbook alone, as a function's list.
+    #[must_use]
+    pub fn alone(&'static self) -> Playbooks {
+        let list: Vec<&'static dyn Playbook> = vec![self];
+        Box::leak(list.into_boxed_slice())
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &'static str {
+        self.inner.meta().id
+    }
+
+    /// The action of this name.
+    pub fn action(&self, name: &str) -> Result<&'static dyn AnyAction> {
+        let found = self.actions.iter().copied().find(|action| action.name() == name);
+        found.ok_or_else(|| anyhow!("{} has no action {name}", self.id()))
+    }
+}
+
+impl Playbook for Traced {
+    fn meta(&self) -> &'static Meta {
+        self.inner.meta()
+    }
+    fn actions(&self) -> &'static [&'static dyn AnyAction] {
+        self.actions
+    }
+    fn custody<'a>(
+        &'a self,
+        cx: &'a PlanContext<'a>,
+        target: &'a Target,
+    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+        while_doing(Doing::Planning, self.inner.custody(cx, target))
+    }
+    fn targets(&self, finding: &Finding) -> Vec<Target> {
+        self.inner.targets(finding)
+    }
+    fn plan<'a>(
+        &'a self,
+        cx: &'a PlanContext<'a>,
+        target: &'a Target,
+        finding: &'a Finding,
+    ) -> Boxed<'a, Result<Planned, Failure>> {
+        while_doing(Doing::Planning, self.inner.plan(cx, target, finding))
+    }
+}
+
+struct TracedAction(&'static dyn AnyAction);
+
+impl AnyAction for TracedAction {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn permissions(&self) -> &'static [Permission] {
+        self.0.permissions()
+    }
+    fn undo_kind(&self) -> Undo {
+        self.0.undo_kind()
+    }
+    fn leave(&self) -> Option<Leave> {
+        self.0.leave()
+    }
+    fn makes_group(&self) -> bool {
+        self.0.makes_group()
+    }
+    fn grants_of(&self, aws: &Aws, step: &Step, groups: &[KnownGroup]) -> Result<Vec<Grant>, Failure> {
+        self.0.grants_of(aws, step, groups)
+    }
+    fn read_state<'a>(
+        &'a self,
+        cx: &'a ActionContext<'a>,
+        step: &'a Step,
+    ) -> Boxed<'a, Result<Option<Value>, Failure>> {
+        while_doing(Doing::Reading(step.id.clone()), self.0.read_state(cx, step))
+    }
+    fn holds<'a>(&'a self, cx: &'a ActionContext<'a>, step: &'a Step) -> Boxed<'a, Result<Option<bool>, Failure>> {
+        while_doing(Doing::Reading(step.id.clone()), self.0.holds(cx, step))
+    }
+    fn apply<'a>(
+        &'a self,
+        cx: &'a ActionContext<'a>,
+        step: &'a Step,
+        fresh: bool,
+    ) -> Boxed<'a, Result<Applied, Failure>> {
+        while_doing(Doing::Applying(step.id.clone()), self.0.apply(cx, step, fresh))
+    }
+    fn undo<'a>(&'a self, cx: &'a ActionContext<'a>, step: &'a Step) -> Boxed<'a, Result<Undone, Failure>> {
+        while_doing(Doing::Undoing(step.id.clone()), self.0.undo(cx, step))
+    }
+}
+
+/// What the policy set of a security account permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permits {
+    /// What is compiled in: propose.
+    Default,
+    /// Observe, and nothing more.
+    Observe,
+    /// Enforce, without any leave beyond it.
+    Enforce,
+    /// Enforce with every leave, so that every action is reached.
+    Everything,
+}
+
+impl Permits {
+    fn policies(self) -> Option<&'static str> {
+        match self {
+            Self::Default => None,
+            Self::Observe => Some(r#"@id("observe") permit (principal, action == Action::"observe", resource);"#),
+            Self::Enforce => Some(
+                r#"@id("enforce") permit (principal, action in [Action::"enforce", Action::"propose"], resource);"#,
+            ),
+            Self::Everything => Some(r#"@id("everything") permit (principal, action, resource);"#),
+        }
+    }
+}
+
+/// A security account with what `template.yaml` puts into it.
+#[derive(Debug)]
+pub struct Security {
+    /// The emulator.
+    pub emulator: &'static Emulator,
+    /// The independent client.
+    pub observer: Observer,
+    /// The account.
+    pub account: String,
+    /// What came of the template.
+    pub stack: Stack,
+    credentials: crate::emulator::Credentials,
+    /// A queue that gets everything that people are told.
+    pub told: String,
+}
+
+impl Security {
+    /// A fresh one.
+    pub async fn fresh(permits: Permits) -> Result<Arc<Self>> {
+        let emulator = Emulator::shared().await?;
+        let observer = emulator.observer().await?;
+        let account = fresh_account();
+        let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});
+        let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
+        let credentials = observer.credentials(&account).await?;
+        let told = observer.call(&account, REGION, "sqs", "create_queue", json!({"QueueName": "told"})).await?;
+        let told = told["QueueUrl"].as_str().context("a queue has no URL")?.to_owned();
+        let subscription = json!({
+            "TopicArn": stack.output("TopicArn")?,
+            "Protocol": "sqs",
+            "Endpoint": format!("arn:aws:sqs:{REGION}:{account}:told"),
+            "Attributes": {"RawMessageDelivery": "true"},
+        });
+        observer.call(&account, REGION, "sns", "subscribe", subscription).await?;
+        let security = Self { emulator, observer, account, stack, credentials, told };
+        if let Some(policies) = permits.policies() {
+            security.publish(policies).await?;
+        }
+        Ok(Arc::new(security))
+    }
+
+    /// Publishes a policy set and accepts its hash.
+    pub async fn publish(&self, policies: &str) -> Result<()> {
+        self.put_policy_object(policies).await?;
+        let set = firebreak::guard::Policies::parse(policies)?;
+        self.ledger()?.accept_policy(&set.sha256, "tester", Timestamp::now()).await?;
+        Ok(())
+    }
+
+    /// Puts a policy set into its bucket, and no more.
+    pub async fn put_policy_object(&self, policies: &str) -> Result<()> {
+        let config = self.config()?;
+        let (bucket, key) = config.policy_object.context("the template names no policy object")?;
+        let params = json!({"Bucket": bucket, "Key": key, "Body": policies});
+        self.observer.call(&self.account, REGION, "s3", "put_object", params).await.map(|_| ())
+    }
+
+    /// The settings that the template gives the first function; all have the same.
+    pub fn config(&self) -> Result<Config> {
+        let function = FUNCTIONS.first().context("there is no function")?;
+        Ok(Config::from_vars(&self.stack.function(function.logical)?.environment)?)
+    }
+
+    /// The security account, reached over this HTTP client.
+    pub fn aws(&self, http: SharedHttpClient, attempt_timeout: Duration) -> Result<Aws> {
+        let connection = Connection { attempts: 3, backoff: Duration::ZERO, attempt_timeout, http };
+        let credentials = SdkCredentials::new(
+            &self.credentials.access_key_id,
+            &self.credentials.secret_access_key,
+            Some(self.credentials.session_token.clone()),
+            None,
+            "in-process",
+        );
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(self.emulator.endpoint())
+            .region(aws_config::Region::new(REGION))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(connection.http.clone())
+            .retry_config(connection.retries())
+            .timeout_config(connection.timeouts())
+            .build();
+        Ok(Aws::new(self.account.parse()?, REGION.parse()?, sdk))
+    }
+
+    /// The security account without faults.
+    pub fn plain_aws(&self) -> Result<Aws> {
+        self.aws(http(), Duration::from_secs(30))
+    }
+
+    /// Its ledger, without faults.
+    pub fn ledger(&self) -> Result<firebreak::ledger::Ledger> {
+        let config = self.config()?;
+        Ok(firebreak::ledger::Ledger::new(
+            self.plain_aws()?.dynamodb().clone(),
+            &config.ledger_table,
+            &config.decisions_table,
+        ))
+    }
+
+    /// A client with faults for the account.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults::new(http(), &self.credentials.access_key_id)
+    }
+
+    /// Takes every message that people were told since the last call.
+    pub async fn messages(&self) -> Result<Vec<String>> {
+        self.observer.receive(&self.account, REGION, &self.told).await
+    }
+}
+
+/// A connection pool belongs to the runtime that made it, and every test has its own: so one a case.
+fn http() -> SharedHttpClient {
+    firebreak::aws::http_client()
+}
+
+/// How a case's function is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The longest one attempt may take.
+    pub attempt_timeout: Duration,
+    /// What is left of the function's time when an event arrives.
+    pub time: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { attempt_timeout: Duration::from_secs(20), time: Duration::from_secs(43) }
+    }
+}
+
+/// How the delivery of an event ended.
+#[derive(Debug)]
+pub enum Delivered {
+    /// The function answered.
+    Answered(Answer),
+    /// The function failed: Lambda would deliver again.
+    Failed(Failure),
+    /// The process died.
+    Died,
+}
+
+impl Delivered {
+    /// The answer.
+    pub fn answer(self) -> Result<Answer> {
+        match self {
+            Self::Answered(answer) => Ok(answer),
+            Self::Failed(failure) => bail!("the function failed: {}", failure.brief()),
+            Self::Died => bail!("the process died"),
+        }
+    }
+}
+
+/// A member account with a world, a playbook and a genuine finding about the world's victim.
+pub struct Case {
+    /// The security account.
+    pub security: Arc<Security>,
+    /// The playbook.
+    pub playbook: &'static Traced,
+    /// The member account.
+    pub member: String,
+    /// The world's ids.
+    pub ids: Ids,
+    /// What the finding is about.
+    pub target: Target,
+    /// The finding.
+    pub finding: Finding,
+    /// The event that reports it.
+    pub event: Value,
+    /// The function, as it runs now.
+    pub hub: Hub,
+    /// Its HTTP client.
+    pub faults: Faults,
+    /// How it is set up.
+    pub settings: Settings,
+    function: &'static str,
+}
+
+impl Case {
+    /// Seeds `world` into a fresh account and reports its victim.
+    pub async fn new(security: &Arc<Security>, playbook: &'static Traced, world_name: &str) -> Result<Self> {
+        Self::of(security, playbook, &world(world_name)?, Settings::default()).await
+    }
+
+    /// The same with a world that is not a file, and settings.
+    pub async fn of(
+        security: &Arc<Security>,
+        playbook: &'static Traced,
+        world: &Value,
+        settings: Settings,
+    ) -> Result<Self> {
+        let member = fresh_account();
+        let ids = security.observer.seed(&member, REGION, world).await?;
+        let parameters = json!({"HubAccount": security.account, "OrganizationId": ORGANIZATION});
+        security.observer.member(&member, &workspace().join("template-member.yaml"), parameters).await?;
+        Self::about(security, playbook, member, ids, settings).await
+    }
+
+    /// A case in an account that is seeded already.
+    pub async fn about(
+        security: &Arc<Security>,
+        playbook: &'static Traced,
+        member: String,
+        ids: Ids,
+        settings: Settings,
+    ) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let event = event_about(playbook, &security.account, &member, ids.get("victim")?)?;
+        security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
+        let finding = finding_in(&event)?;
+        let target = playbook.targets(&finding).into_iter().next().context("the finding has no target")?;
+        // Due rows are a function's: each case has a schedule of its own.
+        let function = format!("{}-{}", playbook.id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let function: &'static str = Box::leak(function.into_boxed_str());
+        let faults = security.faults();
+        let hub = process(security, function, playbook.alone(), &faults, settings)?;
+        let security = Arc::clone(security);
+        Ok(Self { security, playbook, member, ids, target, finding, event, hub, faults, settings, function })
+    }
+
+    /// A new process of the function: nothing in memory, no faults.
+    pub fn restart(&mut self) -> Result<()> {
+        self.faults = self.security.faults();
+        self.hub = process(&self.security, self.function, self.playbook.alone(), &self.faults, self.settings)?;
+        Ok(())
+    }
+
+    /// Delivers bytes to the function.
+    pub async fn deliver_bytes(&self, bytes: &[u8]) -> Delivered {
+        tokio::select! {
+            answered = self.hub.receive(bytes, Instant::now() + self.settings.time) => match answered {
+                Ok(answer) => Delivered::Answered(answer),
+                Err(failure) => Delivered::Failed(failure),
+            },
+            () = self.faults.died() => Delivered::Died,
+        }
+    }
+
+    /// Delivers the finding's event.
+    pub async fn deliver(&self) -> Delivered {
+        self.deliver_bytes(self.event.to_string().as_bytes()).await
+    }
+
+    /// Delivers the schedule's event.
+    pub async fn tick(&self) -> Delivered {
+        let event = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
+        self.deliver_bytes(event.to_string().as_bytes()).await
+    }
+
+    /// Lets time pass and the schedule work until nothing is due any more. Answers with how often it worked.
+    pub async fn settle(&self) -> Result<usize> {
+        for round in 0..8 {
+            if self.let_time_pass().await? == 0 {
+                return Ok(round);
+            }
+            match self.tick().await {
+                Delivered::Answered(_) => {}
+                Delivered::Failed(failure) => bail!("the schedule failed: {}", failure.brief()),
+                Delivered::Died => return Ok(round + 1),
+            }
+        }
+        bail!("after eight minutes something is still due: {:?}", self.due().await?)
+    }
+
+    /// What is due, now or later: sort keys.
+    pub async fn due(&self) -> Result<Vec<String>> {
+        let client = self.security.plain_aws()?;
+        let answer = client
+            .dynamodb()
+            .query()
+            .table_name(&self.hub.config.ledger_table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("DUE#{}", self.function)))
+            .send()
+            .await?;
+        let key = |item: &std::collections::HashMap<String, AttributeValue>| item.get("sk")?.as_s().ok().cloned();
+        Ok(answer.items().iter().filter_map(key).collect())
+    }
+
+    /// Makes everything due now, as if its time had come: due rows and leases. Answers with how many rows there are.
+    pub async fn let_time_pass(&self) -> Result<usize> {
+        let aws = self.security.plain_aws()?;
+        let table = &self.hub.config.ledger_table;
+        let pk = AttributeValue::S(format!("DUE#{}", self.function));
+        let keys = self.due().await?;
+        for key in &keys {
+            let mut parts = key.splitn(3, '#');
+            let (Some(_), Some(what), Some(run)) = (parts.next(), parts.next(), parts.next()) else {
+                bail!("a due row has the key {key}");
+            };
+            let (old, new) = (key.clone(), format!("{:015}#{what}#{run}", 1));
+            let due = aws.dynamodb().put_item().table_name(table);
+            due.item("pk", pk.clone())
+                .item("sk", AttributeValue::S(new.clone()))
+                .item("run", AttributeValue::S(run.to_owned()))
+                .item("what", AttributeValue::S(what.to_owned()))
+                .send()
+                .await?;
+            if old != new {
+                let delete = aws.dynamodb().delete_item().table_name(table).key("pk", pk.clone());
+                delete.key("sk", AttributeValue::S(old)).send().await?;
+            }
+            let lease = aws.dynamodb().update_item().table_name(table);
+            let lease = lease.key("pk", AttributeValue::S(format!("RUN#{run}"))).key("sk", s("RUN"));
+            let lease = lease.update_expression("SET lease_until = :past");
+            lease.expression_attribute_values(":past", AttributeValue::N("1".to_owned())).send().await?;
+        }
+        Ok(keys.len())
+    }
+
+    /// The target's run, as the ledger has it.
+    pub async fn run(&self) -> Result<Option<Run>> {
+        let ledger = self.security.ledger()?;
+        let view = ledger.view(self.playbook.id(), &self.target, Timestamp::now()).await?;
+        match view.hold {
+            None => Ok(None),
+            Some(hold) => Ok(ledger.run(&hold.run).await?),
+        }
+    }
+
+    /// The target's run, which must be there.
+    pub async fn the_run(&self) -> Result<Run> {
+        self.run().await?.context("there is no run")
+    }
+
+    /// Decides about the run and delivers the decision's event.
+    pub async fn decide(&self, verb: Verb) -> Result<Delivered> {
+        let decision = Decision::new(&self.the_run().await?, verb, "tester", Timestamp::now());
+        self.security.ledger()?.decide(&decision).await?;
+        let event = json!({
+            "source": "firebreak", "detail-type": "Firebreak Decision", "account": self.security.account,
+            "detail": {"id": decision.id},
+        });
+        Ok(self.deliver_bytes(event.to_string().as_bytes()).await)
+    }
+
+    /// The member account as the independent client sees it.
+    pub async fn state(&self) -> Result<Value> {
+        self.security.observer.state(&self.member, REGION).await
+    }
+
+    /// A session that can only read, of a run that is or is not.
+    pub async fn reading(&self, run: &RunId) -> Result<Aws> {
+        Ok(self.engine().reading(run, &self.target.account, self.target.region.as_ref()).await?)
+    }
+
+    /// An engine over the function's parts.
+    #[must_use]
+    pub fn engine(&self) -> Engine<'_> {
+        Engine {
+            hub: &self.hub.aws,
+            ledger: &self.hub.ledger,
+            playbook: self.playbook,
+            deadline: Instant::now() + self.settings.time,
+            snapshot_lock_days: self.hub.config.snapshot_lock_days,
+        }
+    }
+
+    /// The groups that the ledger knows.
+    pub async fn groups(&self) -> Result<Vec<KnownGroup>> {
+        Ok(self.security.ledger()?.groups(&self.target.account, self.target.region.as_ref()).await?)
+    }
+
+    /// Plans, as the loop would before a run.
+    pub async fn plan(&self) -> Result<Planned> {
+        let (reading, groups) = (self.reading(&RunId::new()).await?, self.groups().await?);
+        let cx = PlanContext {
+            aws: &reading,
+            groups: &groups,
+            run: None,
+            snapshot_lock_days: self.hub.config.snapshot_lock_days,
+        };
+        Ok(self.playbook.plan(&cx, &self.target, &self.finding).await?)
+    }
+
+    /// Plans, and must find something to do.
+    pub async fn the_plan(&self) -> Result<Plan> {
+        match self.plan().await? {
+            Planned::Plan(plan) => Ok(plan),
+            Planned::Gone(why) | Planned::Refused(why) => bail!("there is no plan: {why}"),
+        }
+    }
+}
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn process(
+    security: &Arc<Security>,
+    function: &'static str,
+    playbooks: Playbooks,
+    faults: &Faults,
+    settings: Settings,
+) -> Result<Hub> {
+    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings.attempt_timeout)?;
+    Ok(Hub::new(function, playbooks, security.config()?, aws))
+}
+
+/// Runs a future to its end in a thread of its own: an unoptimised run of the loop needs more stack than a test has.
+///
+/// # Panics
+/// When the future does.
+pub fn run_to_end<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
+    const STACK: usize = 64 * 1024 * 1024;
+    let runs = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(make()),
+        Err(error) => std::panic::panic_any(format!("no runtime: {error}")),
+    };
+    match std::thread::Builder::new().stack_size(STACK).spawn(runs).map(std::thread::JoinHandle::join) {
+        Ok(Ok(())) => {}
+        // The test's own message was printed; this lets the test fail with it.
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => std::panic::panic_any(format!("no thread: {error}")),
+    }
+}
+
+/// The finding that an event reports.
+pub fn finding_in(event: &Value) -> Result<Finding> {
+    let mut reported = firebreak::finding::parse(event).map_err(|error| anyhow!("{error}"))?;
+    let first = reported.findings.pop().context("the event reports nothing")?;
+    first.map_err(|error| anyhow!("{error}"))
+}
+
+/// An event of `events/` that a playbook answers about one target, made to be about the resource `id` in `member`.
+pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, id: &str) -> Result<Value> {
+    let (mut text, about) = example(playbook)?;
+    let new_id = RunId::new().to_string().to_lowercase();
+    for (old, new) in [
+        (about.id.as_str(), id),
+        (about.account.as_str(), member),
+        ("111111111111", hub),
+        (about.region.as_ref().map_or("", Region::as_str), REGION),
+        (about.finding.as_str(), &new_id),
+    ] {
+        if !old.is_empty() {
+            text = text.replace(old, new);
+        }
+    }
+    serde_json::from_str(&text).context("an event is not JSON any more")
+}
+
+#[derive(Clone)]
+struct Example {
+    id: String,
+    account: AccountId,
+    region: Option<Region>,
+    finding: String,
+}
+
+/// The first event of `events/` with an envelope that a playbook answers about exactly one target.
+fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
+    static KNOWN: Mutex<BTreeMap<&'static str, (String, Example)>> = Mutex::new(BTreeMap::new());
+    let id = playbook.meta().id;
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(id) {
+        return Ok(found.clone());
+    }
+    for path in events()? {
+        let text = std::fs::read_to_string(&path)?;
+        let Ok(event) = serde_json::from_str::<Value>(&text) else { continue };
+        if event["detail"].is_null() || event["region"].as_str().is_none_or(|region| region != REGION) {
+            continue;
+        }
+        let Ok(finding) = finding_in(&event) else { continue };
+        let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
+        if let [target] = playbook.targets(&finding).as_slice()
+            && !turned_away
+            && target.kind == TargetKind::Ec2Instance
+        {
+            let about = Example {
+                id: target.id.clone(),
+                account: target.account.clone(),
+                region: target.region.clone(),
+                finding: finding.id.to_string(),
+            };
+            known.insert(id, (text.clone(), about.clone()));
+            return Ok((text, about));
+        }
+    }
+    bail!("no event in events/ is answered by {id} about one target")
+}
+
+/// Every event of `events/`, sorted; not the malformed ones.
+pub fn events() -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for source in std::fs::read_dir(workspace().join("events"))? {
+        let source = source?.path();
+        if !source.is_dir() || source.ends_with("malformed") {
+            continue;
+        }
+        for entry in std::fs::read_dir(source)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,291 @@
+//! From a finding to containment and back, for every playbook over every world: what each law says of a run in
+//! which nothing fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use firebreak::action::{Applied, Context as ActionContext, Undone};
+use firebreak::ids::RunId;
+use firebreak::ledger::decisions::Verb;
+use firebreak::plan::{Plan, Undo};
+use firebreak::playbook::{Planned, Playbook};
+use firebreak::run::{Outcome, RunState};
+use firebreak_tests::emulator::{workspace, worlds};
+use firebreak_tests::faults::{Place, Request};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, Traced, playbooks, run_to_end};
+use tokio::sync::OnceCell;
+
+use crate::support::{all, check_declared, done, is_instant, is_restored, is_so, named, results};
+
+/// What the journeys have shown besides: every request that was made, and which actions were reached.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Requests by playbook.
+    pub requests: BTreeMap<&'static str, Vec<Request>>,
+    /// The session policies that were given, by access key.
+    pub sessions: BTreeMap<String, String>,
+    /// The actions that plans held, by playbook.
+    pub planned: BTreeMap<&'static str, BTreeSet<String>>,
+    failures: Vec<String>,
+    count: usize,
+}
+
+/// The journeys, made once for all tests that look at them.
+pub async fn seen() -> &'static Seen {
+    static SEEN: OnceCell<Seen> = OnceCell::const_new();
+    SEEN.get_or_init(make).await
+}
+
+async fn make() -> Seen {
+    let shared = Arc::new(Mutex::new(Seen::default()));
+    let everything = Security::fresh(Permits::Everything).await.unwrap();
+    let enforce = Security::fresh(Permits::Enforce).await.unwrap();
+    let mut journeys = Vec::new();
+    for (_, playbook) in playbooks() {
+        for world in worlds().unwrap() {
+            for (security, name) in [(&everything, "everything"), (&enforce, "enforce")] {
+                // Without leaves the plans are the same but for the steps that want one.
+                if name == "enforce" && world != "web-server" {
+                    continue;
+                }
+                let label = format!("{} {world}, {name}", playbook.id());
+                let (security, seen, world) = (Arc::clone(security), Arc::clone(&shared), world.clone());
+                journeys.push(async move {
+                    let result = journey(&security, playbook, &world, &seen).await;
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.count += 1;
+                    if let Err(error) = result {
+                        seen.failures.push(format!("{label}: {error:#}"));
+                    }
+                });
+            }
+        }
+    }
+    use futures_util::StreamExt;
+    let begun = std::time::Instant::now();
+    futures_util::stream::iter(journeys).buffer_unordered(crate::support::SIDE_BY_SIDE).collect::<Vec<()>>().await;
+    let seen = std::mem::take(&mut *shared.lock().unwrap());
+    println!("journeys: {} in {:.1} s", seen.count, begun.elapsed().as_secs_f64());
+    seen
+}
+
+fn note(case: &Case, seen: &Mutex<Seen>) {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.requests.entry(case.playbook.id()).or_default().extend(case.faults.requests());
+    seen.sessions.extend(case.faults.sessions());
+}
+
+/// Requests in the member account that change something.
+fn changing(case: &Case, since: usize) -> Vec<String> {
+    let requests = case.faults.requests();
+    requests.iter().skip(since).filter(|r| r.place == Place::Member && !r.reads()).map(Request::name).collect()
+}
+
+async fn journey(security: &Arc<Security>, playbook: &'static Traced, world: &str, seen: &Mutex<Seen>) -> Result<()> {
+    let mut case = Case::new(security, playbook, world).await?;
+    let before = case.state().await?;
+
+    // Plan: the same twice, and nothing but reads.
+    let planned = case.plan().await?;
+    let again = case.plan().await?;
+    ensure!(changing(&case, 0).is_empty(), "planning called {:?}", changing(&case, 0));
+    let Planned::Plan(plan) = planned else {
+        let answer = case.deliver().await.answer()?;
+        let outcome = answer.outcomes.first().map(|o| o.outcome);
+        ensure!(matches!(outcome, Some(Outcome::Gone | Outcome::Refused)), "{outcome:?}");
+        ensure!(changing(&case, 0).is_empty(), "nothing was to be done, and {:?}", changing(&case, 0));
+        ensure!(case.state().await? == before, "nothing was to be done, and the state changed");
+        note(&case, seen);
+        return Ok(());
+    };
+    let Planned::Plan(again) = again else { anyhow::bail!("the second plan is none") };
+    ensure!(plan.hash() == again.hash(), "two plans of one world differ");
+    {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let actions = plan.steps().map(|step| step.action.clone());
+        seen.planned.entry(playbook.id()).or_default().extend(actions);
+    }
+    before_states_are_true(&case, &plan).await?;
+
+    // The whole loop.
+    let from = case.faults.requests().len();
+    let answer = case.deliver().await.answer()?;
+    let run = case.the_run().await?;
+    let outcome = answer.outcomes.first().map(|o| o.outcome);
+    ensure!(outcome == Some(done(playbook)), "{outcome:?}\n{}", results(&run));
+    ensure!(run.state == RunState::Held, "{:?}", run.state);
+    is_so(&case).await?;
+    let made: Vec<_> = run.all_steps().map(|step| &step.action).collect();
+    ensure!(made.len() == run.steps.len(), "a step has no entry in the journal");
+    for request in case.faults.requests().iter().skip(from).filter(|r| r.place == Place::Member && !r.reads()) {
+        ensure!(request.doing.step().is_some(), "{} changes something and belongs to no step", request.name());
+    }
+
+    // Apply twice = apply once: through the loop, and action by action.
+    let held = case.state().await?;
+    let from = case.faults.requests().len();
+    let answer = case.deliver().await.answer()?;
+    ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange), "{:?}", answer.outcomes);
+    let groups = case.groups().await?;
+    let reading = case.reading(&run.head.id).await?;
+    let cx = ActionContext { aws: &reading, run: &run.head.id, made: &groups };
+    for step in run.all_steps().filter(|step| !is_instant(step)) {
+        let applied = playbook.action(&step.action)?.apply(&cx, step, false).await;
+        let twice = applied.with_context(|| format!("{} a second time", step.id))?;
+        let same = match &twice {
+            Applied::AlreadySo { .. } | Applied::Gone => true,
+            // Refused by AWS again: nothing changed.
+            Applied::Left(_) => run.result(&step.id).is_some_and(|r| r.name() == "left"),
+            Applied::Changed { .. } => false,
+        };
+        ensure!(same, "{} a second time: {twice:?}", step.id);
+    }
+    ensure!(case.state().await? == held, "applying twice changed something");
+    let harmless = |name: &String| run.steps.values().any(|r| r.result.name() == "left") && name.contains("Modify");
+    let changed: Vec<String> = changing(&case, from).into_iter().filter(|name| !harmless(name)).collect();
+    ensure!(changed.is_empty(), "applying twice called {changed:?}");
+
+    // The schedule finds nothing left to do but what it must report.
+    case.settle().await?;
+    ensure!(case.state().await? == held, "the schedule changed something");
+
+    // Undo: everything as it was, but for what is declared.
+    let answer = case.decide(Verb::Undo).await?.answer()?;
+    let run = case.the_run().await?;
+    let outcome = answer.outcomes.first().map(|o| o.outcome);
+    let left = run.undone.values().any(|result| !result.is_clean());
+    let expected = if left { Outcome::UndonePartly } else { Outcome::Undone };
+    ensure!(outcome == Some(expected), "{outcome:?}: {:?}", run.undone);
+    ensure!(run.state == RunState::Released, "{:?}", run.state);
+    if left {
+        let end = run.end.as_ref().context("the undo has no end")?;
+        ensure!(!end.not_done.is_empty(), "something was left and is not named");
+    }
+    is_restored(&case, &before, &run).await?;
+
+    // Undo twice = undo once.
+    let undone = case.state().await?;
+    let from = case.faults.requests().len();
+    let answer = case.decide(Verb::Undo).await?.answer()?;
+    ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
+    let cx = ActionContext { aws: &reading, run: &run.head.id, made: &groups };
+    for step in run.all_steps().rev() {
+        let action = playbook.action(&step.action)?;
+        let twice = action.undo(&cx, step).await.with_context(|| format!("undo {} again", step.id))?;
+        let never = matches!(action.undo_kind(), Undo::Never { .. });
+        let same = match &twice {
+            Undone::AlreadySo | Undone::Gone => !never,
+            Undone::Left(_) => never || run.undone.get(&step.id).is_some_and(|r| !r.is_clean()),
+            Undone::Restored | Undone::Conflict(_) => false,
+        };
+        ensure!(same, "undo {} again: {twice:?}", step.id);
+    }
+    ensure!(changing(&case, from).is_empty(), "undoing twice called {:?}", changing(&case, from));
+    ensure!(case.state().await? == undone, "undoing twice changed something");
+    case.settle().await?;
+    ensure!(case.due().await?.is_empty(), "something stays due for ever: {:?}", case.due().await?);
+    note(&case, seen);
+    case.restart()?;
+    Ok(())
+}
+
+/// What a plan says of the world is what each action reads there.
+async fn before_states_are_true(case: &Case, plan: &Plan) -> Result<()> {
+    let run = RunId::new();
+    let reading = case.reading(&run).await?;
+    let cx = ActionContext { aws: &reading, run: &run, made: &[] };
+    for step in plan.steps() {
+        let action = case.playbook.action(&step.action)?;
+        let never = matches!(action.undo_kind(), Undo::Never { .. });
+        // The state before such a step is brought about by the plan's own earlier steps, and undo does not use it.
+        if never && (is_instant(step) || !step.needs.is_empty()) {
+            continue;
+        }
+        let read = action.read_state(&cx, step).await.with_context(|| format!("read {}", step.id))?;
+        ensure!(read.as_ref() == Some(&step.before), "{}: the plan says {}, read is {read:?}", step.id, step.before);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_holds_what_it_says_and_its_undo_restores_every_world() {
+    run_to_end(|| async {
+        let seen = seen().await;
+        let (failed, count) = (&seen.failures, seen.count);
+        assert!(failed.is_empty(), "{} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
+        assert!(count > worlds().unwrap().len(), "{count} journeys are too few");
+    });
+}
+
+#[test]
+fn every_action_is_reached_and_every_step_has_its_action() {
+    run_to_end(|| async {
+        let seen = seen().await;
+        for (_, playbook) in playbooks() {
+            let planned = seen.planned.get(playbook.id()).cloned().unwrap_or_default();
+            let registered: BTreeSet<String> = playbook.actions().iter().map(|a| a.name().to_owned()).collect();
+            let unreached: Vec<_> = registered.difference(&planned).collect();
+            assert!(unreached.is_empty(), "{}: no plan over any world reaches {unreached:?}", playbook.id());
+            let unknown: Vec<_> = planned.difference(&registered).collect();
+            assert!(unknown.is_empty(), "{}: planned and not registered: {unknown:?}", playbook.id());
+        }
+    });
+}
+
+#[test]
+fn observe_and_propose_change_nothing() {
+    run_to_end(|| async {
+        let default = Security::fresh(Permits::Default).await.unwrap();
+        let observe = Security::fresh(Permits::Observe).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            for world in worlds().unwrap() {
+                for (security, wanted) in [(&default, Outcome::Proposed), (&observe, Outcome::Observed)] {
+                    let (security, world) = (Arc::clone(security), world.clone());
+                    cases.push(named(format!("{} {world}, {wanted}", playbook.id()), async move {
+                        let case = Case::new(&security, playbook, &world).await?;
+                        let before = case.state().await?;
+                        let answer = case.deliver().await.answer()?;
+                        let outcome = answer.outcomes.first().map(|o| o.outcome).context("no outcome")?;
+                        let nothing = [Outcome::Gone, Outcome::Refused].contains(&outcome);
+                        ensure!(outcome == wanted || nothing, "{outcome}");
+                        ensure!(changing(&case, 0).is_empty(), "called {:?}", changing(&case, 0));
+                        ensure!(case.state().await? == before, "the state changed");
+                        ensure!(case.due().await?.is_empty(), "something is due: {:?}", case.due().await?);
+                        Ok(())
+                    }));
+                }
+            }
+        }
+        all("observe and propose", cases).await;
+    });
+}
+
+#[test]
+fn what_undo_cannot_give_back_is_declared_where_it_is_checked() {
+    for (_, playbook) in playbooks() {
+        check_declared(playbook).unwrap();
+    }
+}
+
+#[test]
+fn every_function_and_every_playbook_is_under_the_laws() {
+    let folders: BTreeSet<String> = std::fs::read_dir(workspace().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let covered: BTreeSet<String> = FUNCTIONS.iter().map(|function| function.name.to_owned()).collect();
+    assert_eq!(folders, covered, "add the function to FUNCTIONS in tests/src/in_process.rs");
+    for function in FUNCTIONS {
+        let mut files = BTreeSet::new();
+        for entry in std::fs::read_dir(workspace().join("functions").join(function.name).join("src")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && std::fs::read_to_string(&path).unwrap().contains("impl Playbook for ") {
+                files.insert(path.file_stem().unwrap().to_string_lossy().replace('_', "-"));
+            }
+        }
+        let listed: BTreeSet<String> = function.playbooks.iter().map(|p| p.meta().id.to_owned()).collect();
+        assert_eq!(files, listed, "{}: PLAYBOOKS lists what its files hold", function.name);
+    }
+}

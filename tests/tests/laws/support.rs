@@ -1,0 +1,249 @@
+//! What the laws share: cases side by side, and what is true of an account whatever Firebreak says.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use firebreak::plan::{Leave, Step, StepId, Undo};
+use firebreak::playbook::{Playbook, Purpose};
+use firebreak::run::{Outcome, Run, StepResult};
+use firebreak_tests::compare::{Difference, differences};
+use firebreak_tests::in_process::{Case, Traced};
+use futures_util::StreamExt;
+use serde_json::Value;
+
+/// How many cases run side by side in one test. The emulator is one process: more would only wait.
+pub const SIDE_BY_SIDE: usize = 6;
+
+/// A case with a name.
+pub struct Named<'a> {
+    name: String,
+    case: firebreak::action::Boxed<'a, Result<()>>,
+}
+
+/// Gives a case a name.
+pub fn named<'a>(name: impl Into<String>, case: impl Future<Output = Result<()>> + Send + 'a) -> Named<'a> {
+    Named { name: name.into(), case: Box::pin(case) }
+}
+
+/// Runs cases side by side, prints how many, and fails with every failure there is.
+pub async fn all(law: &str, cases: Vec<Named<'_>>) {
+    let begun = std::time::Instant::now();
+    let count = cases.len();
+    assert!(count > 0, "{law}: there is no case");
+    let results = futures_util::stream::iter(cases)
+        .map(|named| async move { named.case.await.map_err(|error| format!("{}: {error:#}", named.name)) })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect::<Vec<_>>()
+        .await;
+    println!("{law}: {count} cases in {:.1} s", begun.elapsed().as_secs_f64());
+    let mut failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    failed.sort();
+    assert!(failed.is_empty(), "{law}: {} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
+}
+
+/// The playbooks of a function that cut something off.
+pub fn contains(playbook: &dyn Playbook) -> bool {
+    playbook.meta().purpose == Purpose::Contain
+}
+
+/// The outcome that says that everything was done.
+pub fn done(playbook: &dyn Playbook) -> Outcome {
+    if contains(playbook) { Outcome::Contained } else { Outcome::Preserved }
+}
+
+/// A step of the instant in which tracked flows are forgotten: what it does, a later step takes back by itself.
+pub fn is_instant(step: &Step) -> bool {
+    step.leave == Some(Leave::CutTrackedFlows)
+}
+
+/// Interfaces of the victim that are not cut off, each with the reason, by the independent client's state.
+pub fn open_interfaces(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
+    let victim = case.ids.get("victim")?;
+    let mut open = BTreeSet::new();
+    let interfaces = state["interfaces"].as_object().context("the state has no interfaces")?;
+    let mut seen = 0;
+    for (id, interface) in interfaces.iter().filter(|(_, interface)| interface["instance"] == victim) {
+        seen += 1;
+        let groups = interface["groups"].as_array().context("an interface has no groups")?;
+        let [group] = groups.as_slice() else {
+            open.insert(id.clone());
+            continue;
+        };
+        let group = &state["security_groups"][group.as_str().unwrap_or_default()];
+        let ours = group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine-"));
+        let owned = group["owner"] == case.member.as_str();
+        let empty = group["rules"].as_array().is_some_and(Vec::is_empty);
+        if !(ours && owned && empty) {
+            open.insert(id.clone());
+        }
+    }
+    ensure!(seen > 0, "the victim has no interface");
+    Ok(open)
+}
+
+/// Whether what the playbook is for is so, by the independent client alone.
+pub async fn is_so(case: &Case) -> Result<()> {
+    let state = case.state().await?;
+    if contains(case.playbook) {
+        let open = open_interfaces(case, &state)?;
+        ensure!(open.is_empty(), "not cut off: {open:?}");
+        let victim = case.ids.get("victim")?;
+        for (id, interface) in state["interfaces"].as_object().context("no interfaces")? {
+            let public = interface["addresses"].as_array().into_iter().flatten().any(|a| !a["public"].is_null());
+            ensure!(interface["instance"] != victim || !public, "{id} has a public address");
+        }
+        for group in state["target_groups"].as_object().context("no target groups")?.values() {
+            let targets = group["targets"].to_string();
+            ensure!(!targets.contains(victim), "still a target: {targets}");
+        }
+    } else {
+        let victim = case.ids.get("victim")?;
+        for (id, volume) in state["volumes"].as_object().context("no volumes")? {
+            if !volume["attached"].to_string().contains(victim) {
+                continue;
+            }
+            let of = |s: &&Value| s["volume"] == id.as_str();
+            let snapshots: Vec<&Value> =
+                state["snapshots"].as_object().context("no snapshots")?.values().filter(of).collect();
+            ensure!(snapshots.len() == 1, "{id} has {} snapshots", snapshots.len());
+            ensure!(snapshots.iter().all(|s| s["lock"]["state"] == "governance"), "a snapshot of {id} is not locked");
+        }
+    }
+    Ok(())
+}
+
+/// What undo may leave different, for each action that declares that something will be. Reviewed: a line here is
+/// the checkable form of the words in the action's `UNDO`.
+const DECLARED: &[(&str, fn(&Difference) -> bool)] = &[
+    ("autoscaling.detach-instance", |d| {
+        // The group launches a replacement, which brings an interface, a volume and targets of its own.
+        let new = d.before.is_null();
+        match at(d, 0) {
+            "auto_scaling_groups" => true,
+            "instances" | "interfaces" | "volumes" | "instance_profiles" => new && d.path.len() == 2,
+            "target_groups" => only_adds(d),
+            "classic_load_balancers" => only_adds(d),
+            _ => false,
+        }
+    }),
+    ("ec2.close-interface", |_| false),
+    ("ec2.create-group", |d| at(d, 0) == "security_groups" && is_new_group_of_ours(d)),
+    ("ec2.create-snapshots", |d| at(d, 0) == "snapshots" && d.before.is_null() && d.path.len() == 2),
+    ("ec2.empty-group", |_| false),
+    ("ec2.lock-snapshot", |_| false),
+    ("ec2.open-group", |_| false),
+    ("ec2.open-interface", |_| false),
+    ("ec2.remove-public-address", |d| {
+        // Another address, of the same kind, at the same place.
+        let without = |value: &Value| {
+            let list = value.as_array().cloned().unwrap_or_default();
+            let strip = |mut a: Value| {
+                a["public"] = Value::Bool(a["public"].is_null());
+                a
+            };
+            list.into_iter().map(strip).collect::<Vec<_>>()
+        };
+        at(d, 0) == "interfaces" && at(d, 2) == "addresses" && without(&d.before) == without(&d.after)
+    }),
+    ("ec2.replace-instance-profile", |d| {
+        at(d, 0) == "instance_profiles"
+            || (at(d, 0) == "instances" && matches!(at(d, 2), "profile" | "profile_association"))
+    }),
+    ("ec2.tighten-connection-tracking", |d| {
+        let defaults = [("TcpEstablishedTimeout", 432_000), ("UdpStreamTimeout", 180), ("UdpTimeout", 30)];
+        let is_default = |key: &str, value: &Value| defaults.iter().any(|(k, n)| *k == key && *value == *n);
+        at(d, 0) == "interfaces"
+            && at(d, 2) == "tracking"
+            && d.before.is_null()
+            && match &d.after {
+                Value::Object(all) => all.iter().all(|(key, value)| is_default(key, value)),
+                one => is_default(at(d, 3), one),
+            }
+    }),
+];
+
+fn at(d: &Difference, n: usize) -> &str {
+    d.path.get(n).map_or("", String::as_str)
+}
+
+fn only_adds(d: &Difference) -> bool {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let after = list(&d.after);
+    list(&d.before).iter().all(|item| after.contains(item))
+}
+
+fn is_new_group_of_ours(d: &Difference) -> bool {
+    let name = d.after["name"].as_str().unwrap_or_default();
+    d.before.is_null() && name.starts_with("firebreak-") && d.after["rules"].as_array().is_some_and(Vec::is_empty)
+}
+
+/// Differences after an undo that no action in `steps` declares.
+pub fn undeclared<'a>(before: &Value, after: &Value, actions: &BTreeSet<&'a str>) -> Vec<Difference> {
+    let allowed: Vec<_> = DECLARED.iter().filter(|(name, _)| actions.contains(name)).collect();
+    let mut found = differences(before, after);
+    found.retain(|d| !allowed.iter().any(|(_, allows)| allows(d)));
+    found
+}
+
+/// The table of declared differences and the actions' own words agree on which actions have any.
+pub fn check_declared(playbook: &'static Traced) -> Result<()> {
+    for action in playbook.actions() {
+        let listed = DECLARED.iter().any(|(name, _)| *name == action.name());
+        let exact = action.undo_kind() == Undo::Exact;
+        ensure!(
+            listed != exact,
+            "{}: {}",
+            action.name(),
+            if exact {
+                "is undone exactly, but the table lets it differ"
+            } else {
+                "add its line to the table DECLARED"
+            }
+        );
+    }
+    Ok(())
+}
+
+/// Every difference that a run has left after its undo is declared by one of its actions.
+pub async fn is_restored(case: &Case, before: &Value, run: &Run) -> Result<()> {
+    let after = case.state().await?;
+    let actions = run.all_steps().map(|step| step.action.as_str()).collect();
+    let differs = undeclared(before, &after, &actions);
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        differs.iter().map(|d| format!("  {}: {} → {}", d.path.join("/"), d.before, d.after)).collect();
+    bail!("after the undo these differ and no action says so:\n{}", lines.join("\n"))
+}
+
+/// The steps that need `failed`, directly or through others.
+pub fn dependents(run: &Run, failed: &StepId) -> BTreeSet<StepId> {
+    let mut found = BTreeSet::from([failed.clone()]);
+    loop {
+        let more: Vec<StepId> = run
+            .all_steps()
+            .filter(|step| !found.contains(&step.id) && step.needs.iter().any(|need| found.contains(need)))
+            .map(|step| step.id.clone())
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// A run's results, for a message.
+pub fn results(run: &Run) -> String {
+    let one = |step: &Step| {
+        let result = run.result(&step.id);
+        let why = match result {
+            Some(StepResult::Failed { why, .. } | StepResult::Left { why }) => format!(": {why}"),
+            Some(StepResult::Skipped { needs }) => format!(": needs {needs}"),
+            _ => String::new(),
+        };
+        format!("    {} {}{why}", step.id, result.map_or("not tried", StepResult::name))
+    };
+    let end = run.end.as_ref().map(|end| format!("{} {:?}", end.outcome, end.not_done));
+    format!("{:?} {end:?}\n{}", run.state, run.all_steps().map(one).collect::<Vec<_>>().join("\n"))
+}
