@@ -31,7 +31,7 @@
 //!
 //! ## Drill
 //!
-//! `cargo drill -- isolate-instance`
+//! `cargo drill -- compromised-instance`
 //!
 //! ## References
 //!

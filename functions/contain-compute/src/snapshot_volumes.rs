@@ -23,7 +23,7 @@
 //!
 //! ## Drill
 //!
-//! `cargo drill -- isolate-instance`
+//! `cargo drill -- compromised-instance`
 //!
 //! ## References
 //!

@@ -103,7 +103,7 @@ async fn compromised_instance(stage: &mut Stage<'_>) -> Result<()> {
     stage.check_contained(&incident.before, &incident.after, &Expect::default())?;
     let now = role_policies(stage).await?;
     stage.same(Topic::Untouched, "no policy is put on its role: sessions are another playbook's", &sessions, &now);
-    check_rounds(stage, ROUNDS_FIRST);
+    check_rounds(stage, &Expect::default());
     check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
     stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
@@ -122,7 +122,7 @@ async fn simple(stage: &mut Stage<'_>, expect: Expect) -> Result<()> {
     let incident = stage.contain(FINDING).await?;
     stage.check_contained(&incident.before, &incident.after, &expect)?;
     check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
-    check_rounds(stage, if expect.prepared.is_some() { ROUNDS_PREPARED } else { ROUNDS_FIRST });
+    check_rounds(stage, &expect);
     stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
     if expect.unprotectable {
@@ -355,7 +355,8 @@ async fn undo(stage: &mut Stage<'_>, before: &Value) -> Result<()> {
     Ok(())
 }
 
-fn check_rounds(stage: &mut Stage<'_>, most: usize) {
+fn check_rounds(stage: &mut Stage<'_>, expect: &Expect) {
+    let most = if expect.prepared.is_some() { ROUNDS_PREPARED } else { ROUNDS_FIRST };
     let rounds = stage.drill.numbers.rounds;
     let what = format!("at most {most} AWS calls one after another up to the last cut");
     stage.holds(Topic::Budget, &what, (1..=most).contains(&rounds), format!("{rounds}"));
@@ -369,7 +370,9 @@ fn check_rounds(stage: &mut Stage<'_>, most: usize) {
         .filter(|call| call.status >= 400)
         .map(|call| format!("{} ({})", call.call, call.status))
         .collect();
-    stage.same(Topic::Budget, "AWS answers every call with success", &json!([]), &json!(refused));
+    // Spot: EC2 refuses stop protection. It is tried, since that costs nothing, and the refusal is an outcome.
+    let expected = if expect.unprotectable { json!(["ec2 ModifyInstanceAttribute (400)"]) } else { json!([]) };
+    stage.same(Topic::Budget, "AWS refuses no call that it need not", &expected, &json!(refused));
 }
 
 async fn check_one_run_each(stage: &mut Stage<'_>, topic: Topic, what: &str) -> Result<()> {
