@@ -122,7 +122,8 @@ fn takes_what_it_does_not_know_at_its_strictest_and_says_so() {
 fn refuses_a_policy_set_that_does_not_validate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.cedar");
-    std::fs::write(&path, r#"@id("typo") forbid (principal, action, resource) when { resource.acount == "1" };"#).unwrap();
+    std::fs::write(&path, r#"@id("typo") forbid (principal, action, resource) when { resource.acount == "1" };"#)
+        .unwrap();
     let output = explain(&["--policy", &path.display().to_string(), "events/guardduty/sample.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("acount"), "{output:?}");

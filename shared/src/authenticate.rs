@@ -53,6 +53,7 @@ impl Authenticator {
         match self.fetch(aws, reported).await {
             Err(failure) => Authenticity::Unknown(failure),
             Ok(None) => {
+                #[expect(clippy::disallowed_methods, reason = "the one wait: what vanishes is looked for twice")]
                 tokio::time::sleep(SECOND_LOOK).await;
                 match self.fetch(aws, reported).await {
                     Err(failure) => Authenticity::Unknown(failure),

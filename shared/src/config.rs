@@ -87,8 +87,8 @@ impl Config {
                 .filter(|principal| !principal.is_empty())
                 .collect(),
             budget: Budget {
-                account_per_hour: number("FIREBREAK_BUDGET_ACCOUNT_PER_HOUR", 10, 0..=100_000)?,
-                total_per_hour: number("FIREBREAK_BUDGET_TOTAL_PER_HOUR", 30, 0..=100_000)?,
+                account_per_hour: number("FIREBREAK_BUDGET_ACCOUNT_PER_HOUR", 5, 0..=100_000)?,
+                total_per_hour: number("FIREBREAK_BUDGET_TOTAL_PER_HOUR", 20, 0..=100_000)?,
             },
             snapshot_lock_days: i32::try_from(lock_days).unwrap_or(30),
         })
@@ -118,7 +118,7 @@ mod tests {
     fn reads_what_the_template_sets() {
         let config = Config::from_vars(&vars()).unwrap();
         assert_eq!(config.break_glass, ["a", "b"]);
-        assert_eq!(config.budget, Budget { account_per_hour: 10, total_per_hour: 30 });
+        assert_eq!(config.budget, Budget { account_per_hour: 5, total_per_hour: 20 });
         assert_eq!(config.policy_object, None);
     }
 

@@ -4,6 +4,7 @@
 //! unwound but by a decision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -64,7 +65,7 @@ pub enum Ended {
 /// Sessions by step.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_step: BTreeMap<StepId, std::sync::Arc<Aws>>,
+    by_step: BTreeMap<StepId, Arc<Aws>>,
     failed: BTreeMap<StepId, (Class, String)>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Engine<'a> {
         for (narrowed, session) in packed.into_iter().zip(assumed) {
             match session {
                 Ok(aws) => {
-                    let aws = std::sync::Arc::new(aws);
+                    let aws = Arc::new(aws);
                     sessions.by_step.extend(narrowed.steps.into_iter().map(|id| (id, aws.clone())));
                 }
                 Err(failure) => {
@@ -161,10 +162,7 @@ impl<'a> Engine<'a> {
     /// The sessions that can be asked for before anything is applied: all of them, unless a stage makes
     /// a group, whose id the later ones must name.
     pub async fn early_sessions(&self, run: &RunId, plan: &Plan, groups: &[KnownGroup]) -> Sessions {
-        let makes =
-            |stage: &Stage| stage.steps.iter().any(|step| self.action(step).is_ok_and(|action| action.makes_group()));
-        let until = plan.stages.iter().position(makes).map_or(plan.stages.len(), |n| n + 1);
-        let steps: Vec<&Step> = plan.stages.iter().take(until).flat_map(|stage| &stage.steps).collect();
+        let steps: Vec<&Step> = self.until_a_group_is_made(&plan.stages).collect();
         self.writing(run, &plan.target.account, plan.target.region.as_ref(), &steps, groups).await
     }
 
@@ -232,7 +230,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Runs stages: steps side by side, results journaled beside the next stage.
+    /// Runs stages: steps side by side, results journaled beside the next stage. Neither a slow step nor a
+    /// slow ledger holds the next stage up.
     async fn apply(
         &self,
         run: &mut Run,
@@ -243,13 +242,7 @@ impl<'a> Engine<'a> {
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         let first_cut = stages.iter().position(|stage| stage.steps.iter().any(|step| step.cuts));
-        let mut under_way: FuturesUnordered<Boxed<'_, (StepId, StepRecord, Option<KnownGroup>)>> =
-            FuturesUnordered::new();
-        let mut unwritten: Vec<(StepId, StepRecord)> = Vec::new();
-        let mut made_by_run: Vec<KnownGroup> = Vec::new();
-        let place = run.head.target.clone();
-        let run_id = run.head.id.clone();
-        let arrived = run.head.arrived_at;
+        let mut progress = Progress::default();
         for (index, stage) in stages.iter().enumerate() {
             let todo: Vec<&Step> =
                 stage.steps.iter().filter(|step| !run.result(&step.id).is_some_and(StepResult::is_final)).collect();
@@ -257,46 +250,30 @@ impl<'a> Engine<'a> {
                 continue;
             }
             if self.time_left(run) < LAST_CALL {
-                self.ledger.journal(run, &unwritten).await?;
-                return Err(Failure::new(Class::Transient, "go on with", run_id.as_str()).because("no time is left"));
+                self.ledger.journal(&run.head.id, run.epoch, &progress.unwritten).await?;
+                let failure = Failure::new(Class::Transient, "go on with", run.head.id.as_str());
+                return Err(failure.because("no time is left"));
             }
-            let without: Vec<&Step> = todo
-                .iter()
-                .copied()
-                .filter(|s| !sessions.by_step.contains_key(&s.id) && !sessions.failed.contains_key(&s.id))
-                .collect();
-            // The journal of the stage before, beside the sessions of this one.
-            let to_write = std::mem::take(&mut unwritten);
-            let (written, more) = tokio::join!(self.ledger.journal(run, &to_write), async {
-                if without.is_empty() {
-                    Sessions::default()
-                } else {
-                    self.writing(&run_id, &place.account, place.region.as_ref(), &without, groups).await
-                }
-            });
-            self.settle_journal(written, to_write, &mut unwritten)?;
-            sessions.by_step.extend(more.by_step);
-            sessions.failed.extend(more.failed);
+            self.more_sessions(run, stages.get(index..).unwrap_or_default(), groups, sessions).await;
+            self.write_beside(run, &mut progress);
 
             let mut waiting: BTreeSet<StepId> = BTreeSet::new();
             for step in todo {
                 let missing = step.needs.iter().find(|need| !run.result(need).is_some_and(StepResult::is_good));
-                let result = if let Some(need) = missing {
-                    Some(StepResult::Skipped { needs: need.clone() })
-                } else if let Some((class, why)) = sessions.failed.get(&step.id) {
-                    Some(StepResult::Failed { class: *class, why: why.clone() })
-                } else {
-                    None
+                let aws = sessions.by_step.get(&step.id).cloned();
+                let result = match (missing, aws) {
+                    (Some(need), _) => StepResult::Skipped { needs: need.clone() },
+                    (None, Some(aws)) => {
+                        waiting.insert(step.id.clone());
+                        progress.under_way.push(self.one(step.clone(), aws, run, fresh, progress.made.clone()));
+                        continue;
+                    }
+                    (None, None) => match sessions.failed.get(&step.id) {
+                        Some((class, why)) => StepResult::Failed { class: *class, why: why.clone() },
+                        None => StepResult::Failed { class: Class::Bug, why: "it has no session".to_owned() },
+                    },
                 };
-                if let Some(result) = result {
-                    let record = record(result, arrived, Instant::now());
-                    run.steps.insert(step.id.clone(), record.clone());
-                    unwritten.push((step.id.clone(), record));
-                    continue;
-                }
-                let Some(aws) = sessions.by_step.get(&step.id).cloned() else { continue };
-                waiting.insert(step.id.clone());
-                under_way.push(self.one(step.clone(), aws, run_id.clone(), arrived, fresh, made_by_run.clone()));
+                progress.note(run, step.id.clone(), record(result, run.head.arrived_at, Instant::now()));
             }
             let patience = match first_cut {
                 // Everything before the cut has together three seconds; then the cut goes ahead.
@@ -305,85 +282,108 @@ impl<'a> Engine<'a> {
             };
             let until = tokio::time::Instant::now() + patience;
             while !waiting.is_empty() {
-                match tokio::time::timeout_at(until, under_way.next()).await {
-                    Ok(Some((id, record, made))) => {
-                        waiting.remove(&id);
-                        made_by_run.extend(made.clone());
-                        self.note_group(run, groups, made).await?;
-                        run.steps.insert(id.clone(), record.clone());
-                        unwritten.push((id, record));
-                    }
-                    Ok(None) => break,
-                    Err(_) => break,
+                let Ok(Some(event)) = tokio::time::timeout_at(until, progress.under_way.next()).await else { break };
+                if let Event::Step { id, .. } = &event {
+                    waiting.remove(id);
                 }
+                self.take_in(run, groups, &mut progress, event)?;
             }
             for id in waiting {
-                let record = record(StepResult::Slow, arrived, begun);
-                run.steps.insert(id.clone(), record.clone());
-                unwritten.push((id, record));
+                progress.note(run, id, record(StepResult::Slow, run.head.arrived_at, begun));
             }
         }
+        self.write_beside(run, &mut progress);
         // Stragglers: waited for as long as the others were.
         let until = tokio::time::Instant::now() + PATIENCE.min(self.time_left(run).saturating_sub(LAST_CALL));
-        while let Ok(Some((id, record, made))) = tokio::time::timeout_at(until, under_way.next()).await {
-            made_by_run.extend(made.clone());
-            self.note_group(run, groups, made).await?;
-            run.steps.insert(id.clone(), record.clone());
-            unwritten.push((id, record));
+        while let Ok(Some(event)) = tokio::time::timeout_at(until, progress.under_way.next()).await {
+            self.take_in(run, groups, &mut progress, event)?;
         }
-        self.ledger.journal(run, &unwritten).await
+        self.ledger.journal(&run.head.id, run.epoch, &progress.unwritten).await
     }
 
-    /// A journal that cannot be written does not stop containment, unless another has the run.
-    fn settle_journal(
-        &self,
-        written: Result<(), Failure>,
-        results: Vec<(StepId, StepRecord)>,
-        unwritten: &mut Vec<(StepId, StepRecord)>,
-    ) -> Result<(), Failure> {
-        match written {
-            Ok(()) => Ok(()),
-            Err(failure) if failure.class == Class::Conflict => Err(failure),
-            Err(failure) => {
-                crate::telemetry::alarm("journal-unwritten", &failure.brief());
-                unwritten.extend(results);
-                Ok(())
-            }
+    /// Sessions for the stages ahead that have none: as far as the next one that makes a group, whose id
+    /// the ones after it must name.
+    async fn more_sessions(&self, run: &Run, ahead: &[Stage], groups: &[KnownGroup], sessions: &mut Sessions) {
+        let lacks = |step: &&Step| !sessions.by_step.contains_key(&step.id) && !sessions.failed.contains_key(&step.id);
+        let Some(stage) = ahead.first() else { return };
+        if !stage.steps.iter().any(|step| lacks(&step)) {
+            return;
         }
+        let wanted: Vec<&Step> = self.until_a_group_is_made(ahead).filter(lacks).collect();
+        let target = &run.head.target;
+        let more = self.writing(&run.head.id, &target.account, target.region.as_ref(), &wanted, groups).await;
+        sessions.by_step.extend(more.by_step);
+        sessions.failed.extend(more.failed);
     }
 
-    async fn note_group(
+    /// The steps of these stages, up to and with the first stage that makes a group.
+    fn until_a_group_is_made<'s>(&self, stages: &'s [Stage]) -> impl Iterator<Item = &'s Step> + use<'s> {
+        let makes = |stage: &Stage| stage.steps.iter().any(|step| self.action(step).is_ok_and(|a| a.makes_group()));
+        let until = stages.iter().position(makes).map_or(stages.len(), |n| n + 1);
+        stages.iter().take(until).flat_map(|stage| &stage.steps)
+    }
+
+    /// Begins to write what has ended since, beside whatever comes next.
+    fn write_beside(&self, run: &Run, progress: &mut Progress<'a>) {
+        let results = std::mem::take(&mut progress.unwritten);
+        if results.is_empty() {
+            return;
+        }
+        let (ledger, id, epoch) = (self.ledger, run.head.id.clone(), run.epoch);
+        progress.under_way.push(Box::pin(async move {
+            let written = ledger.journal(&id, epoch, &results).await;
+            Event::Written { written, results }
+        }));
+    }
+
+    /// Takes an event in. An error means that another has the run.
+    fn take_in(
         &self,
-        run: &Run,
+        run: &mut Run,
         groups: &mut Vec<KnownGroup>,
-        made: Option<KnownGroup>,
+        progress: &mut Progress<'a>,
+        event: Event,
     ) -> Result<(), Failure> {
-        let Some(group) = made else { return Ok(()) };
-        let replaces = groups.iter().any(|known| known.vpc == group.vpc && known.purpose == group.purpose);
-        groups.retain(|known| !(known.vpc == group.vpc && known.purpose == group.purpose));
-        groups.push(group.clone());
-        if let Some(region) = &run.head.target.region {
-            // Without the row the next containment makes a group of its own: no reason to stop here.
-            if let Err(failure) = self.ledger.record_group(&run.head.target.account, region, &group, replaces).await {
-                crate::telemetry::alarm("group-unrecorded", &failure.brief());
+        match event {
+            Event::Step { id, record, made } => {
+                if let Some(group) = made {
+                    self.record_beside(run, groups, progress, group);
+                }
+                progress.note(run, id, record);
             }
+            Event::Written { written: Ok(()), .. } | Event::Recorded(Ok(())) => {}
+            Event::Written { written: Err(failure), .. } if failure.class == Class::Conflict => return Err(failure),
+            // A journal that cannot be written does not stop containment: it is written with the next results.
+            Event::Written { written: Err(failure), results } => {
+                crate::telemetry::alarm("journal-unwritten", &failure.brief());
+                progress.unwritten.extend(results);
+            }
+            // Without the row the next containment makes a group of its own: no reason to stop here.
+            Event::Recorded(Err(failure)) => crate::telemetry::alarm("group-unrecorded", &failure.brief()),
         }
         Ok(())
     }
 
-    fn one(
-        &self,
-        step: Step,
-        aws: std::sync::Arc<Aws>,
-        run: RunId,
-        arrived: Timestamp,
-        fresh: bool,
-        made_by_run: Vec<KnownGroup>,
-    ) -> Boxed<'a, (StepId, StepRecord, Option<KnownGroup>)> {
+    fn record_beside(&self, run: &Run, groups: &mut Vec<KnownGroup>, progress: &mut Progress<'a>, group: KnownGroup) {
+        let same = |known: &KnownGroup| known.vpc == group.vpc && known.purpose == group.purpose;
+        let replaces = groups.iter().any(same);
+        groups.retain(|known| !same(known));
+        groups.push(group.clone());
+        progress.made.push(group.clone());
+        let target = run.head.target.clone();
+        let ledger = self.ledger;
+        progress.under_way.push(Box::pin(async move {
+            let Some(region) = &target.region else { return Event::Recorded(Ok(())) };
+            Event::Recorded(ledger.record_group(&target.account, region, &group, replaces).await)
+        }));
+    }
+
+    fn one(&self, step: Step, aws: Arc<Aws>, run: &Run, fresh: bool, made: Vec<KnownGroup>) -> Boxed<'a, Event> {
         let action = self.action(&step);
+        let (run, arrived) = (run.head.id.clone(), run.head.arrived_at);
         Box::pin(async move {
             let begun = Instant::now();
-            let cx = Context { aws: &aws, run: &run, made: &made_by_run };
+            let cx = Context { aws: &aws, run: &run, made: &made };
             let applied = match action {
                 Ok(action) => action.apply(&cx, &step, fresh).await,
                 Err(failure) => Err(failure),
@@ -404,7 +404,7 @@ impl<'a> Engine<'a> {
                     (StepResult::Failed { class: failure.class, why: failure.brief() }, None)
                 }
             };
-            (step.id, record(result, arrived, begun), made)
+            Event::Step { id: step.id, record: record(result, arrived, begun), made }
         })
     }
 
@@ -556,6 +556,31 @@ pub fn permit(plan: &mut Plan, leaves: &BTreeSet<Leave>) {
     plan.retain(|step| step.leave.is_none_or(|leave| leaves.contains(&leave)));
     plan.notes
         .extend(refused.iter().map(|leave| format!("left out, because no policy permits it: {}", leave.as_str())));
+}
+
+/// Something that has ended while a run is applied.
+enum Event {
+    /// A step.
+    Step { id: StepId, record: StepRecord, made: Option<KnownGroup> },
+    /// A write of results into the journal.
+    Written { written: Result<(), Failure>, results: Vec<(StepId, StepRecord)> },
+    /// A write of a group of ours.
+    Recorded(Result<(), Failure>),
+}
+
+/// What is under way while a run is applied, and what is not in the journal yet.
+#[derive(Default)]
+struct Progress<'a> {
+    under_way: FuturesUnordered<Boxed<'a, Event>>,
+    unwritten: Vec<(StepId, StepRecord)>,
+    made: Vec<KnownGroup>,
+}
+
+impl Progress<'_> {
+    fn note(&mut self, run: &mut Run, id: StepId, record: StepRecord) {
+        run.steps.insert(id.clone(), record.clone());
+        self.unwritten.push((id, record));
+    }
 }
 
 struct Outstanding {

@@ -304,7 +304,7 @@ impl Hub {
             }
             Authenticity::Unknown(failure) => {
                 telemetry::alarm("finding-unauthenticated", &failure.brief());
-                tighten.to_propose(format!("the finding could not be fetched again: {}", failure.brief()));
+                tighten.ask_a_person(format!("the finding could not be fetched again: {}", failure.brief()));
                 finding.clone()
             }
         };
@@ -338,7 +338,7 @@ impl Hub {
         let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
         if let Some(problem) = &policies.problem {
             telemetry::alarm("policy-unusable", problem);
-            tighten.to_propose(format!("the published policy set cannot be used: {problem}"));
+            tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
         let (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
         let head = RunHead {
@@ -515,7 +515,7 @@ impl Hub {
                     _ => true,
                 };
                 if later {
-                    tighten.to_propose(format!("run {} was undone, and the activity was seen again since", hold.run));
+                    tighten.ask_a_person(format!("run {} was undone, and the activity was seen again since", hold.run));
                     tighten.page = true;
                     return Ok(None);
                 }
@@ -679,7 +679,7 @@ struct Tighten {
 }
 
 impl Tighten {
-    fn to_propose(&mut self, why: String) {
+    fn ask_a_person(&mut self, why: String) {
         self.why.get_or_insert(why);
     }
 }

@@ -16,7 +16,8 @@ pub fn plain(value: &str, max: usize) -> String {
             break;
         }
         match c {
-            '`' | '<' | '>' | '*' | '|' => out.push('·'),
+            '`' => out.push('\''),
+            '<' | '>' | '*' | '|' => out.push('·'),
             c if c.is_ascii_graphic() || c == ' ' => out.push(c),
             c => out.extend(c.escape_unicode()),
         }

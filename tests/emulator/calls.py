@@ -1,7 +1,8 @@
 """Around moto: one request of an account at a time, a record of every call, and our doors.
 
-The record lets a drill count AWS calls and see which of them were made one after another.
-Times are of the monotonic clock, in seconds, which processes of one machine share on Linux.
+The record lets a drill count AWS calls and see which of them were made one after another: where a pace is
+set, calls are answered in rounds. Times are of the monotonic clock, in seconds, which processes of one
+machine share on Linux.
 """
 
 import json
@@ -14,12 +15,47 @@ from urllib.parse import parse_qs
 
 from moto.core.request import Request
 from moto.core.routing import get_service_router
-from moto.iam.models import get_account_id_from
+from moto.iam.models import get_account_id_from, iam_backends
 
 from extension.guardduty import put_finding
 
 DOOR = "/moto-api/firebreak/"
 REST_SERVICES = ("guardduty", "s3")
+OBSERVER = "app/observer"
+# Longer values (a session policy, a table's item) would make the record large and say nothing here.
+LONGEST = 200
+
+
+class Pace:
+    """Answers calls in rounds: each waits until no further one has come for a while and none is being
+    answered. Calls that a client makes side by side are then one round, however slow the client is, and what
+    it makes one after another never is.
+    """
+
+    def __init__(self, quiet: float):
+        self.quiet = quiet
+        self.condition = threading.Condition()
+        self.round = 1
+        self.answering = 0
+        self.last = 0.0
+
+    def enter(self) -> int:
+        with self.condition:
+            mine, self.last = self.round, time.monotonic()
+            while self.round == mine:
+                left = self.quiet if self.answering else self.last + self.quiet - time.monotonic()
+                if left <= 0:
+                    self.round += 1
+                    self.condition.notify_all()
+                else:
+                    self.condition.wait(left)
+            self.answering += 1
+            return mine
+
+    def leave(self) -> None:
+        with self.condition:
+            self.answering -= 1
+            self.last = time.monotonic()
 
 
 class Recorder:
@@ -34,6 +70,7 @@ class Recorder:
         # Python runs one thread at a time anyway.
         self.account_locks: dict = defaultdict(threading.RLock)
         self.routers: dict = {}
+        self.paces: dict = {}
 
     def __call__(self, environ: dict, start_response: Any) -> Any:
         started = time.monotonic()
@@ -58,10 +95,16 @@ class Recorder:
             return start_response(line, headers, *rest)
 
         environ["wsgi.input"] = environ["wsgi.input"] if body == b"" else BytesIO(body)
+        agent = environ.get("HTTP_USER_AGENT", "")
+        # The observer is no part of what is measured.
+        pace = None if OBSERVER in agent else self.paces.get(account)
+        turn = pace.enter() if pace else 0
         try:
             with self.account_locks[account]:
                 return self.app(environ, remember)
         finally:
+            if pace:
+                pace.leave()
             self.record(
                 {
                     "start": started,
@@ -71,7 +114,10 @@ class Recorder:
                     "service": service,
                     "operation": operation,
                     "access_key": access_key,
-                    "agent": environ.get("HTTP_USER_AGENT", ""),
+                    "role": role_of(account, access_key),
+                    "agent": agent,
+                    "about": about(service, environ, body),
+                    "round": turn,
                     "status": status[0] if status else 500,
                 }
             )
@@ -125,11 +171,55 @@ class Recorder:
                 and all(query[k] in str(call[k]) for k in ("account", "access_key", "agent", "service") if k in query)
             ]
             return {"calls": calls, "next": after}
+        if path == "pace":
+            given = json.loads(body)
+            pace = Pace(given["quiet"]) if given["quiet"] else None
+            for account in given["accounts"]:
+                self.paces[account] = pace
+            return {}
         if path == "guardduty/findings":
             given = json.loads(body)
             with self.account_locks[given["account"]]:
                 return put_finding(given["account"], given["region"], given["detail"])
         raise ValueError(f"no such door: {path}")
+
+
+def role_of(account: str, access_key: str) -> str:
+    """The ARN of the role whose session signed a call; empty where it is no role's."""
+    for backend in iam_backends[account].values():
+        key = backend.access_keys.get(access_key)
+        if key is not None:
+            return getattr(key, "role_arn", None) or ""
+    return ""
+
+
+def about(service: str, environ: dict, body: bytes) -> list:
+    """What a call is about: the parameters of the query protocol, the keys of DynamoDB's items, else the path."""
+    text = body.decode("utf-8", "replace")
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        given = [(name, values[0]) for name, values in parse_qs(text).items() if name not in ("Action", "Version")]
+        return [f"{name}={value}" for name, value in given if len(value) <= LONGEST]
+    if service == "dynamodb":
+        try:
+            return keys(json.loads(text))
+        except ValueError:
+            return []
+    return [environ.get("PATH_INFO", "")]
+
+
+def keys(value: Any) -> list:
+    """Every `pk sk` or `id` in a request to DynamoDB, and the partition key that a query asks for."""
+    found = []
+    if isinstance(value, dict):
+        parts = [value[name]["S"] for name in ("pk", "sk", ":pk", "id") if "S" in (value.get(name) or {})]
+        if parts:
+            found.append(" ".join(parts))
+        for inner in value.values():
+            found += keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found += keys(inner)
+    return found
 
 
 def credential_scope(authorization: str) -> tuple:

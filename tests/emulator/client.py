@@ -106,6 +106,10 @@ class Observer:
     def do_calls(self, since: int = 0, **filters: str) -> Any:
         return json.loads(self.accounts.door("calls?" + urlencode({"since": since, **filters})))
 
+    def do_pace(self, accounts: list, quiet: float) -> Any:
+        body = json.dumps({"accounts": accounts, "quiet": quiet}).encode()
+        return json.loads(self.accounts.door("pace", "POST", body))
+
     def do_clear_calls(self) -> Any:
         return json.loads(self.accounts.door("calls", "DELETE"))
 

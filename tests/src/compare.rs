@@ -129,8 +129,18 @@ mod tests {
     #[test]
     fn states_of_two_accounts_become_equal() {
         let ids = |id: &str| serde_json::from_value::<Ids>(json!({"ids": {"web": id}})).unwrap();
-        let one = normal(&json!({"sg-0123456789": "r-A", "sg-aaaaaaaaaa": "198.51.100.7"}), &ids("sg-0123456789"), "3", Some("A"));
-        let two = normal(&json!({"sg-bbbbbbbbbb": "198.51.100.8", "sg-9999999999": "r-B"}), &ids("sg-9999999999"), "4", Some("B"));
+        let one = normal(
+            &json!({"sg-0123456789": "r-A", "sg-aaaaaaaaaa": "198.51.100.7"}),
+            &ids("sg-0123456789"),
+            "3",
+            Some("A"),
+        );
+        let two = normal(
+            &json!({"sg-bbbbbbbbbb": "198.51.100.8", "sg-9999999999": "r-B"}),
+            &ids("sg-9999999999"),
+            "4",
+            Some("B"),
+        );
         assert_eq!(one, two);
         assert_eq!(one, json!({"<web>": "r-<run>", "<sg>": "<address>"}));
     }

@@ -48,7 +48,7 @@ pub fn workspace() -> PathBuf {
 }
 
 /// The directory that holds the virtual environments and logs.
-fn state_directory() -> PathBuf {
+pub(crate) fn state_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from).join("emulator")
 }
 
@@ -485,8 +485,14 @@ pub struct Call {
     pub operation: String,
     /// The access key id that signed it.
     pub access_key: String,
+    /// The ARN of the role whose session signed it; empty where it is no role's.
+    pub role: String,
     /// The caller's user agent.
     pub agent: String,
+    /// What it is about: parameters, keys of items, or the path.
+    pub about: Vec<String>,
+    /// The round in which it was answered, where a pace is set (see [`Observer::pace`]); else 0.
+    pub round: u32,
     /// The HTTP status of the answer.
     pub status: u16,
 }
@@ -655,6 +661,12 @@ impl Observer {
             command[*name] = json!(value);
         }
         self.ask_for(command).await
+    }
+
+    /// Answer the calls in these accounts in rounds from now on, or no more when `quiet` is zero: each call waits
+    /// until for this long none has come and none is being answered.
+    pub async fn pace(&self, accounts: &[&str], quiet: Duration) -> Result<()> {
+        self.ask(json!({"do": "pace", "accounts": accounts, "quiet": quiet.as_secs_f64()})).await.map(|_| ())
     }
 
     /// Forget the calls so far. Indexes go on.

@@ -364,7 +364,6 @@ pub fn decoded(encoded: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-
 /// An error in the shape of the service's protocol, with the code that the service uses.
 fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorError> {
     let service = request.service.as_str();

@@ -53,11 +53,8 @@ pub struct Function {
 }
 
 /// Every function.
-pub const FUNCTIONS: &[Function] = &[Function {
-    name: contain_compute::FUNCTION,
-    logical: "ContainCompute",
-    playbooks: contain_compute::PLAYBOOKS,
-}];
+pub const FUNCTIONS: &[Function] =
+    &[Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS }];
 
 /// Every playbook of every function, recorded as it plans and acts.
 pub fn playbooks() -> &'static [(&'static Function, &'static Traced)] {
@@ -77,9 +74,8 @@ pub struct Traced {
 impl Traced {
     fn of(inner: &'static dyn Playbook) -> &'static Self {
         // Made once for each playbook of the process.
-        let traced = |action: &&'static dyn AnyAction| -> &'static dyn AnyAction {
-            Box::leak(Box::new(TracedAction(*action)))
-        };
+        let traced =
+            |action: &&'static dyn AnyAction| -> &'static dyn AnyAction { Box::leak(Box::new(TracedAction(*action))) };
         let actions: Vec<&'static dyn AnyAction> = inner.actions().iter().map(traced).collect();
         Box::leak(Box::new(Self { inner, actions: Box::leak(actions.into_boxed_slice()) }))
     }

@@ -1,6 +1,8 @@
 //! What stands in for AWS here, and the tests and drills that need it.
 
 pub mod compare;
+pub mod drill;
 pub mod emulator;
 pub mod faults;
 pub mod in_process;
+pub mod lab;

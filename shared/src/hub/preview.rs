@@ -88,7 +88,7 @@ impl Hub {
                 let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
                 let mut tighten = Tighten::default();
                 if let Some(problem) = &policies.problem {
-                    tighten.to_propose(format!("the published policy set cannot be used: {problem}"));
+                    tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
                 }
                 let (plan, ruling) = self.rule(&policies.set, id, &finding, plan, &view, now, &tighten);
                 (Ok(plan), Some(ruling))
@@ -159,7 +159,7 @@ impl Hub {
         for direction in Direction::BOTH {
             let action = EmptyGroup { vpc: vpc.clone(), group: Some(group.id.clone()), purpose, direction };
             let step = action.step(&None);
-            let sessions = engine.writing(&run, account, Some(region), &[&step], &[group.clone()]).await;
+            let sessions = engine.writing(&run, account, Some(region), &[&step], std::slice::from_ref(&group)).await;
             let cx = Context { aws: sessions.of(&step.id)?, run: &run, made: &[] };
             Of::<EmptyGroup>::NEW.apply(&cx, &step, false).await?;
         }

@@ -203,7 +203,7 @@ impl Ledger {
         let Some(region) = region else { return Ok(Vec::new()) };
         let pk = format!("GROUPS#{account}#{region}");
         let items = self.query(&pk, None).await?;
-        Ok(items.iter().filter_map(|item| items::read_group(item)).collect())
+        Ok(items.iter().filter_map(items::read_group).collect())
     }
 
     /// Records a group of ours. The first of a VPC stays: a second one, made beside it, is not used again.
@@ -388,7 +388,7 @@ impl Ledger {
     }
 
     /// Writes results into the journal. Fails with `Conflict` when the run is no longer ours.
-    pub async fn journal(&self, run: &Run, results: &[(StepId, StepRecord)]) -> Result<(), Failure> {
+    pub async fn journal(&self, run: &RunId, epoch: u64, results: &[(StepId, StepRecord)]) -> Result<(), Failure> {
         if results.is_empty() {
             return Ok(());
         }
@@ -396,10 +396,10 @@ impl Ledger {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("pk", s(run_key(&run.head.id)))
+            .key("pk", s(run_key(run)))
             .key("sk", s("RUN"))
             .condition_expression("epoch = :epoch")
-            .expression_attribute_values(":epoch", n(run.epoch));
+            .expression_attribute_values(":epoch", n(epoch));
         let mut sets = Vec::new();
         for (i, (id, record)) in results.iter().enumerate() {
             sets.push(format!("steps.#s{i} = :s{i}"));
@@ -412,7 +412,7 @@ impl Ledger {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| lost_lease(Failure::from_sdk("journal", &run.head.id)(error)))
+            .map_err(|error| lost_lease(Failure::from_sdk("journal", run)(error)))
     }
 
     /// Writes the result of undoing one step into the journal.

@@ -196,7 +196,11 @@ pub fn check_declared(playbook: &'static Traced) -> Result<()> {
             listed != exact,
             "{}: {}",
             action.name(),
-            if exact { "is undone exactly, but the table lets it differ" } else { "add its line to the table DECLARED" }
+            if exact {
+                "is undone exactly, but the table lets it differ"
+            } else {
+                "add its line to the table DECLARED"
+            }
         );
     }
     Ok(())

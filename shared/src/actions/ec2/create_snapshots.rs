@@ -153,10 +153,9 @@ mod tests {
         let run = RunId::new();
         let now = i64::try_from(run.started_ms() / 1000).unwrap();
         let made = |at: i64| Snapshot::builder().start_time(DateTime::from_secs(at)).state(SnapshotState::Pending);
-        assert!(counts(&made(now).build(), &run));
-        assert!(!counts(&made(now - 86_400).build(), &run));
-        assert!(!counts(&made(now).state(SnapshotState::Error).build(), &run));
-        assert!(!counts(&Snapshot::builder().build(), &run));
+        assert!(is_of_run(&made(now).build(), &run));
+        assert!(!is_of_run(&made(now - 86_400).build(), &run));
+        assert!(!is_of_run(&Snapshot::builder().build(), &run));
     }
 
     #[test]

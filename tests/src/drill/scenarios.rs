@@ -1,0 +1,398 @@
+//! The scenarios.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use firebreak::ledger::decisions::Verb;
+use serde_json::{Value, json};
+
+use super::checks::Expect;
+use super::facts::Topic;
+use super::{Contained, ISOLATE, SNAPSHOT, Stage};
+use crate::lab::{Function, Setup};
+
+/// The event file of most scenarios.
+const FINDING: &str = "command-and-control";
+/// Sequential calls from the event to the last cut, when the VPC has a quarantine group, and when it has none.
+const ROUNDS_PREPARED: usize = 8;
+const ROUNDS_FIRST: usize = 12;
+
+macro_rules! scenarios {
+    ($($variant:ident $name:literal $about:literal,)*) => {
+        /// What can be rehearsed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Scenario {
+            $(#[doc = $about] $variant,)*
+        }
+
+        impl Scenario {
+            /// Every scenario.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// What happens in it.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about),* }
+            }
+        }
+    };
+}
+
+scenarios! {
+    CompromisedInstance "compromised-instance" "a web server calls its controller: contained, told, repeated, forged, undone",
+    Prepared "prepared" "the VPC has a quarantine group already: the shortest way to the cut",
+    ProposeThenApprove "propose-then-approve" "the default policy asks first; one proposal is approved, one rejected",
+    Spot "spot" "a Spot Instance, which cannot be protected against termination",
+    NoProfile "no-profile" "no role, no public address, protected already",
+    AsgAtMaximum "asg-at-maximum" "the Auto Scaling group is full after the replacement: undo leaves it to a person",
+    ManagedByOperator "managed-by-operator" "a service manages the instance: refused, and said so",
+    SquattedGroup "squatted-group" "somebody made an open group with our name: it is not used",
+    FourInterfaces "four-interfaces" "four interfaces, five groups on one of them",
+    Killed "killed" "the function dies in the middle of the cut; the schedule goes on",
+}
+
+impl Scenario {
+    /// The scenario of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scenario| scenario.name() == name)
+    }
+
+    /// What its lab begins with.
+    #[must_use]
+    pub fn setup(self) -> Setup<'static> {
+        let world = match self {
+            Self::CompromisedInstance | Self::Prepared | Self::ProposeThenApprove | Self::Killed => "web-server",
+            Self::Spot => "spot",
+            Self::NoProfile => "no-profile",
+            Self::AsgAtMaximum => "asg-at-maximum",
+            Self::ManagedByOperator => "managed-by-operator",
+            Self::SquattedGroup => "squatted-group",
+            Self::FourInterfaces => "four-interfaces",
+        };
+        let policy = (self != Self::ProposeThenApprove).then_some("starter");
+        Setup { world, policy, ..Setup::default() }
+    }
+
+    /// Plays it.
+    pub(super) async fn play(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            Self::CompromisedInstance => compromised_instance(stage).await,
+            Self::Prepared => prepared(stage).await,
+            Self::ProposeThenApprove => propose_then_approve(stage).await,
+            Self::Spot => simple(stage, Expect { unprotectable: true, ..Expect::default() }).await,
+            Self::NoProfile | Self::FourInterfaces => simple(stage, Expect::default()).await,
+            Self::AsgAtMaximum => asg_at_maximum(stage).await,
+            Self::ManagedByOperator => managed_by_operator(stage).await,
+            Self::SquattedGroup => squatted_group(stage).await,
+            Self::Killed => killed(stage).await,
+        }
+    }
+}
+
+async fn compromised_instance(stage: &mut Stage<'_>) -> Result<()> {
+    let sessions = role_policies(stage).await?;
+    let incident = stage.contain(FINDING).await?;
+    stage.say("reading AWS back");
+    stage.check_contained(&incident.before, &incident.after, &Expect::default())?;
+    let now = role_policies(stage).await?;
+    stage.same(Topic::Untouched, "no policy is put on its role: sessions are another playbook's", &sessions, &now);
+    check_rounds(stage, ROUNDS_FIRST);
+    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
+    stage.read_steps().await?;
+    let remains = stage.drill.remains.len();
+    stage.holds(Topic::Told, "what is not contained is said", remains > 0, format!("{remains} things"));
+    stage.check_evidence(&incident.before, &incident.after).await?;
+    stage.lab.outcome_events().await?;
+    stage.lab.messages().await?;
+    repeated(stage, &incident).await?;
+    forged(stage, &incident).await?;
+    if stage.style.undo { undo(stage, &incident.before).await } else { Ok(()) }
+}
+
+/// What a containment of one finding has to be in any world.
+async fn simple(stage: &mut Stage<'_>, expect: Expect) -> Result<()> {
+    let incident = stage.contain(FINDING).await?;
+    stage.check_contained(&incident.before, &incident.after, &expect)?;
+    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    check_rounds(stage, if expect.prepared.is_some() { ROUNDS_PREPARED } else { ROUNDS_FIRST });
+    stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
+    stage.read_steps().await?;
+    if expect.unprotectable {
+        let said = stage.drill.remains.iter().any(|text| text.contains("Spot"));
+        stage.holds(
+            Topic::Told,
+            "that it can be interrupted at any time is said",
+            said,
+            stage.drill.remains.join("; "),
+        );
+    }
+    stage.check_evidence(&incident.before, &incident.after).await?;
+    stage.lab.outcome_events().await?;
+    stage.lab.messages().await?;
+    if stage.style.undo { undo(stage, &incident.before).await } else { Ok(()) }
+}
+
+async fn prepared(stage: &mut Stage<'_>) -> Result<()> {
+    let group = stage.lab.prepare().await?;
+    stage.names.name(&group, "quarantine");
+    simple(stage, Expect { prepared: Some(group), ..Expect::default() }).await
+}
+
+async fn propose_then_approve(stage: &mut Stage<'_>) -> Result<()> {
+    let incident = stage.contain(FINDING).await?;
+    stage.check_unchanged(Topic::Decided, "a proposal changes nothing", &incident.before, &incident.after);
+    for playbook in [ISOLATE, SNAPSHOT] {
+        let state = stage.state_of_run(playbook).await?;
+        stage.same(Topic::Decided, &format!("{playbook} is proposed"), &json!("proposed"), &json!(state));
+    }
+    stage.check_told(ISOLATE, "proposed", "DECISION NEEDED").await?;
+    stage.decide(SNAPSHOT, Verb::Reject).await?;
+    let state = stage.state_of_run(SNAPSHOT).await?;
+    stage.same(Topic::Decided, "the rejected one is rejected", &json!("rejected"), &json!(state));
+    let rejected = stage.lab.state().await?;
+    stage.check_unchanged(Topic::Decided, "a rejection changes nothing", &incident.before, &rejected);
+    stage.decide(SNAPSHOT, Verb::Approve).await?;
+    let after_all = stage.lab.state().await?;
+    stage.check_unchanged(Topic::Decided, "what is rejected cannot be approved", &incident.before, &after_all);
+    stage.lab.outcome_events().await?;
+    stage.lab.messages().await?;
+    stage.drill.messages.clear();
+    let run = stage.run_of(ISOLATE)?;
+    let event = stage.lab.decision(&run, Verb::Approve).await?;
+    stage.say("a person approves");
+    let again = event.clone();
+    let (_, after) = stage.measured(|stage| Box::pin(stage.function.invoke(event))).await?;
+    stage.drill.moments.retain(|moment| moment.title == "before");
+    stage.check_contained(&incident.before, &after, &Expect::default())?;
+    stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
+    stage.function.invoke(again).await?;
+    let repeated = stage.lab.state().await?;
+    stage.check_unchanged(Topic::Repeated, "a decision is used once", &after, &repeated);
+    stage.read_steps().await?;
+    if stage.style.undo { undo(stage, &incident.before).await } else { Ok(()) }
+}
+
+async fn asg_at_maximum(stage: &mut Stage<'_>) -> Result<()> {
+    let incident = stage.contain(FINDING).await?;
+    stage.check_contained(&incident.before, &incident.after, &Expect::default())?;
+    stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
+    stage.read_steps().await?;
+    if !stage.style.undo {
+        return Ok(());
+    }
+    stage.lab.outcome_events().await?;
+    // Somebody lowers the maximum meanwhile: the replacement has taken the victim's place for good.
+    let desired = incident.after["auto_scaling_groups"]["asg"]["desired"].clone();
+    let params = json!({"AutoScalingGroupName": "asg", "MaxSize": desired});
+    stage.lab.at_member("autoscaling", "update_auto_scaling_group", params).await?;
+    let full = stage.lab.state().await?;
+    stage.decide(ISOLATE, Verb::Undo).await?;
+    let undone = stage.lab.state().await?;
+    stage.moment("undone", &undone)?;
+    let asg = |state: &Value| state["auto_scaling_groups"].clone();
+    stage.same(Topic::Undone, "a full group is left as it is", &asg(&full), &asg(&undone));
+    let victim = stage.drill.victim.clone();
+    for (id, was) in super::entries(&incident.before["interfaces"]).filter(|(_, i)| i["instance"] == victim) {
+        let what = format!("{} is in its groups again", stage.names.of(id));
+        stage.same(Topic::Undone, &what, &was["groups"], &undone["interfaces"][id]["groups"]);
+    }
+    stage.check_told(ISOLATE, "undone_partly", "UNDONE IN PART").await
+}
+
+async fn managed_by_operator(stage: &mut Stage<'_>) -> Result<()> {
+    let incident = stage.contain(FINDING).await?;
+    stage.check_unchanged(Topic::Untouched, "nothing has changed", &incident.before, &incident.after);
+    stage.same(Topic::Decided, "there is no run", &json!(0), &json!(stage.drill.runs.len()));
+    stage.check_told(ISOLATE, "refused", "REFUSED").await?;
+    let named = stage.drill.messages.iter().any(|text| text.contains("eks.amazonaws.com"));
+    stage.holds(Topic::Told, "who manages it is said", named, stage.drill.messages.join(" / "));
+    Ok(())
+}
+
+async fn squatted_group(stage: &mut Stage<'_>) -> Result<()> {
+    simple(stage, Expect::default()).await?;
+    let squatted = stage.lab.ids.get("sg_squatted")?.to_owned();
+    let state = stage.lab.state().await?;
+    let rules = state["security_groups"][&squatted]["rules"].as_array().map_or(0, Vec::len);
+    stage.holds(
+        Topic::Untouched,
+        "the squatter's group keeps its rules: it is not ours",
+        rules > 0,
+        format!("{rules} rules"),
+    );
+    Ok(())
+}
+
+/// The function is killed as soon as the first cut is made.
+async fn killed(stage: &mut Stage<'_>) -> Result<()> {
+    let before = stage.lab.state().await?;
+    stage.moment("before", &before)?;
+    let finding = stage.lab.finding(FINDING, "victim").await?;
+    stage.drill.finding = finding["type"].as_str().unwrap_or_default().to_owned();
+    stage.lab.put_in_guardduty(&finding).await?;
+    let event = stage.lab.route(&finding).await?.pop().ok_or_else(|| anyhow!("the finding was not delivered"))?;
+    stage.say("a finding arrives; the function is killed at the first cut");
+    let (observer, member) = (stage.lab.observer.clone(), stage.lab.member.clone());
+    let since = observer.calls(u64::MAX, &[]).await?.next;
+    stage.lab.pace(stage.style.pace).await?;
+    let pid = stage.function.pid();
+    let watch = async {
+        loop {
+            let calls = observer.calls(since, &[("account", &member)]).await?.calls;
+            let cut = |name: &str| matches!(name, "ModifyNetworkInterfaceAttribute" | "DisassociateAddress");
+            if calls.iter().any(|call| cut(&call.operation)) {
+                // By its id; the handle is in use by whoever waits for the answer.
+                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+                return Ok::<_, anyhow::Error>(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (invoked, watched) = tokio::join!(stage.function.invoke(event.clone()), watch);
+    watched?;
+    stage.lab.pace(Duration::ZERO).await?;
+    let died = invoked?.answer.is_err();
+    stage.holds(Topic::Decided, "the function dies before it can answer", died, "the process ended");
+    let half = stage.lab.state().await?;
+    stage.learn_names(&half).await?;
+    stage.function = stage.lab.start().await?;
+    stage.say("Lambda delivers the finding again");
+    stage.function.invoke(event).await?;
+    check_one_run_each(stage, Topic::Repeated, "the second delivery leaves the run to its lease").await?;
+    stage.say("the lease ends; the schedule comes");
+    stage.lab.let_time_pass().await?;
+    stage.lab.schedule(&mut stage.function).await?;
+    let after = stage.lab.state().await?;
+    stage.learn_names(&after).await?;
+    stage.check_contained(&before, &after, &Expect::default())?;
+    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
+    stage.read_steps().await?;
+    stage.check_evidence(&before, &after).await?;
+    stage.lab.outcome_events().await?;
+    stage.lab.messages().await?;
+    if stage.style.undo { undo(stage, &before).await } else { Ok(()) }
+}
+
+/// The same finding twice at once, in two processes: it joins.
+async fn repeated(stage: &mut Stage<'_>, incident: &Contained) -> Result<()> {
+    stage.say("the same finding arrives twice more, at once");
+    let event = stage.lab.route(&incident.finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
+    let mut second: Function = stage.lab.start().await?;
+    let (one, two) = tokio::join!(stage.function.invoke(event.clone()), second.invoke(event.clone()));
+    let mut outcomes = one?.outcomes();
+    outcomes.extend(two?.outcomes());
+    stage.same(Topic::Repeated, "it joins what is held", &json!(vec!["no_change"; 4]), &json!(outcomes));
+    let state = stage.lab.state().await?;
+    stage.check_unchanged(Topic::Repeated, "a repeat changes nothing", &incident.after, &state);
+    check_one_run_each(stage, Topic::Repeated, "a repeat is no second run").await?;
+    let messages = stage.lab.messages().await?.len();
+    stage.same(Topic::Repeated, "a repeat wakes nobody", &json!(0), &json!(messages));
+    Ok(())
+}
+
+/// A sample, an invented finding, and one that GuardDuty has about another instance: each names the neighbour.
+async fn forged(stage: &mut Stage<'_>, incident: &Contained) -> Result<()> {
+    let spent = spent(stage).await?;
+    let sample = stage.lab.finding("sample", "neighbour").await?;
+    stage.lab.put_in_guardduty(&sample).await?;
+    let invented = stage.lab.finding(FINDING, "neighbour").await?;
+    let mut bent = stage.lab.finding(FINDING, "neighbour").await?;
+    bent["id"] = incident.finding["id"].clone();
+    bent["arn"] = incident.finding["arn"].clone();
+    for (what, finding) in [
+        ("a sample finding", sample),
+        ("a finding that GuardDuty does not have", invented),
+        ("a genuine finding bent to another instance", bent),
+    ] {
+        stage.say(&format!("{what} arrives"));
+        let event = stage.lab.route(&finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
+        let answered = stage.function.invoke(event).await?;
+        let refused = answered.outcomes();
+        let all = !refused.is_empty() && refused.iter().all(|outcome| outcome == "refused");
+        stage.holds(Topic::Repeated, &format!("{what} is refused"), all, refused.join(", "));
+        let state = stage.lab.state().await?;
+        stage.check_unchanged(Topic::Repeated, &format!("{what} changes nothing"), &incident.after, &state);
+    }
+    check_one_run_each(stage, Topic::Repeated, "none of them is a run").await?;
+    let now = self::spent(stage).await?;
+    stage.same(Topic::Repeated, "none of them spends budget", &spent, &now);
+    let messages = stage.lab.messages().await?.len();
+    stage.same(Topic::Repeated, "people are told of both forgeries, for both playbooks", &json!(4), &json!(messages));
+    stage.lab.outcome_events().await?;
+    Ok(())
+}
+
+async fn undo(stage: &mut Stage<'_>, before: &Value) -> Result<()> {
+    let run = stage.run_of(ISOLATE)?;
+    stage.decide(ISOLATE, Verb::Undo).await?;
+    let undone = stage.lab.state().await?;
+    stage.check_undone(before, &undone)?;
+    let state = stage.state_of_run(ISOLATE).await?;
+    stage.same(Topic::Undone, "the run is released", &json!("released"), &json!(state));
+    stage.check_told(ISOLATE, "undone", "UNDONE").await?;
+    let records = stage.lab.evidence(&run).await?;
+    let verified = firebreak::evidence::verify(&run.parse()?, &records);
+    let kept = verified.is_ok() && records.iter().any(|record| record.name.contains("undone"));
+    stage.holds(
+        Topic::Undone,
+        "the undo is in the evidence, its chain whole",
+        kept,
+        format!("{} records", records.len()),
+    );
+    let second = stage.decide(ISOLATE, Verb::Undo).await?.outcomes();
+    stage.same(Topic::Undone, "a second undo is refused", &json!(["refused"]), &json!(second));
+    let state = stage.lab.state().await?;
+    stage.check_unchanged(Topic::Undone, "a second undo changes nothing", &undone, &state);
+    Ok(())
+}
+
+fn check_rounds(stage: &mut Stage<'_>, most: usize) {
+    let rounds = stage.drill.numbers.rounds;
+    let what = format!("at most {most} AWS calls one after another up to the last cut");
+    stage.holds(Topic::Budget, &what, (1..=most).contains(&rounds), format!("{rounds}"));
+    let reasonless = stage.drill.timeline.calls.iter().filter(|call| call.reason.starts_with("NO REASON")).count();
+    stage.same(Topic::Budget, "every call has a reason", &json!(0), &json!(reasonless));
+    let refused: Vec<String> = stage
+        .drill
+        .timeline
+        .calls
+        .iter()
+        .filter(|call| call.status >= 400)
+        .map(|call| format!("{} ({})", call.call, call.status))
+        .collect();
+    stage.same(Topic::Budget, "AWS answers every call with success", &json!([]), &json!(refused));
+}
+
+async fn check_one_run_each(stage: &mut Stage<'_>, topic: Topic, what: &str) -> Result<()> {
+    let rows = stage.lab.runs().await?;
+    let mut found: Vec<String> =
+        rows.iter().map(|row| row.json("head")["playbook"].as_str().unwrap_or_default().to_owned()).collect();
+    found.sort();
+    stage.same(topic, what, &json!([ISOLATE, SNAPSHOT]), &json!(found));
+    Ok(())
+}
+
+/// The ledger's budget rows.
+async fn spent(stage: &Stage<'_>) -> Result<Value> {
+    let rows = stage.lab.rows().await?;
+    let mut budgets: Vec<Value> = rows.into_iter().filter(|row| row.text("pk") == "BUDGET").map(|row| row.0).collect();
+    budgets.sort_by_key(|row| row["sk"]["S"].as_str().unwrap_or_default().to_owned());
+    Ok(Value::Array(budgets))
+}
+
+/// The policies of the victim's role: a revocation of sessions would be one.
+async fn role_policies(stage: &Stage<'_>) -> Result<Value> {
+    let role = json!({"RoleName": "web-server"});
+    let inline = stage.lab.at_member("iam", "list_role_policies", role.clone()).await?;
+    let attached = stage.lab.at_member("iam", "list_attached_role_policies", role).await?;
+    Ok(json!([inline["PolicyNames"], attached["AttachedPolicies"]]))
+}

@@ -1,0 +1,156 @@
+//! The reviewed record of what each playbook plans for each starting state of `tests/worlds/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use contain_compute::PLAYBOOKS;
+use firebreak::aws::{self, Aws, Connection};
+use firebreak::finding::{self, Finding};
+use firebreak::playbook::{PlanContext, Planned};
+use firebreak::target::Target;
+use firebreak_tests::emulator::{Emulator, fresh_account, workspace, world, worlds};
+
+/// Where a stage begins, and where a step does: for sorting, taken out again.
+const STAGE: char = '\u{1}';
+const STEP: char = '\u{2}';
+
+/// Ids are the emulator's own at each run, and order what is otherwise equal: with the world's names for
+/// them, and sorted by these, the same plan is the same text.
+fn stable<'a>(shown: &str, ids: impl Iterator<Item = (&'a str, &'a str)>, account: &str) -> String {
+    let mut named: Vec<(&str, String)> = ids.map(|(symbol, id)| (id, format!("<{symbol}>"))).collect();
+    named.sort_by_key(|(id, _)| std::cmp::Reverse(id.len()));
+    let mut shown = shown.replace(account, "<account>");
+    for (id, symbol) in named {
+        shown = shown.replace(id, &symbol);
+    }
+    let stages = shown.split(STAGE).map(|stage| {
+        let mut parts = stage.split(STEP);
+        let head = parts.next().unwrap_or_default().to_owned();
+        let mut steps: Vec<String> = parts.map(sorted_lists).collect();
+        steps.sort();
+        head + &steps.concat()
+    });
+    stages.collect()
+}
+
+/// A step's lines with its lists in order: what it needs, and names after one another.
+fn sorted_lists(step: &str) -> String {
+    let mut lines: Vec<String> = step.lines().map(sorted_names).collect();
+    let is_need = |line: &String| line.trim_start().starts_with("needs ");
+    if let Some(first) = lines.iter().position(is_need) {
+        let end = lines.iter().rposition(is_need).unwrap_or(first) + 1;
+        lines[first..end].sort();
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// `<b>, <a>` as `<a>, <b>`.
+fn sorted_names(line: &str) -> String {
+    let mut out = String::new();
+    for (n, part) in line.split(": ").enumerate() {
+        if n > 0 {
+            out.push_str(": ");
+        }
+        let sides: Vec<String> = part
+            .split(" → ")
+            .map(|side| {
+                let (lead, names) = side.split_at(side.find('<').unwrap_or(side.len()));
+                let mut names: Vec<&str> = names.split(", ").collect();
+                if names.iter().all(|name| name.starts_with('<')) {
+                    names.sort_unstable();
+                }
+                format!("{lead}{}", names.join(", "))
+            })
+            .collect();
+        out.push_str(&sides.join(" → "));
+    }
+    out
+}
+
+fn any_finding() -> Finding {
+    let path = workspace().join("events/guardduty/crypto-mining-dns.json");
+    let document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    finding::parse(&document).unwrap().findings.remove(0).unwrap()
+}
+
+#[tokio::test]
+async fn each_world_has_a_reviewed_plan() {
+    let emulator = Emulator::shared().await.unwrap();
+    let observer = emulator.observer().await.unwrap();
+    let finding = any_finding();
+    for name in worlds().unwrap() {
+        let account = fresh_account();
+        let region = "eu-west-1";
+        let ids = observer.seed(&account, region, &world(&name).unwrap()).await.unwrap();
+        let credentials = observer.credentials(&account).await.unwrap();
+        let config =
+            aws::load_config(&Connection::default()).await.to_builder().endpoint_url(emulator.endpoint()).build();
+        let hub = Aws::new(account.parse().unwrap(), region.parse().unwrap(), config);
+        let member = hub.with_credentials(
+            account.parse().unwrap(),
+            region.parse().unwrap(),
+            aws_credential_types::provider::SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
+                credentials.access_key_id.clone(),
+                credentials.secret_access_key.clone(),
+                Some(credentials.session_token.clone()),
+                None,
+                "test",
+            )),
+        );
+        let victim: firebreak::ids::InstanceId = ids.get("victim").unwrap().parse().unwrap();
+        let target = Target::instance(account.parse().unwrap(), region.parse().unwrap(), victim);
+        let cx = PlanContext { aws: &member, groups: &[], run: None, snapshot_lock_days: 30 };
+        let mut shown = String::new();
+        let mut hashes = BTreeMap::new();
+        for playbook in PLAYBOOKS {
+            let id = playbook.meta().id;
+            writeln!(shown, "{id}").unwrap();
+            match playbook.plan(&cx, &target, &finding).await.unwrap() {
+                Planned::Gone(why) => writeln!(shown, "  gone: {why}").unwrap(),
+                Planned::Refused(why) => writeln!(shown, "  refused: {why}").unwrap(),
+                Planned::Plan(plan) => {
+                    hashes.insert(id, plan.hash());
+                    for stage in &plan.stages {
+                        writeln!(shown, "{STAGE}  [{}]", stage.name).unwrap();
+                        for step in &stage.steps {
+                            let change = &step.change;
+                            writeln!(shown, "{STEP}    {}: {} → {}", change.what, change.from, change.to).unwrap();
+                            write!(shown, "      {}", step.action).unwrap();
+                            if step.cuts {
+                                shown.push_str(", cuts");
+                            }
+                            if let Some(leave) = step.leave {
+                                write!(shown, ", with leave {}", leave.as_str()).unwrap();
+                            }
+                            shown.push('\n');
+                            for need in &step.needs {
+                                writeln!(shown, "      needs {need}").unwrap();
+                            }
+                            if let Some(caveat) = &step.caveat {
+                                writeln!(shown, "      undo: {caveat}").unwrap();
+                            }
+                        }
+                    }
+                    shown.push(STAGE);
+                    for remains in &plan.remains {
+                        writeln!(shown, "  remains: {remains}").unwrap();
+                    }
+                    for note in &plan.notes {
+                        writeln!(shown, "  note: {note}").unwrap();
+                    }
+                    // The same world gives the same plan.
+                    let again = playbook.plan(&cx, &target, &finding).await.unwrap();
+                    let Planned::Plan(again) = again else { panic!("{name}: the second plan is none") };
+                    assert_eq!(again.hash(), hashes[id], "{name}: {id} does not plan the same twice");
+                }
+            }
+        }
+        let shown = stable(&shown, ids.iter(), &account);
+        let mut settings = insta::Settings::clone_current();
+        settings.add_filter(r"targetgroup/([A-Za-z0-9-]+)/[0-9a-f]+", "targetgroup/$1/<id>");
+        settings.add_filter(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", "<ip>");
+        settings.bind(|| insta::assert_snapshot!(format!("plan_of_{name}"), shown));
+    }
+}
