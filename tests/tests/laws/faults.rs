@@ -69,7 +69,13 @@ fn changes_for<'a>(action: &'a str, undo: bool) -> impl Fn(&Request) -> bool + S
 
 // --- each step made to fail or hang ---
 
-async fn one_step_fails(security: &Arc<Security>, playbook: &'static Traced, of: &str, fault: Fault, n: usize) -> Result<()> {
+async fn one_step_fails(
+    security: &Arc<Security>,
+    playbook: &'static Traced,
+    of: &str,
+    fault: Fault,
+    n: usize,
+) -> Result<()> {
     let settings = if fault == Fault::Hangs { IMPATIENT } else { Settings::default() };
     let case = Case::of(security, playbook, &world(of)?, settings).await?;
     let before = case.state().await?;
@@ -173,8 +179,7 @@ fn the_cut_does_not_wait_for_what_never_answers() {
         for (_, playbook) in playbooks().iter().filter(|(_, playbook)| contains(*playbook)) {
             let security = &security;
             cases.push(named(playbook.id(), async move {
-                let settings =
-                    Settings { attempt_timeout: Duration::from_secs(60), time: Duration::from_secs(43) };
+                let settings = Settings { attempt_timeout: Duration::from_secs(60), time: Duration::from_secs(43) };
                 let case = Case::of(security, playbook, &world("web-server")?, settings).await?;
                 let plan = case.the_plan().await?;
                 let cut = plan.stages.iter().position(|s| s.steps.iter().any(|s| s.cuts)).context("nothing cuts")?;
@@ -307,8 +312,7 @@ fn what_fails_once_is_tried_again_or_found_done() {
         let mut cases = Vec::new();
         for (_, playbook) in playbooks() {
             for of in fewest_worlds(playbook).await {
-                let faults =
-                    [Fault::Throttled, Fault::ServerError, Fault::NotSent, Fault::ReplyLost, Fault::Hangs];
+                let faults = [Fault::Throttled, Fault::ServerError, Fault::NotSent, Fault::ReplyLost, Fault::Hangs];
                 for (fault, undo) in faults.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
                     let name = format!("{} {of}, {fault:?}{}", playbook.id(), if undo { " in undo" } else { "" });
                     let (security, of) = (&security, of.clone());
@@ -340,9 +344,7 @@ impl Death {
             Self::Write(n) => {
                 let count = AtomicUsize::new(0);
                 Box::new(move |request| {
-                    request.place == Place::Hub
-                        && request.writes_ledger()
-                        && count.fetch_add(1, Ordering::SeqCst) == n
+                    request.place == Place::Hub && request.writes_ledger() && count.fetch_add(1, Ordering::SeqCst) == n
                 })
             }
             Self::Call(action) => Box::new(move |request| changes_for(&action, undo)(request)),
@@ -412,8 +414,11 @@ async fn dies_in_undo(
         run = case.the_run().await?;
     }
     ensure!(run.state == RunState::Released, "{:?}: {:?}", run.state, run.undone);
-    let conflicts: Vec<_> =
-        run.undone.iter().filter(|(_, r)| matches!(r, UndoResult::Conflict { .. } | UndoResult::Failed { .. })).collect();
+    let conflicts: Vec<_> = run
+        .undone
+        .iter()
+        .filter(|(_, r)| matches!(r, UndoResult::Conflict { .. } | UndoResult::Failed { .. }))
+        .collect();
     ensure!(conflicts.is_empty(), "{conflicts:?}");
     is_restored(&case, &before, &run).await
 }
@@ -494,9 +499,10 @@ fn whoever_dies_while_undoing_is_replaced() {
                 // What is done and not written is the harder half; before and after the same write differ only there.
                 let fault = if n % 2 == 0 { Fault::DiesBefore } else { Fault::DiesAfter };
                 let (security, name) = (&security, format!("{} {of}, write {n} of {writes}, {fault:?}", playbook.id()));
-                cases.push(named(name, async move {
-                    dies_in_undo(security, playbook, of, Death::Write(n), fault).await
-                }));
+                cases.push(named(
+                    name,
+                    async move { dies_in_undo(security, playbook, of, Death::Write(n), fault).await },
+                ));
             }
             for (action, of) in &worlds_by_action().await[playbook.id()] {
                 let kind = playbook.action(action).unwrap().undo_kind();
@@ -535,9 +541,8 @@ fn a_call_that_is_refused_for_good_is_never_passed_over_in_silence() {
                 let case = Case::new(security, playbook, of).await?;
                 let denied = operation.clone();
                 let place = *place;
-                case.faults.rule(move |request| {
-                    (request.place == place && request.name() == denied).then_some(Fault::Denied)
-                });
+                case.faults
+                    .rule(move |request| (request.place == place && request.name() == denied).then_some(Fault::Denied));
                 let delivered = case.deliver().await;
                 let claims = match &delivered {
                     Delivered::Answered(answer) => answer.outcomes.iter().any(|o| o.outcome == done(*playbook)),
@@ -549,7 +554,8 @@ fn a_call_that_is_refused_for_good_is_never_passed_over_in_silence() {
                     let run = case.the_run().await?;
                     // What could not be read is named; what could not be told or written is still due.
                     let end = run.end.as_ref().context("no end")?;
-                    let named = end.remains.iter().any(|line| line.contains("could not be read") || line.contains("not known"));
+                    let named =
+                        end.remains.iter().any(|line| line.contains("could not be read") || line.contains("not known"));
                     let due = !case.due().await?.is_empty();
                     let harmless = ["s3:ListObjectsV2", "dynamodb:DeleteItem", "s3:GetObject"];
                     ensure!(

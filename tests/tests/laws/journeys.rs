@@ -166,8 +166,7 @@ async fn journey(
     ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange), "{:?}", answer.outcomes);
     let steps: Vec<&Step> = run.all_steps().collect();
     let (target, groups) = (&run.head.target, case.groups().await?);
-    let sessions =
-        case.engine().writing(&run.head.id, &target.account, target.region.as_ref(), &steps, &groups).await;
+    let sessions = case.engine().writing(&run.head.id, &target.account, target.region.as_ref(), &steps, &groups).await;
     for step in run.all_steps().filter(|step| is_instant(step)) {
         let cx = taken_over(&sessions, &run, step)?;
         playbook.action(&step.action)?.holds(&cx, step).await.with_context(|| format!("read {} again", step.id))?;

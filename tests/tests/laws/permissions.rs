@@ -144,7 +144,10 @@ fn every_role_holds_exactly_what_its_playbook_declares() {
         }
         for (name, role) in roles {
             let has_playbook = playbooks().iter().any(|(_, playbook)| playbook.id() == name);
-            assert!(has_playbook || granted(role).is_empty(), "role {name} belongs to no playbook and may do something");
+            assert!(
+                has_playbook || granted(role).is_empty(),
+                "role {name} belongs to no playbook and may do something"
+            );
         }
     });
 }
