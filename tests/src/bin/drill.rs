@@ -277,7 +277,11 @@ fn tell_score(drill: &Drill) -> Result<()> {
         write!(out, " · cut {:.2} s after the event, in {rounds} rounds of {pace} ms or more", ms / 1000.0)?;
     }
     let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB"));
-    writeln!(out, " · {} calls · ready in {:.0} ms{memory} ({} profile)", numbers.calls, numbers.ready_ms, numbers.profile)?;
+    writeln!(
+        out,
+        " · {} calls · ready in {:.0} ms{memory} ({} profile)",
+        numbers.calls, numbers.ready_ms, numbers.profile
+    )?;
     Ok(())
 }
 
@@ -337,4 +341,3 @@ fn commands(stage: &Stage<'_>) -> Vec<String> {
     commands.push(format!("preflight --accounts {} --regions {REGION}", stage.drill.member));
     commands
 }
-
