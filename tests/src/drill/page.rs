@@ -123,7 +123,13 @@ fn show(drill: &Drill) -> Shown<'_> {
         end_ms: format!("{:.0}", round.end_ms),
         calls: round.calls.iter().map(|call| (call.call.as_str(), call.reason, call.count)).collect(),
     });
-    Shown { drill, topics: topics.collect(), picture: paint(&drill.timeline), rows: rows(drill), rounds: rounds.collect() }
+    Shown {
+        drill,
+        topics: topics.collect(),
+        picture: paint(&drill.timeline),
+        rows: rows(drill),
+        rounds: rounds.collect(),
+    }
 }
 
 fn rows(drill: &Drill) -> Vec<Row<'_>> {
@@ -217,7 +223,10 @@ fn paint(timeline: &Timeline) -> Picture {
 
 /// A round number of milliseconds that divides a span into about eight.
 fn tick(span: f64) -> f64 {
-    [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0].into_iter().find(|step| span / step <= 9.0).unwrap_or(30_000.0)
+    [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]
+        .into_iter()
+        .find(|step| span / step <= 9.0)
+        .unwrap_or(30_000.0)
 }
 
 #[cfg(test)]
