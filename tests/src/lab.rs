@@ -426,7 +426,7 @@ impl<'e> Lab<'e> {
                 }
             }
         }
-        let id = format!("{:032x}", u128::from_str_radix(&fresh_account(), 10)?);
+        let id = format!("{:032x}", fresh_account().parse::<u128>()?);
         let now = Timestamp::now();
         detail["accountId"] = json!(self.member);
         detail["region"] = json!(REGION);

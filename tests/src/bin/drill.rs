@@ -11,7 +11,7 @@ use anstream::{eprintln, stdout};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
-use firebreak_tests::drill::facts::{Fact, Names, Topic};
+use firebreak_tests::drill::facts::{Fact, Topic};
 use firebreak_tests::drill::{Drill, Scenario, Stage, Style, page, play};
 use firebreak_tests::emulator::{Emulator, workspace};
 use firebreak_tests::lab::{Binary, REGION};
@@ -19,8 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
 
-/// The widest output, on a terminal of unknown width.
-const WIDTH: u16 = 120;
+/// How wide the output is, unless `COLUMNS` says otherwise.
+const WIDTH: u16 = 110;
 
 /// Rehearse an incident against an emulator of AWS: find, contain, prove, report, undo.
 #[derive(Debug, Parser)]
@@ -93,7 +93,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         writeln!(stdout().lock())?;
     } else {
         for stage in &stages {
-            if stages.len() == 1 { tell_all(&stage.drill, &stage.names)? } else { tell_score(&stage.drill)? }
+            if stages.len() == 1 { tell_all(&stage.drill)? } else { tell_score(&stage.drill)? }
         }
         let mut out = stdout().lock();
         let report = report.strip_prefix(workspace()).unwrap_or(&report);
@@ -178,10 +178,10 @@ fn write_page(drills: &[&Drill]) -> Result<PathBuf> {
 
 fn width() -> u16 {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    columns.unwrap_or(WIDTH).clamp(60, WIDTH)
+    columns.unwrap_or(WIDTH).clamp(60, 160)
 }
 
-fn tell_all(drill: &Drill, names: &Names) -> Result<()> {
+fn tell_all(drill: &Drill) -> Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "{} {}", "Drill".bold(), drill.scenario.bold())?;
     writeln!(out, "{}", drill.about.dimmed())?;
@@ -191,13 +191,14 @@ fn tell_all(drill: &Drill, names: &Names) -> Result<()> {
         let room = usize::from(width()).saturating_sub(22);
         for (index, round) in drill.timeline.rounds.iter().enumerate() {
             let calls = match round.size() {
-                1 => "1 call  ".to_owned(),
+                1 => "1 call".to_owned(),
                 n => format!("{n} calls"),
             };
+            let calls = format!("{calls:<8}");
             let last = index + 1 == drill.timeline.rounds.len();
-            let sentence = cut_short(&round.sentence(names), room);
+            let sentence = cut_short(&round.sentence(), room);
             let sentence = if last { sentence.red().to_string() } else { sentence };
-            writeln!(out, "{:>6.0} ms {:>8}  {sentence}", round.end_ms, calls.dimmed())?;
+            writeln!(out, "{:>6.0} ms  {}  {sentence}", round.end_ms, calls.dimmed())?;
         }
         writeln!(out)?;
     }
@@ -228,7 +229,8 @@ fn tell_moments(out: &mut impl Write, drill: &Drill) -> Result<()> {
     writeln!(out, "{}", "The instance, as the observer reads it".bold())?;
     writeln!(out, "{}", table.trim_fmt())?;
     if unchanged > 0 {
-        writeln!(out, "{}", format!(" {unchanged} more lines never changed").dimmed())?;
+        let lines = if unchanged == 1 { "line" } else { "lines" };
+        writeln!(out, "{}", format!(" {unchanged} more {lines}: as before throughout").dimmed())?;
     }
     Ok(writeln!(out)?)
 }
@@ -311,7 +313,9 @@ async fn keep(mut stage: Stage<'_>) -> Result<()> {
         writeln!(out, "The schedule comes each minute. Ctrl-C ends it.")?;
     }
     let mut minute = Instant::now();
+    let mut turns = tokio::time::interval(Duration::from_millis(300));
     loop {
+        turns.tick().await;
         for event in stage.lab.delivered().await? {
             if !stage.function.runs()? {
                 stage.function = stage.lab.start().await?;
@@ -326,7 +330,6 @@ async fn keep(mut stage: Stage<'_>) -> Result<()> {
             minute = Instant::now();
             stage.lab.schedule(&mut stage.function).await?;
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use firebreak::report::MOST_LINES;
 use serde_json::{Value, json};
 
 use super::facts::{Difference, Names, Topic, differences};
-use super::{ISOLATE, SNAPSHOT, Stage, entries};
+use super::{ISOLATE, SNAPSHOT, Stage, StepShown, entries};
 
 /// The shortest timeouts that AWS takes, in seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html>).
@@ -278,8 +278,12 @@ impl Stage<'_> {
         let mut declared: BTreeSet<String> = BTreeSet::new();
         for difference in differences(before, undone) {
             let by = declared_by(&difference, &victim, undone, &new);
-            let step = by
-                .and_then(|action| self.drill.steps.iter().find(|step| step.action == action && step.caveat.is_some()));
+            let subject = difference.path.get(1).map_or("", |id| names.of(id));
+            let step = by.and_then(|action| {
+                let declares = |step: &&StepShown| step.action == action && step.caveat.is_some();
+                let mut steps = self.drill.steps.iter().filter(declares);
+                steps.clone().find(|step| step.what.contains(subject)).or_else(|| steps.next())
+            });
             match step {
                 Some(step) => {
                     declared.insert(format!("{}: {}", step.what, step.caveat.clone().unwrap_or_default()));

@@ -194,6 +194,10 @@ impl<'e> Stage<'e> {
         let mut names = Names::default();
         for (name, id) in lab.ids.iter() {
             names.name(id, name);
+            // Firebreak shows a target group by the last part of its ARN.
+            if let Some((_, short)) = id.split_once(":targetgroup/") {
+                names.name(&format!("targetgroup/{short}"), name);
+            }
         }
         tell("starting the function");
         let function = lab.start().await?;
@@ -352,7 +356,7 @@ impl<'e> Stage<'e> {
                     let id = step["id"].as_str().unwrap_or_default();
                     let journal = row.0["steps"]["M"][id]["S"].as_str().unwrap_or("{}");
                     let journal: Value = serde_json::from_str(journal).unwrap_or_default();
-                    let text = |value: &Value| self.names.in_text(value.as_str().unwrap_or_default());
+                    let text = |value: &Value| self.names.in_text(value.as_str().unwrap_or_default()).replace('`', "");
                     self.drill.steps.push(StepShown {
                         stage: text(&stage["name"]),
                         playbook: playbook.clone(),

@@ -253,7 +253,6 @@ async fn killed(stage: &mut Stage<'_>) -> Result<()> {
                 std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
                 return Ok::<_, anyhow::Error>(());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let (invoked, watched) = tokio::join!(stage.function.invoke(event.clone()), watch);

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::facts::Names;
 use crate::emulator::Call;
 
 /// What a call was for.
@@ -75,6 +74,8 @@ pub struct Counted {
     pub call: String,
     /// Its reason.
     pub reason: &'static str,
+    /// What it was for.
+    pub lane: Lane,
     /// How many there were.
     pub count: usize,
 }
@@ -142,7 +143,9 @@ fn rounds(made: &[Made], last: u32) -> Vec<Round> {
         for call in &calls {
             match counted.iter_mut().find(|known| known.call == call.call && known.reason == call.reason) {
                 Some(known) => known.count += 1,
-                None => counted.push(Counted { call: call.call.clone(), reason: call.reason, count: 1 }),
+                None => {
+                    counted.push(Counted { call: call.call.clone(), reason: call.reason, lane: call.lane, count: 1 })
+                }
             }
         }
         Round { end_ms: calls.iter().map(|call| call.end_ms).fold(0.0, f64::max), calls: counted }
@@ -180,7 +183,7 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("s3", "PutObject") => (Tell, "a record of evidence"),
         ("guardduty", "ListDetectors") => (Hub, "where GuardDuty keeps its findings"),
         ("guardduty", "GetFindings") => (Hub, "is the finding genuine?"),
-        ("sts", "AssumeRole") => (Hub, "a session in the member account, narrowed to what it is for"),
+        ("sts", "AssumeRole") => (Hub, "a session in the member account"),
         ("sts", "GetCallerIdentity") => (Hub, "opens the connection ahead"),
         ("events", "PutEvents") => (Tell, "the outcome event"),
         ("sns", "Publish") => (Tell, "the message to people"),
@@ -226,16 +229,22 @@ fn reason(call: &Call) -> (Lane, &'static str) {
 }
 
 impl Round {
-    /// The round in one line: what it was for.
+    /// The round in one line: what it was for, what changes something first.
     #[must_use]
-    pub fn sentence(&self, names: &Names) -> String {
-        let mut reasons: Vec<&str> = Vec::new();
-        for call in &self.calls {
-            if !reasons.contains(&call.reason) {
-                reasons.push(call.reason);
-            }
-        }
-        names.in_text(&reasons.join("; "))
+    pub fn sentence(&self) -> String {
+        let mut calls: Vec<&Counted> = self.calls.iter().collect();
+        calls.sort_by_key(|call| match (call.lane, call.call.as_str()) {
+            (Lane::Cut, _) => 0,
+            (Lane::Change, _) => 1,
+            (_, "dynamodb TransactWriteItems") => 2,
+            (_, "sts AssumeRole") => 3,
+            (Lane::Read, _) => 4,
+            (Lane::Hub | Lane::Tell, _) => 5,
+        });
+        let mut reasons: Vec<&str> = calls.iter().map(|call| call.reason).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        reasons.retain(|reason| seen.insert(*reason));
+        reasons.join("; ")
     }
 
     /// How many calls it has.
