@@ -195,7 +195,10 @@ impl<'a> Engine<'a> {
             };
             let again = outstanding.worth_another_attempt(run);
             if again.is_empty() || rounds == MOST_ROUNDS || self.time_left(run) < LAST_CALL {
-                return Ended::Done(self.end(run, outstanding));
+                return match self.settle(run, reading, &outstanding).await {
+                    Ok(missed) => Ended::Done(self.end(run, outstanding, missed)),
+                    Err(failure) => Ended::Interrupted(failure),
+                };
             }
             rounds += 1;
             // What the journal holds is applied again from the first before-state; what is new is
@@ -426,7 +429,45 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn end(&self, run: &Run, outstanding: Outstanding) -> RunEnd {
+    /// Looks at the steps that did not succeed and that the last plan no longer holds. Where their state is as
+    /// wanted all the same, by another step or late, the journal says so, and undo will put it back. The
+    /// others, in words, were not done and cannot be done any more.
+    async fn settle(&self, run: &mut Run, reading: &Aws, last: &Outstanding) -> Result<Vec<String>, Failure> {
+        let mut missed = Vec::new();
+        if last.gone.is_some() {
+            return Ok(missed);
+        }
+        let wanted: BTreeSet<&StepId> = last.plan.steps().map(|step| &step.id).collect();
+        let open = |step: &&Step| {
+            !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final)
+        };
+        let steps: Vec<Step> = run.all_steps().filter(open).cloned().collect();
+        let cx = Context { aws: reading, run: &run.head.id, made: &[] };
+        let holds = join_all(steps.iter().map(|step| async {
+            match self.action(step) {
+                Ok(action) => action.holds(&cx, step).await,
+                Err(failure) => Err(failure),
+            }
+        }))
+        .await;
+        let mut found = Vec::new();
+        for (step, holds) in steps.into_iter().zip(holds) {
+            let result = match holds {
+                Ok(Some(true)) => StepResult::AlreadySo,
+                Ok(None) => StepResult::Gone,
+                Ok(Some(false)) | Err(_) => {
+                    missed.push(format!("{}: {}", step.change.what, why_not(run.result(&step.id))));
+                    continue;
+                }
+            };
+            found.push((step.id, record(result, run.head.arrived_at, Instant::now())));
+        }
+        self.ledger.journal(&run.head.id, run.epoch, &found).await?;
+        run.steps.extend(found);
+        Ok(missed)
+    }
+
+    fn end(&self, run: &Run, outstanding: Outstanding, missed: Vec<String>) -> RunEnd {
         let mut not_done = Vec::new();
         let mut remains = outstanding.plan.remains.clone();
         let mut open_cuts = 0;
@@ -441,6 +482,8 @@ impl<'a> Engine<'a> {
                 }
             }
         }
+        failed += missed.len();
+        not_done.extend(missed);
         let cuts = run.all_steps().filter(|step| step.cuts).count();
         let purpose = self.playbook.meta().purpose;
         let all = run.all_steps().count();

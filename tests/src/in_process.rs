@@ -425,6 +425,20 @@ impl Case {
         Ok(())
     }
 
+    /// Another process of the same function, beside the first.
+    pub fn another_process(&self) -> Result<(Hub, Faults)> {
+        self.process_with(|_| ())
+    }
+
+    /// Another process of the same function, with other settings.
+    pub fn process_with(&self, change: impl FnOnce(&mut Config)) -> Result<(Hub, Faults)> {
+        let faults = self.security.faults();
+        let mut config = self.security.config()?;
+        change(&mut config);
+        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings.attempt_timeout)?;
+        Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
+    }
+
     /// Delivers bytes to the function.
     pub async fn deliver_bytes(&self, bytes: &[u8]) -> Delivered {
         tokio::select! {
