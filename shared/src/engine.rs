@@ -12,7 +12,8 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
-use crate::action::{AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::action::{Action, AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, Region, RunId};
@@ -261,7 +262,15 @@ impl<'a> Engine<'a> {
             self.write_beside(run, &mut progress);
 
             let mut waiting: BTreeSet<StepId> = BTreeSet::new();
+            let hurried = self.time_left(run) < PATIENCE * 2 + LAST_CALL;
             for step in todo {
+                if hurried && step.action == OpenInterface::NAME {
+                    // Nothing is opened that might not be closed again in time.
+                    let why = "there was no time left to open and close it safely".to_owned();
+                    let left = StepResult::Left { why };
+                    progress.note(run, step.id.clone(), record(left, run.head.arrived_at, Instant::now()));
+                    continue;
+                }
                 let missing = step.needs.iter().find(|need| !run.result(need).is_some_and(StepResult::is_good));
                 let aws = sessions.by_step.get(&step.id).cloned();
                 let result = match (missing, aws) {
@@ -438,9 +447,7 @@ impl<'a> Engine<'a> {
             return Ok(missed);
         }
         let wanted: BTreeSet<&StepId> = last.plan.steps().map(|step| &step.id).collect();
-        let open = |step: &&Step| {
-            !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final)
-        };
+        let open = |step: &&Step| !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final);
         let steps: Vec<Step> = run.all_steps().filter(open).cloned().collect();
         let cx = Context { aws: reading, run: &run.head.id, made: &[] };
         let holds = join_all(steps.iter().map(|step| async {
@@ -469,6 +476,7 @@ impl<'a> Engine<'a> {
 
     fn end(&self, run: &Run, outstanding: Outstanding, missed: Vec<String>) -> RunEnd {
         let mut not_done = Vec::new();
+        let retry = !outstanding.worth_another_attempt(run).is_empty();
         let mut remains = outstanding.plan.remains.clone();
         let mut open_cuts = 0;
         let mut failed = 0;
@@ -510,11 +518,12 @@ impl<'a> Engine<'a> {
             remains,
             contained_after_ms: contained_after(run),
             decided: None,
+            retry,
         }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
-    fn end_unverified(&self, run: &Run, failure: &Failure) -> RunEnd {
+    pub(crate) fn end_unverified(&self, run: &Run, failure: &Failure) -> RunEnd {
         let mut not_done = vec![format!("the result could not be read back: {}", failure.brief())];
         for step in run.all_steps() {
             let result = run.result(&step.id);
@@ -530,6 +539,7 @@ impl<'a> Engine<'a> {
             remains: run.head.plan.remains.clone(),
             contained_after_ms: contained_after(run),
             decided: None,
+            retry: failure.class != Class::Denied,
         }
     }
 
@@ -561,10 +571,11 @@ impl<'a> Engine<'a> {
     }
 
     async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
-        // What never took effect is not undone: AWS refused it, or it was never tried.
+        // What never took effect is not undone: AWS does not allow it, or it was never tried. A failed attempt
+        // may have taken effect: the action compares.
         let never = match run.result(&step.id) {
-            Some(StepResult::Failed { class, .. }) => matches!(class, Class::Refused | Class::Denied),
-            Some(StepResult::Left { .. } | StepResult::Skipped { .. }) => true,
+            Some(StepResult::Left { .. }) => true,
+            Some(StepResult::Skipped { .. }) => run.epoch <= 2 && run.tries == 0,
             _ => false,
         };
         if never {
@@ -708,5 +719,5 @@ fn end_of_undo(run: &Run) -> RunEnd {
         }
     }
     let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
-    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None, decided: None }
+    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None, decided: None, retry: false }
 }

@@ -330,6 +330,9 @@ pub struct RunEnd {
     /// Who decided it, when a person did: `approved by …`, `undone by …`.
     #[serde(default)]
     pub decided: Option<String>,
+    /// Whether another attempt could do what is not done.
+    #[serde(default)]
+    pub retry: bool,
 }
 
 /// A run as the ledger holds it.
@@ -377,6 +380,11 @@ impl Run {
 
     /// Whether anything has been changed, or may have been.
     pub fn changed_anything(&self) -> bool {
-        self.steps.values().any(|record| matches!(record.result, StepResult::Changed { .. } | StepResult::Slow))
+        self.steps.values().any(|record| match record.result {
+            StepResult::Changed { .. } | StepResult::Slow => true,
+            // No answer came: the change may be there.
+            StepResult::Failed { class, .. } => matches!(class, Class::Transient | Class::Bug),
+            _ => false,
+        })
     }
 }

@@ -110,9 +110,9 @@ impl Playbook for Traced {
     fn custody<'a>(
         &'a self,
         cx: &'a PlanContext<'a>,
-        target: &'a Target,
+        run: &'a Run,
     ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
-        while_doing(Doing::Planning, self.inner.custody(cx, target))
+        while_doing(Doing::Planning, self.inner.custody(cx, run))
     }
     fn targets(&self, finding: &Finding) -> Vec<Target> {
         self.inner.targets(finding)

@@ -42,8 +42,7 @@ async fn unreadable(case: &Case) -> Result<Vec<String>> {
 
 /// Nothing was claimed, spent or changed.
 async fn nothing_happened(case: &Case) {
-    let view =
-        case.security.ledger().unwrap().view(case.playbook.id(), &case.target, Timestamp::now()).await.unwrap();
+    let view = case.security.ledger().unwrap().view(case.playbook.id(), &case.target, Timestamp::now()).await.unwrap();
     assert!(view.hold.is_none(), "{:?}", view.hold);
     assert_eq!(view.spent_account, 0);
     let requests = case.faults.requests();
@@ -62,7 +61,8 @@ async fn outcome(case: &Case, event: &Value) -> (Outcome, String) {
 fn what_cannot_be_read_is_kept_byte_for_byte_and_told() {
     run_to_end(|| async {
         let case = case(Permits::Enforce).await;
-        for bytes in ["this is not JSON", r#"{"some": "document"}"#, r#"{"source": "aws.ec2", "detail-type": "Other"}"#] {
+        for bytes in ["this is not JSON", r#"{"some": "document"}"#, r#"{"source": "aws.ec2", "detail-type": "Other"}"#]
+        {
             let answer = case.deliver_bytes(bytes.as_bytes()).await.answer().unwrap();
             assert!(answer.outcomes.is_empty(), "{:?}", answer.outcomes);
             assert!(unreadable(&case).await.unwrap().iter().any(|kept| kept == bytes), "{bytes} is not kept");

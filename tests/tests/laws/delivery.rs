@@ -19,7 +19,10 @@ use crate::support::{all, done, is_restored, is_so, named};
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
     let runs = case.security.ledger()?.runs(200).await?;
-    Ok(runs.into_iter().filter(|run| run.head.target == case.target && run.head.playbook == case.playbook.id()).collect())
+    Ok(runs
+        .into_iter()
+        .filter(|run| run.head.target == case.target && run.head.playbook == case.playbook.id())
+        .collect())
 }
 
 /// Delivers events at once, each to a process of its own, and expects one run.
@@ -45,7 +48,8 @@ async fn one_run(case: &Case, events: &[Value]) -> Result<()> {
     ensure!(view.spent_account == 1, "{} spent", view.spent_account);
     let state = case.state().await?;
     let made = state["security_groups"].as_object().context("no groups")?.values();
-    let made = made.filter(|group| group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine-")));
+    let made =
+        made.filter(|group| group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine-")));
     ensure!(made.count() <= 1, "more than one group was made");
     case.settle().await?;
     Ok(())
@@ -78,14 +82,17 @@ fn one_target_is_one_run_however_it_is_reported() {
                 one_run(&case, &events).await
             }));
             let shapes = Arc::clone(&security);
-            cases.push(named(format!("{}: copies of member and administrator, in every shape", playbook.id()), async move {
-                let case = Case::new(&shapes, playbook, "single-interface").await?;
-                let mut of_member = case.event.clone();
-                of_member["account"] = json!(case.member);
-                let bare = case.event["detail"].clone();
-                let findings = json!({"Findings": [pascal(&bare)]});
-                one_run(&case, &[case.event.clone(), of_member, bare, findings]).await
-            }));
+            cases.push(named(
+                format!("{}: copies of member and administrator, in every shape", playbook.id()),
+                async move {
+                    let case = Case::new(&shapes, playbook, "single-interface").await?;
+                    let mut of_member = case.event.clone();
+                    of_member["account"] = json!(case.member);
+                    let bare = case.event["detail"].clone();
+                    let findings = json!({"Findings": [pascal(&bare)]});
+                    one_run(&case, &[case.event.clone(), of_member, bare, findings]).await
+                },
+            ));
         }
         all("one target, one run", cases).await;
     });
@@ -95,7 +102,8 @@ fn one_target_is_one_run_however_it_is_reported() {
 fn pascal(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let upper = |key: &str| key.chars().take(1).flat_map(char::to_uppercase).chain(key.chars().skip(1)).collect();
+            let upper =
+                |key: &str| key.chars().take(1).flat_map(char::to_uppercase).chain(key.chars().skip(1)).collect();
             Value::Object(map.iter().map(|(key, value)| (upper(key), pascal(value))).collect())
         }
         Value::Array(list) => Value::Array(list.iter().map(pascal).collect()),
@@ -138,7 +146,11 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
                     let answer = case.deliver_bytes(forged.to_string().as_bytes()).await;
                     match answer {
                         Delivered::Answered(answer) => {
-                            ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
+                            ensure!(
+                                answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused),
+                                "{:?}",
+                                answer.outcomes
+                            );
                         }
                         Delivered::Failed(failure) => bail!("{}", failure.brief()),
                         Delivered::Died => bail!("died"),
@@ -238,7 +250,8 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
             call("ec2", "modify_network_interface_attribute", params).await?;
         }
         "elasticloadbalancing.deregister-instance" => {
-            let params = json!({"LoadBalancerName": step.args["load_balancer"], "Instances": [{"InstanceId": subject}]});
+            let params =
+                json!({"LoadBalancerName": step.args["load_balancer"], "Instances": [{"InstanceId": subject}]});
             call("elb", "register_instances_with_load_balancer", params).await?;
         }
         "elasticloadbalancing.deregister-targets" => {
