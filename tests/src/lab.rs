@@ -61,7 +61,16 @@ impl Binary {
 
     fn build_blocking(profile: String) -> Result<Self> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let output = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // What `cargo run` and `cargo test` tell this process about its own package is no business of the function's
+        // build: `ring` watches these variables, and would be built again with everything above it.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(name.as_ref());
+            }
+        }
+        let output = command
             .current_dir(workspace())
             .args(["build", "--bin", "contain-compute", "--message-format=json-render-diagnostics"])
             .args(["--profile", &profile])
