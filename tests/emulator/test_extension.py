@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import unittest
 from pathlib import Path
 
@@ -601,6 +602,48 @@ class Calls(Emulated):
             ],
         )
         self.assertTrue(all(c["end"] >= c["start"] for c in calls))
+
+
+class Paces(Emulated):
+    def test_calls_side_by_side_are_one_round(self):
+        held = self.accounts.credentials(self.account)
+        # Not the observer's client: its calls are never held up.
+        ec2 = self.accounts.session.client(
+            "ec2",
+            region_name=REGION,
+            endpoint_url=self.accounts.endpoint,
+            aws_access_key_id=held["access_key_id"],
+            aws_secret_access_key=held["secret_access_key"],
+            aws_session_token=held["session_token"],
+        )
+        since = json.loads(self.accounts.door("calls"))["next"]
+        pace = {"accounts": [self.account], "quiet": 0.2}
+        self.accounts.door("pace", "POST", json.dumps(pace).encode())
+        together = [threading.Thread(target=ec2.describe_vpcs) for _ in range(3)]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join()
+        ec2.describe_subnets()
+        self.client("ec2").describe_addresses()
+        self.accounts.door("pace", "POST", json.dumps({**pace, "quiet": 0}).encode())
+        ec2.describe_volumes()
+        calls = json.loads(self.accounts.door(f"calls?since={since}&account={self.account}"))["calls"]
+        self.assertEqual([call["round"] for call in calls], [1, 1, 1, 2, 0, 0])
+
+
+class BucketPolicies(Emulated):
+    def test_a_demand_for_tls_concerns_no_request_on_loopback(self):
+        s3, name = self.client("s3"), f"bucket-{self.account}"
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        everything = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{name}/*"}
+        tls = {**everything, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [tls]}))
+        s3.put_object(Bucket=name, Key="key", Body=b"text")
+        self.assertEqual(s3.get_object(Bucket=name, Key="key")["Body"].read(), b"text")
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [tls, everything]}))
+        with self.assertRaises(ClientError):
+            s3.put_object(Bucket=name, Key="key", Body=b"text")
 
 
 class Templates(Emulated):

@@ -107,11 +107,7 @@ impl Playbook for Traced {
     fn actions(&self) -> &'static [&'static dyn AnyAction] {
         self.actions
     }
-    fn custody<'a>(
-        &'a self,
-        cx: &'a PlanContext<'a>,
-        run: &'a Run,
-    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+    fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
         while_doing(Doing::Planning, self.inner.custody(cx, run))
     }
     fn targets(&self, finding: &Finding) -> Vec<Target> {

@@ -45,6 +45,23 @@ pub struct Binary {
     pub profile: String,
 }
 
+/// Cargo in the directory of the workspace, for a build from inside `cargo run` or `cargo test`.
+///
+/// What those tell this process about its own package is kept from it: `ring` watches these variables, and would be
+/// built again with everything above it.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command.current_dir(workspace());
+    command
+}
+
 impl Binary {
     /// The function built with a Cargo profile (`dev` when none is given), from the directory of the workspace and
     /// without choosing packages: another choice would be other features, and AWS's crates built again.
@@ -69,9 +86,7 @@ impl Binary {
     }
 
     fn build_blocking(name: &str, profile: String) -> Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let output = Command::new(cargo)
-            .current_dir(workspace())
+        let output = cargo()
             .args(["build", "--bin", name, "--message-format=json-render-diagnostics"])
             .args(["--profile", &profile])
             .output()
@@ -302,6 +317,9 @@ impl<'e> Lab<'e> {
         let (hub, member) = (fresh_account(), fresh_account());
         let mut parameters = setup.parameters.clone();
         parameters["OrganizationId"] = json!(ORGANIZATION);
+        if parameters.get("BreakGlassPrincipals").is_none() {
+            parameters["BreakGlassPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/break-glass"));
+        }
         let root = workspace();
         let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters).await?;
         let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});

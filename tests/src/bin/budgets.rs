@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use comfy_table::{Table, presets};
 use firebreak_tests::emulator::{Emulator, workspace};
-use firebreak_tests::lab::{Binary, Function, Lab, Setup};
+use firebreak_tests::lab::{self, Binary, Function, Lab, Setup};
 use serde_json::Value;
 
 #[derive(Debug, Parser)]
@@ -81,9 +81,7 @@ async fn main() -> Result<std::process::ExitCode> {
 
 /// Builds what ships: the package alone, with no feature that only another package asks for.
 async fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = tokio::process::Command::new(cargo)
-        .current_dir(workspace())
+    let status = tokio::process::Command::from(lab::cargo())
         .args(["build", "--profile", "ship", "--package", "contain-compute"])
         .status()
         .await

@@ -241,7 +241,9 @@ fn tell_list(out: &mut impl Write, title: &str, items: &[String]) -> Result<()> 
     }
     writeln!(out, "{}", title.bold())?;
     for item in items {
-        writeln!(out, "  · {}", cut_short(item, usize::from(width()).saturating_sub(4)))?;
+        for (index, line) in wrapped(item, usize::from(width()).saturating_sub(4)).iter().enumerate() {
+            writeln!(out, "  {} {line}", if index == 0 { "·" } else { " " })?;
+        }
     }
     Ok(writeln!(out)?)
 }
@@ -278,13 +280,29 @@ fn tell_score(drill: &Drill) -> Result<()> {
         let (rounds, pace) = (numbers.rounds, numbers.pace_ms);
         write!(out, " · cut {:.2} s after the event, in {rounds} rounds of {pace} ms or more", ms / 1000.0)?;
     }
-    let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB"));
-    writeln!(
-        out,
-        " · {} calls · ready in {:.0} ms{memory} ({} profile)",
-        numbers.calls, numbers.ready_ms, numbers.profile
-    )?;
+    let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
+    let profile = match numbers.profile.as_str() {
+        "dev" => "dev profile: no measure of what ships".to_owned(),
+        other => format!("{other} profile"),
+    };
+    let (calls, ready) = (numbers.calls, numbers.ready_ms);
+    let about = format!("  {calls} AWS calls in all · ready in {ready:.0} ms{memory} ({profile})");
+    writeln!(out, "\n{}", about.dimmed())?;
     Ok(())
+}
+
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn cut_short(text: &str, most: usize) -> String {
