@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn an_error_shows_what_was_given_escaped() {
         let error = "1\u{1b}[31m`2".parse::<AccountId>().unwrap_err();
-        assert_eq!(error.to_string(), "not a valid account id: `1\\u{1b}[31m·2`");
+        assert_eq!(error.to_string(), "not a valid account id: `1\\u{1b}[31m'2`");
     }
 
     proptest! {

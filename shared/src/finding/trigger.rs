@@ -248,7 +248,7 @@ mod tests {
             (&b"{\"Records\": []}"[..], "an object with `Records`;"),
             (
                 &b"{\"source\": \"aws.ec2\", \"detail-type\": \"EC2 `x`\\n\"}"[..],
-                "an event of source `aws.ec2`, detail-type `EC2 ·x·\\u{a}`;",
+                "an event of source `aws.ec2`, detail-type `EC2 'x'\\u{a}`;",
             ),
             (&b"{\"Findings\": []}"[..], "`$.Findings`: expected at least one finding, found `an empty list`"),
         ];
