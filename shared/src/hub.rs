@@ -407,10 +407,8 @@ impl Hub {
         if ruling.failed {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
-        if let Some(why) = &tighten.why
-            && ruling.mode >= Mode::Propose
-        {
-            ruling.mode = Mode::Propose;
+        if let Some(why) = &tighten.why {
+            ruling.mode = ruling.mode.min(Mode::Propose);
             ruling.reasons.insert(0, why.clone());
         }
         (plan, ruling)

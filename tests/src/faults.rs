@@ -70,6 +70,8 @@ pub enum Fault {
     ReplyLost,
     /// No answer ever comes; the request is not carried out.
     Hangs,
+    /// AWS answers that it was done, and it was not. Only of calls to EC2 that answer with nothing else.
+    Pretended,
     /// The process ends just before the request is sent.
     DiesBefore,
     /// The process ends when AWS has carried the request out, before it reads the answer.
@@ -301,6 +303,12 @@ impl HttpConnector for Connector {
                 Some(Fault::Throttled) => answer(&noted, Fault::Throttled),
                 Some(Fault::Denied) => answer(&noted, Fault::Denied),
                 Some(Fault::ServerError) => answer(&noted, Fault::ServerError),
+                Some(Fault::Pretended) => {
+                    let name = &noted.operation;
+                    let body = format!("<{name}Response><return>true</return></{name}Response>");
+                    let ok = StatusCode::try_from(200).map_err(|error| ConnectorError::other(Box::new(error), None))?;
+                    Ok(HttpResponse::new(ok, SdkBody::from(body)))
+                }
                 Some(Fault::NotSent) => Err(broken("the connection could not be made")),
                 Some(Fault::ReplyLost) => {
                     whole(inner.call(request).await?).await?;

@@ -96,6 +96,8 @@ fn an_unknown_type_is_told_and_nothing_is_done() {
         let case = case(Permits::Enforce).await;
         let mut event = case.event.clone();
         event["detail"]["type"] = json!("Backdoor:EC2/SomethingNew.Z");
+        // People are told when it is first seen.
+        event["detail"]["service"]["count"] = json!(1);
         let (outcome, why) = outcome(&case, &event).await;
         assert_eq!(outcome, Outcome::NoChange);
         assert!(!why.is_empty());

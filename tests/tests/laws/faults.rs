@@ -114,6 +114,8 @@ async fn one_step_fails(
                 ensure!(*class == wanted, "{class}; {}", said());
             }
             Some(StepResult::Slow) if fault == Fault::Hangs => {}
+            // Another step has brought the same about; what needed this one is named.
+            Some(result) if result.is_good() => {}
             other => anyhow::bail!("{other:?}; {}", said()),
         }
     }
@@ -148,7 +150,15 @@ async fn one_step_fails(
     let run = case.the_run().await?;
     if run.state == RunState::Held {
         case.decide(Verb::Undo).await?.answer()?;
-        is_restored(&case, &before, &case.the_run().await?).await?;
+        let run = case.the_run().await?;
+        if run.undone.values().all(UndoResult::is_clean) {
+            is_restored(&case, &before, &run).await?;
+        } else {
+            // An interface whose closing was refused is where undo does not expect it: a person puts it back.
+            let end = run.end.as_ref().context("the undo has no end")?;
+            ensure!(end.outcome == Outcome::UndonePartly && !end.not_done.is_empty(), "{end:?}");
+            ensure!(failing.action == "ec2.close-interface" && fault == Fault::Denied, "{:?}", run.undone);
+        }
     }
     Ok(())
 }
@@ -158,13 +168,14 @@ async fn steps_fail(fault: Fault, law: &str) {
     let mut cases = Vec::new();
     for (_, playbook) in playbooks() {
         let mut actions = BTreeSet::new();
-        let mut of_all = fewest_worlds(playbook).await;
-        of_all.insert(LARGEST.to_owned());
-        for of in of_all {
+        // The largest plan first, the others for the actions that it does not hold.
+        let others = fewest_worlds(playbook).await.into_iter().filter(|of| of != LARGEST);
+        for of in [LARGEST.to_owned()].into_iter().chain(others) {
             let counting = Case::new(&security, playbook, &of).await.unwrap();
             for (n, step) in counting.the_plan().await.unwrap().steps().enumerate() {
                 // Denied: every step of the largest plan. What never answers takes long: one step an action.
-                if (fault == Fault::Hangs || of != LARGEST) && !actions.insert(step.action.clone()) {
+                let new = actions.insert(step.action.clone());
+                if (fault == Fault::Hangs || of != LARGEST) && !new {
                     continue;
                 }
                 let (security, of) = (&security, of.clone());

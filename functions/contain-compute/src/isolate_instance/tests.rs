@@ -6,6 +6,7 @@ use aws_types::SdkConfig;
 use firebreak::action::KnownGroup;
 use firebreak::aws::Aws;
 use firebreak::ids::RunId;
+use firebreak::plan::StepId;
 
 use super::*;
 use crate::reads::{Facts, Maybe, not_ours_to_change};
