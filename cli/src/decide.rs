@@ -68,11 +68,12 @@ async fn send(hub: &Hub, decision: &Decision) -> Result<()> {
 /// Waits until the run has left the state it was in and nobody works on it.
 async fn settled(hub: &Hub, before: &Run) -> Result<Option<Run>> {
     let until = Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(LOOK);
     while Instant::now() < until {
-        tokio::time::sleep(LOOK).await;
+        look.tick().await;
         let Some(run) = hub.ledger.run(&before.head.id).await? else { bail!("run {} is gone", before.head.id) };
         let working = matches!(run.state, RunState::Applying | RunState::Undoing);
-        if run.epoch != before.epoch && !working || run.state != before.state && !working {
+        if !working && (run.epoch != before.epoch || run.state != before.state) {
             return Ok(Some(run));
         }
     }

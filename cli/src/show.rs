@@ -89,6 +89,9 @@ pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
     if let Some(ms) = run.end.as_ref().and_then(|end| end.contained_after_ms) {
         writeln!(out, "  network cut {:.1} s after the finding arrived", ms as f64 / 1000.0)?;
     }
+    if let Some(decided) = run.end.as_ref().and_then(|end| end.decided.as_ref()) {
+        writeln!(out, "  {}", firebreak::text::plain(decided, 160))?;
+    }
     for reason in &head.reasons {
         writeln!(out, "  {reason}")?;
     }

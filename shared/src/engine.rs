@@ -12,7 +12,8 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
-use crate::action::{AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::action::{Action, AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, Region, RunId};
@@ -195,7 +196,10 @@ impl<'a> Engine<'a> {
             };
             let again = outstanding.worth_another_attempt(run);
             if again.is_empty() || rounds == MOST_ROUNDS || self.time_left(run) < LAST_CALL {
-                return Ended::Done(self.end(run, outstanding));
+                return match self.settle(run, reading, &outstanding).await {
+                    Ok(missed) => Ended::Done(self.end(run, outstanding, missed)),
+                    Err(failure) => Ended::Interrupted(failure),
+                };
             }
             rounds += 1;
             // What the journal holds is applied again from the first before-state; what is new is
@@ -258,7 +262,15 @@ impl<'a> Engine<'a> {
             self.write_beside(run, &mut progress);
 
             let mut waiting: BTreeSet<StepId> = BTreeSet::new();
+            let hurried = self.time_left(run) < PATIENCE * 2 + LAST_CALL;
             for step in todo {
+                if hurried && step.action == OpenInterface::NAME {
+                    // Nothing is opened that might not be closed again in time.
+                    let why = "there was no time left to open and close it safely".to_owned();
+                    let left = StepResult::Left { why };
+                    progress.note(run, step.id.clone(), record(left, run.head.arrived_at, Instant::now()));
+                    continue;
+                }
                 let missing = step.needs.iter().find(|need| !run.result(need).is_some_and(StepResult::is_good));
                 let aws = sessions.by_step.get(&step.id).cloned();
                 let result = match (missing, aws) {
@@ -426,8 +438,45 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn end(&self, run: &Run, outstanding: Outstanding) -> RunEnd {
+    /// Looks at the steps that did not succeed and that the last plan no longer holds. Where their state is as
+    /// wanted all the same, by another step or late, the journal says so, and undo will put it back. The
+    /// others, in words, were not done and cannot be done any more.
+    async fn settle(&self, run: &mut Run, reading: &Aws, last: &Outstanding) -> Result<Vec<String>, Failure> {
+        let mut missed = Vec::new();
+        if last.gone.is_some() {
+            return Ok(missed);
+        }
+        let wanted: BTreeSet<&StepId> = last.plan.steps().map(|step| &step.id).collect();
+        let open = |step: &&Step| !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final);
+        let steps: Vec<Step> = run.all_steps().filter(open).cloned().collect();
+        let cx = Context { aws: reading, run: &run.head.id, made: &[] };
+        let holds = join_all(steps.iter().map(|step| async {
+            match self.action(step) {
+                Ok(action) => action.holds(&cx, step).await,
+                Err(failure) => Err(failure),
+            }
+        }))
+        .await;
+        let mut found = Vec::new();
+        for (step, holds) in steps.into_iter().zip(holds) {
+            let result = match holds {
+                Ok(Some(true)) => StepResult::AlreadySo,
+                Ok(None) => StepResult::Gone,
+                Ok(Some(false)) | Err(_) => {
+                    missed.push(format!("{}: {}", step.change.what, why_not(run.result(&step.id))));
+                    continue;
+                }
+            };
+            found.push((step.id, record(result, run.head.arrived_at, Instant::now())));
+        }
+        self.ledger.journal(&run.head.id, run.epoch, &found).await?;
+        run.steps.extend(found);
+        Ok(missed)
+    }
+
+    fn end(&self, run: &Run, outstanding: Outstanding, missed: Vec<String>) -> RunEnd {
         let mut not_done = Vec::new();
+        let retry = !outstanding.worth_another_attempt(run).is_empty();
         let mut remains = outstanding.plan.remains.clone();
         let mut open_cuts = 0;
         let mut failed = 0;
@@ -441,6 +490,8 @@ impl<'a> Engine<'a> {
                 }
             }
         }
+        failed += missed.len();
+        not_done.extend(missed);
         let cuts = run.all_steps().filter(|step| step.cuts).count();
         let purpose = self.playbook.meta().purpose;
         let all = run.all_steps().count();
@@ -460,11 +511,19 @@ impl<'a> Engine<'a> {
             not_done.push(why);
             remains.clone_from(&run.head.plan.remains);
         }
-        RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: contained_after(run) }
+        RunEnd {
+            outcome,
+            at: Timestamp::now(),
+            not_done,
+            remains,
+            contained_after_ms: contained_after(run),
+            decided: None,
+            retry,
+        }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
-    fn end_unverified(&self, run: &Run, failure: &Failure) -> RunEnd {
+    pub(crate) fn end_unverified(&self, run: &Run, failure: &Failure) -> RunEnd {
         let mut not_done = vec![format!("the result could not be read back: {}", failure.brief())];
         for step in run.all_steps() {
             let result = run.result(&step.id);
@@ -479,6 +538,8 @@ impl<'a> Engine<'a> {
             not_done,
             remains: run.head.plan.remains.clone(),
             contained_after_ms: contained_after(run),
+            decided: None,
+            retry: failure.class != Class::Denied,
         }
     }
 
@@ -510,10 +571,11 @@ impl<'a> Engine<'a> {
     }
 
     async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
-        // What never took effect is not undone: AWS refused it, or it was never tried.
+        // What never took effect is not undone: AWS does not allow it, or it was never tried. A failed attempt
+        // may have taken effect: the action compares.
         let never = match run.result(&step.id) {
-            Some(StepResult::Failed { class, .. }) => matches!(class, Class::Refused | Class::Denied),
-            Some(StepResult::Left { .. } | StepResult::Skipped { .. }) => true,
+            Some(StepResult::Left { .. }) => true,
+            Some(StepResult::Skipped { .. }) => run.epoch <= 2 && run.tries == 0,
             _ => false,
         };
         if never {
@@ -657,5 +719,5 @@ fn end_of_undo(run: &Run) -> RunEnd {
         }
     }
     let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
-    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None }
+    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None, decided: None, retry: false }
 }

@@ -313,7 +313,8 @@ impl Hub {
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
         if let Some(hold) = &view.hold
-            && let Some(report) = self.join_hold(playbook, target, &genuine, hold, arrived, &mut tighten).await?
+            && let Some(report) =
+                self.join_hold(playbook, target, &genuine, hold, &planned, arrived, &mut tighten).await?
         {
             return Ok(report);
         }
@@ -340,7 +341,8 @@ impl Hub {
             telemetry::alarm("policy-unusable", problem);
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
-        let (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        let (mut plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        keep_small(&mut plan);
         let head = RunHead {
             id: run,
             function: self.function.to_owned(),
@@ -406,7 +408,7 @@ impl Hub {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
         if let Some(why) = &tighten.why
-            && ruling.mode > Mode::Propose
+            && ruling.mode >= Mode::Propose
         {
             ruling.mode = Mode::Propose;
             ruling.reasons.insert(0, why.clone());
@@ -468,11 +470,16 @@ impl Hub {
             // People have been asked about this target: once is enough.
             return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
         }
-        match self.ledger.record(&head, seen, state, now).await {
+        let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
+        match self.ledger.record(&head, seen, state, due, now).await {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
-                Ok(self.told(playbook, report).await)
+                let (report, delivered) = self.tell(playbook, report).await;
+                if delivered && let Err(failure) = self.ledger.report_delivered(&run.head, due).await {
+                    telemetry::alarm("report-row-stays", &failure.brief());
+                }
+                Ok(report)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
             Ok(Claim::OverBudget(_)) => Err(Failure::new(Class::Bug, "record a proposal for", head.target.to_string())),
@@ -487,6 +494,7 @@ impl Hub {
         target: &Target,
         finding: &Finding,
         hold: &Hold,
+        planned: &Result<(Aws, Planned), Failure>,
         now: Timestamp,
         tighten: &mut Tighten,
     ) -> Result<Option<Report>, Failure> {
@@ -503,6 +511,15 @@ impl Hub {
                 // The activity goes on: what was not done is worth another attempt.
                 self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
                 format!("run {} holds it in part; the finding joined, and the rest is tried again", hold.run)
+            }
+            RunState::Held if is_open(planned) => {
+                // Somebody put it back on the network, and the activity goes on.
+                self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
+                self.ledger.join(id, target, finding, now).await?;
+                let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
+                let mut report = joined(why);
+                report.page = true;
+                return Ok(Some(self.told(playbook, report).await));
             }
             RunState::Held => format!("run {} holds it; the finding joined", hold.run),
             RunState::Rejected if hold.finding == finding.id => {
@@ -548,7 +565,7 @@ impl Hub {
     /// Writes the end of a run's steps into the ledger, then reports.
     async fn conclude(&self, playbook: &'static dyn Playbook, mut run: Run, ended: Ended) -> Result<Report, Failure> {
         let end = match ended {
-            Ended::Done(end) => end,
+            Ended::Done(end) => RunEnd { decided: run.decided.clone(), ..end },
             Ended::Interrupted(failure) => {
                 // The due row of the lease stands: the schedule goes on. Another delivery would not help.
                 telemetry::alarm("run-interrupted", &failure.brief());
@@ -585,14 +602,7 @@ impl Hub {
         if run.state != RunState::Applying {
             return due;
         }
-        let retryable = run.steps.values().any(|record| match &record.result {
-            crate::run::StepResult::Failed { class, .. } => {
-                matches!(class, Class::Transient | Class::Gone | Class::Bug)
-            }
-            crate::run::StepResult::Slow => true,
-            _ => false,
-        });
-        if matches!(end.outcome, Outcome::Partial | Outcome::NotContained) && retryable && run.tries < MOST_TRIES {
+        if matches!(end.outcome, Outcome::Partial | Outcome::NotContained) && end.retry && run.tries < MOST_TRIES {
             due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
@@ -668,6 +678,29 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
             .refusal(finding)
             .unwrap_or("it names only network interfaces, whose instance is for a person to look up"),
         None => crate::finding::unanswered(&finding.finding_type),
+    }
+}
+
+/// A plan is one row of the ledger, which holds 400 KB at most. Whoever can register an instance with a
+/// thousand targets can make a plan longer than that; then what cuts is kept, and the rest is named.
+fn keep_small(plan: &mut Plan) {
+    const MOST_BYTES: usize = 200_000;
+    let size = |plan: &Plan| serde_json::to_vec(plan).map_or(0, |bytes| bytes.len());
+    if size(plan) <= MOST_BYTES {
+        return;
+    }
+    let needed: std::collections::BTreeSet<_> =
+        plan.steps().filter(|step| step.cuts).flat_map(|step| step.needs.clone()).collect();
+    plan.retain(|step| step.cuts || needed.contains(&step.id));
+    plan.remains.push("the plan was too long for the ledger: only the network is cut, all else is left".to_owned());
+    plan.tags.clear();
+}
+
+/// Whether a plan just made would cut something: the target is not, or no longer, cut off.
+fn is_open(planned: &Result<(Aws, Planned), Failure>) -> bool {
+    match planned {
+        Ok((_, Planned::Plan(plan))) => plan.steps().any(|step| step.cuts && step.leave.is_none()),
+        _ => false,
     }
 }
 

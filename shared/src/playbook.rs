@@ -9,6 +9,7 @@ use crate::finding::{Answers, Finding};
 use crate::ids::RunId;
 use crate::permission::Permission;
 use crate::plan::Plan;
+use crate::run::Run;
 use crate::target::Target;
 
 /// What a playbook is, as data.
@@ -83,11 +84,7 @@ pub trait Playbook: Sync {
 
     /// The custody of the evidence that a run has made: what there is now, and whether it is complete.
     /// Nothing for a playbook that makes no evidence.
-    fn custody<'a>(
-        &'a self,
-        _cx: &'a PlanContext<'a>,
-        _target: &'a Target,
-    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+    fn custody<'a>(&'a self, _cx: &'a PlanContext<'a>, _run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
         Box::pin(async { Ok(None) })
     }
 

@@ -42,6 +42,8 @@ pub struct Report {
     pub steps: Vec<String>,
     /// Whether somebody must be woken.
     pub page: bool,
+    /// Whether what is not done is tried again by itself.
+    pub retry: bool,
     /// When.
     pub at: Timestamp,
     /// Where the evidence is.
@@ -74,6 +76,7 @@ impl Report {
             contained_after_ms: None,
             steps: Vec::new(),
             page: false,
+            retry: false,
             at: Timestamp::now(),
             evidence: None,
             purpose: None,
@@ -100,6 +103,10 @@ impl Report {
         report.steps = steps;
         report.purpose = Some(purpose);
         if let Some(end) = end {
+            if let Some(decided) = &end.decided {
+                report.reasons.insert(0, decided.clone());
+            }
+            report.retry = end.retry;
             report.at = end.at;
         }
         report
@@ -125,6 +132,7 @@ impl Report {
             "remains": self.remains,
             "contained_after_ms": self.contained_after_ms,
             "page": self.page,
+            "retry": self.retry,
             "at": self.at,
             "evidence": self.evidence,
         })
@@ -219,7 +227,8 @@ impl Report {
             (Outcome::Partial | Outcome::NotContained, Some(Purpose::Preserve)) => {
                 "take snapshots by hand now, before the instance changes"
             }
-            (Outcome::Partial, _) => "finish by hand what is not done; it is tried again by itself",
+            (Outcome::Partial, _) if self.retry => "finish by hand what is not done; it is tried again by itself",
+            (Outcome::Partial, _) => "finish by hand what is not done; it is not tried again by itself",
             (Outcome::NotContained, _) => "contain it by hand now",
             (Outcome::Preserved, _) => "copy the snapshots out of the compromised account",
             (Outcome::Proposed, _) => "decide",

@@ -327,6 +327,12 @@ pub struct RunEnd {
     pub remains: Vec<String>,
     /// Milliseconds from the finding's arrival to the last network cut.
     pub contained_after_ms: Option<u64>,
+    /// Who decided it, when a person did: `approved by …`, `undone by …`.
+    #[serde(default)]
+    pub decided: Option<String>,
+    /// Whether another attempt could do what is not done.
+    #[serde(default)]
+    pub retry: bool,
 }
 
 /// A run as the ledger holds it.
@@ -352,6 +358,8 @@ pub struct Run {
     pub tries: u32,
     /// When its undo ended.
     pub released_at: Option<Timestamp>,
+    /// The decision that is being carried out, in words.
+    pub decided: Option<String>,
 }
 
 impl Run {
@@ -372,6 +380,11 @@ impl Run {
 
     /// Whether anything has been changed, or may have been.
     pub fn changed_anything(&self) -> bool {
-        self.steps.values().any(|record| matches!(record.result, StepResult::Changed { .. } | StepResult::Slow))
+        self.steps.values().any(|record| match record.result {
+            StepResult::Changed { .. } | StepResult::Slow => true,
+            // No answer came: the change may be there.
+            StepResult::Failed { class, .. } => matches!(class, Class::Transient | Class::Bug),
+            _ => false,
+        })
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use metrics_cloudwatch_embedded::Collector;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::report::Report;
 
@@ -14,14 +14,14 @@ pub const NAMESPACE: &str = "Firebreak";
 /// Starts logging to standard output, at the level of `FIREBREAK_LOG` (default `info`), and metrics.
 /// Answers with the collector to flush after each invocation; `None` when metrics are started already.
 pub fn start(function: &'static str) -> Option<&'static Collector> {
-    let filter = EnvFilter::try_from_env("FIREBREAK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = std::env::var("FIREBREAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     // Only the first start of a process counts; a second is no fault.
     let _ = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_writer(std::io::stdout)
         .try_init();
     metrics_cloudwatch_embedded::Builder::new()

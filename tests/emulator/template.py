@@ -153,7 +153,8 @@ class Stack:
         if logical not in self.names:
             spec = self.resources[logical]
             properties = spec.get("Properties", {})
-            for given in ("TableName", "BucketName", "QueueName", "TopicName", "RoleName", "FunctionName", "Name"):
+            named = ("TableName", "BucketName", "QueueName", "TopicName", "RoleName", "InstanceProfileName")
+            for given in (*named, "FunctionName", "Name"):
                 if given in properties:
                     self.names[logical] = str(self.resolve(properties[given]))
                     break
@@ -192,6 +193,7 @@ class Stack:
 
     MAKERS = {
         "AWS::IAM::Role": "role",
+        "AWS::IAM::InstanceProfile": "instance_profile",
         "AWS::SQS::Queue": "queue",
         "AWS::SNS::Topic": "topic",
         "AWS::DynamoDB::Table": "table",
@@ -232,6 +234,12 @@ class Stack:
             iam.put_role_policy(
                 RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=json.dumps(policy["PolicyDocument"])
             )
+
+    def make_instance_profile(self, logical: str, properties: dict) -> None:
+        iam, name = self.clients("iam"), self.physical(logical)
+        iam.create_instance_profile(InstanceProfileName=name, Path=properties.get("Path", "/"))
+        for role in properties["Roles"]:
+            iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=role)
 
     def make_queue(self, logical: str, properties: dict) -> None:
         self.clients("sqs").create_queue(QueueName=self.physical(logical))

@@ -107,12 +107,8 @@ impl Playbook for Traced {
     fn actions(&self) -> &'static [&'static dyn AnyAction] {
         self.actions
     }
-    fn custody<'a>(
-        &'a self,
-        cx: &'a PlanContext<'a>,
-        target: &'a Target,
-    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
-        while_doing(Doing::Planning, self.inner.custody(cx, target))
+    fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+        while_doing(Doing::Planning, self.inner.custody(cx, run))
     }
     fn targets(&self, finding: &Finding) -> Vec<Target> {
         self.inner.targets(finding)
@@ -423,6 +419,20 @@ impl Case {
         self.faults = self.security.faults();
         self.hub = process(&self.security, self.function, self.playbook.alone(), &self.faults, self.settings)?;
         Ok(())
+    }
+
+    /// Another process of the same function, beside the first.
+    pub fn another_process(&self) -> Result<(Hub, Faults)> {
+        self.process_with(|_| ())
+    }
+
+    /// Another process of the same function, with other settings.
+    pub fn process_with(&self, change: impl FnOnce(&mut Config)) -> Result<(Hub, Faults)> {
+        let faults = self.security.faults();
+        let mut config = self.security.config()?;
+        change(&mut config);
+        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings.attempt_timeout)?;
+        Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
     /// Delivers bytes to the function.

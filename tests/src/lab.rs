@@ -67,7 +67,16 @@ impl Binary {
     /// without choosing packages: another choice would be other features, and AWS's crates built again.
     pub async fn build(profile: Option<&str>) -> Result<Self> {
         let profile = profile.unwrap_or("dev").to_owned();
-        tokio::task::spawn_blocking(move || Self::build_blocking(profile)).await.context("building failed")?
+        tokio::task::spawn_blocking(move || Self::build_blocking("contain-compute", profile))
+            .await
+            .context("building failed")?
+    }
+
+    /// The command `firebreak`, built like the function.
+    pub async fn command() -> Result<Self> {
+        tokio::task::spawn_blocking(|| Self::build_blocking("firebreak", "dev".to_owned()))
+            .await
+            .context("building failed")?
     }
 
     /// The one that the tests of this process share.
@@ -76,23 +85,23 @@ impl Binary {
         SHARED.get_or_try_init(|| Self::build(None)).await
     }
 
-    fn build_blocking(profile: String) -> Result<Self> {
+    fn build_blocking(name: &str, profile: String) -> Result<Self> {
         let output = cargo()
-            .args(["build", "--bin", "contain-compute", "--message-format=json-render-diagnostics"])
+            .args(["build", "--bin", name, "--message-format=json-render-diagnostics"])
             .args(["--profile", &profile])
             .output()
-            .context("cannot run cargo to build the function")?;
+            .context("cannot run cargo")?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let lines: Vec<&str> = said.lines().collect();
-            bail!("the function does not build:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            bail!("{name} does not build:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
         let path = String::from_utf8_lossy(&output.stdout)
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|message| message["target"]["name"] == "contain-compute")
+            .filter(|message| message["target"]["name"] == name)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or_else(|| anyhow!("cargo did not say where the function is"))?;
+            .ok_or_else(|| anyhow!("cargo did not say where {name} is"))?;
         Ok(Self { path, profile })
     }
 }

@@ -413,8 +413,9 @@ fn the_page_of_finding_types_is_made_from_the_code() {
         out,
         "What is decided for each of the {} types. What a playbook may then do about a finding is the guard's\n\
          decision. *Notify* means that no playbook answers: nothing is changed, and the reason below is for the person who\n\
-         looks at the finding (`firebreak explain FILE` prints it). Firebreak sends no message about these: subscribe people\n\
-         to GuardDuty itself. What the rule of the template lets through is logged and counted as turned away.\n\
+         looks at the finding (`firebreak explain FILE` prints it). If the type is about an instance (`EC2`, `Runtime`, or a type\n\
+         that is answered in other cases), the reason goes out as an outcome event, and as a message the first time. Any other\n\
+         type that reaches the function is logged and counted as turned away; most do not pass the rule of the template.\n\
          So it is with a type that is not in this list.\n",
         known.len()
     );

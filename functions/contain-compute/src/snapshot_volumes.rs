@@ -46,6 +46,7 @@ use firebreak::ids::{SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::Plan;
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::run::Run;
 use firebreak::target::Target;
 
 use firebreak::text::{plain, quoted};
@@ -90,21 +91,17 @@ impl Playbook for SnapshotVolumes {
         Box::pin(plan(cx, target))
     }
 
-    fn custody<'a>(
-        &'a self,
-        cx: &'a PlanContext<'a>,
-        _target: &'a Target,
-    ) -> Boxed<'a, Result<Option<Custody>, Failure>> {
+    fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
         Box::pin(async move {
-            let Some(run) = cx.run else { return Ok(None) };
-            let snapshots = every_snapshot_of_case(cx.aws, run).await?;
+            let snapshots = every_snapshot_of_case(cx.aws, &run.head.id).await?;
             let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, snapshot));
             let items = futures_util::future::try_join_all(read).await?;
-            Ok(Some(Custody {
-                complete: snapshots.iter().all(|s| s.state() != Some(&SnapshotState::Pending)),
-                problems: snapshots.iter().filter_map(problem).collect(),
-                items,
-            }))
+            let mut problems: Vec<String> = snapshots.iter().filter_map(problem).collect();
+            problems.extend(missing(run, &snapshots));
+            let unlocked = items.iter().filter(|item| item["lock"] == json!(Lock::None));
+            problems.extend(unlocked.map(|item| format!("snapshot {} is not locked", item["snapshot"])));
+            let complete = snapshots.iter().all(|s| s.state() != Some(&SnapshotState::Pending));
+            Ok(Some(Custody { complete, problems, items }))
         })
     }
 }
@@ -127,6 +124,23 @@ async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
         "completed_at": snapshot.completion_time().map(ToString::to_string),
         "lock": lock,
     }))
+}
+
+/// Volumes that the run was to snapshot and of which there is no sound snapshot of this case now: somebody
+/// deleted it, or took its tag away.
+fn missing(run: &Run, snapshots: &[Snapshot]) -> Vec<String> {
+    let wanted = run
+        .all_steps()
+        .filter(|step| step.action == CreateSnapshots::NAME)
+        .filter_map(|step| serde_json::from_value::<CreateSnapshots>(step.args.clone()).ok())
+        .flat_map(|action| action.volumes);
+    let sound = |volume: &VolumeId| {
+        snapshots.iter().any(|s| s.volume_id() == Some(volume.as_str()) && s.state() != Some(&SnapshotState::Error))
+    };
+    wanted
+        .filter(|volume| !sound(volume))
+        .map(|volume| format!("there is no snapshot of {volume} of this case"))
+        .collect()
 }
 
 fn problem(snapshot: &Snapshot) -> Option<String> {

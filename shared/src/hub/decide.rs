@@ -1,18 +1,21 @@
 //! Decisions: what a person said about a run is carried out once, by its id alone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::{Answer, Answered, Hub};
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
+use crate::finding::Finding;
+use crate::guard::Ruling;
 use crate::ids::RunId;
-use crate::ledger::Claim;
 use crate::ledger::decisions::{Decision, Verb};
+use crate::ledger::{Claim, DueAt, DueKind};
+use crate::plan::Plan;
 use crate::playbook::{Planned, Playbook};
 use crate::report::Report;
-use crate::run::{Mode, Outcome, Run, RunState};
+use crate::run::{Mode, Outcome, Run, RunHead, RunState};
 use crate::telemetry;
 
 impl Hub {
@@ -56,6 +59,8 @@ impl Hub {
                 self.told(playbook, report).await
             }
             (Verb::Undo, RunState::Held) => {
+                let mut run = run;
+                run.decided = Some(format!("undone by {by}"));
                 let Some(mut run) = self.ledger.begin_undo(&decision, &run, now).await? else {
                     return Ok(turned_away(format!("run {} has moved", run.head.id)));
                 };
@@ -64,7 +69,6 @@ impl Hub {
                 let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
                 let engine = self.engine(playbook, deadline);
                 let ended = engine.undo(&mut run, &groups).await;
-                run.head.reasons = vec![format!("undone by {by}")];
                 self.conclude(playbook, run, ended).await?
             }
             (Verb::Approve, RunState::Proposed) => {
@@ -107,8 +111,8 @@ impl Hub {
         let view = view?;
         let finding = match authenticity {
             Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
-            // The person saw the finding; that it was archived since is theirs to weigh.
-            Authenticity::TurnedAway(_) => run.head.finding.clone(),
+            // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
+            Authenticity::TurnedAway(away) => return Ok(Err(format!("the finding does not stand any more: {away}"))),
             Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
                 return Ok(Err("the finding is not genuine".to_owned()));
             }
@@ -132,12 +136,13 @@ impl Hub {
             return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
         }
         if plan.hash() != run.head.plan_hash {
-            return self.propose_again(playbook, decision, run, finding, plan, now).await.map(Ok);
+            return self.propose_again(playbook, decision, run, finding, plan, ruling, now).await.map(Ok);
         }
+        let mut run = run;
+        run.decided = Some(format!("approved by {by}"));
         let Some(mut taken) = self.ledger.approve(decision, &run, self.config.budget, now).await? else {
             return Ok(Err(format!("run {} has moved, or the hour's budget is spent", run.head.id)));
         };
-        taken.head.reasons.insert(0, format!("approved by {by}"));
         // The time to containment counts from the approval.
         taken.head.arrived_at = now;
         let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &view.groups).await;
@@ -145,32 +150,39 @@ impl Hub {
         self.conclude(playbook, taken, ended).await.map(Ok)
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn propose_again(
         &self,
         playbook: &'static dyn Playbook,
         decision: &Decision,
         run: Run,
-        finding: crate::finding::Finding,
-        plan: crate::plan::Plan,
+        finding: Finding,
+        plan: Plan,
+        ruling: Ruling,
         now: Timestamp,
     ) -> Result<Report, Failure> {
-        if !self.ledger.reject(decision, &run, now).await? {
-            return Err(Failure::new(Class::Conflict, "propose again", run.head.id.as_str()));
-        }
-        let mut head = run.head.clone();
-        head.id = RunId::new();
-        head.finding = finding;
-        head.plan_hash = plan.hash();
-        head.plan = plan;
-        head.mode = Mode::Propose;
-        head.arrived_at = now;
-        head.reasons = vec![format!("the target changed since run {} was proposed: look again", run.head.id)];
-        let view = self.ledger.view(playbook.meta().id, &head.target, now).await?;
-        match self.ledger.record(&head, view.hold.as_ref(), RunState::Proposed, now).await? {
+        let head = RunHead {
+            id: RunId::new(),
+            finding,
+            plan_hash: plan.hash(),
+            plan,
+            mode: Mode::Propose,
+            reasons: vec![format!("the target changed since run {} was proposed: look again", run.head.id)],
+            arrived_at: now,
+            leaves: ruling.leaves,
+            hold_seconds: ruling.hold_seconds,
+            ..run.head.clone()
+        };
+        let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
+        match self.ledger.propose_again(decision, &run, &head, due, now).await? {
             Claim::Won(run) => {
                 let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
                 report.page = true;
-                Ok(self.told(playbook, report).await)
+                let (report, delivered) = self.tell(playbook, report).await;
+                if delivered {
+                    self.ledger.report_delivered(&run.head, due).await?;
+                }
+                Ok(report)
             }
             _ => Err(Failure::new(Class::Conflict, "propose again", run.head.id.as_str())),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::{Answer, Answered, Hub};
-use crate::engine::Sessions;
+use crate::engine::{Ended, Sessions};
 use crate::failure::Failure;
 use crate::ledger::{Due, DueKind};
 use crate::report::Report;
@@ -53,10 +53,22 @@ impl Hub {
                 _ => Ok(None),
             },
             DueKind::Retry => match run.state {
-                RunState::Held | RunState::Freed => self.go_on(run, RunState::Applying, now, deadline).await,
+                // What a person has begun to undo is not contained again by itself.
+                RunState::Held | RunState::Freed if run.undone.is_empty() => {
+                    self.go_on(run, RunState::Applying, now, deadline).await
+                }
                 _ => Ok(None),
             },
             DueKind::Report => {
+                if run.state == RunState::Proposed {
+                    let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
+                    report.page = true;
+                    let (report, delivered) = self.tell(playbook, report).await;
+                    if !delivered {
+                        self.put_due(&run, DueKind::Report, now + Duration::from_secs(60)).await?;
+                    }
+                    return Ok(Some(report));
+                }
                 if run.end.is_none() {
                     return Ok(None);
                 }
@@ -71,10 +83,17 @@ impl Hub {
                     telemetry::alarm("custody-unread", &failure.brief());
                     false
                 });
-                if !complete && now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE {
-                    self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
+                if complete {
+                    return Ok(None);
                 }
-                Ok(None)
+                if now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE {
+                    self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
+                    return Ok(None);
+                }
+                let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
+                report.not_done.push("the snapshots are still not complete, or could not be looked at".to_owned());
+                report.page = true;
+                Ok(Some(self.told(playbook, report).await))
             }
             DueKind::HoldEnds => {
                 if run.state != RunState::Held {
@@ -104,13 +123,20 @@ impl Hub {
         let ended = if becomes == RunState::Undoing {
             engine.undo(&mut run, &groups).await
         } else {
-            // What failed is tried again; what AWS does not allow is not.
-            run.steps.retain(|_, record| {
-                !matches!(record.result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
-            });
-            let reading =
-                engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
-            engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
+            match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
+                Ok(reading) => {
+                    // What failed is tried again; what AWS does not allow is not.
+                    run.steps.retain(|_, record| {
+                        !matches!(
+                            record.result,
+                            StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. }
+                        )
+                    });
+                    engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
+                }
+                // Ended and told as it stands, so that a person can act on it; it is not left under way.
+                Err(failure) => Ended::Done(engine.end_unverified(&run, &failure)),
+            }
         };
         self.conclude(playbook, run, ended).await.map(Some)
     }

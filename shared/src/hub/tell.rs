@@ -22,7 +22,12 @@ pub const DECISION_EVENT: &str = "Firebreak Decision";
 
 impl Hub {
     /// Delivers a report that has no run behind it, once and as well as can be.
-    pub(super) async fn told(&self, playbook: &'static dyn Playbook, mut report: Report) -> Report {
+    pub(super) async fn told(&self, playbook: &'static dyn Playbook, report: Report) -> Report {
+        self.tell(playbook, report).await.0
+    }
+
+    /// The same, and whether all of it arrived.
+    pub(super) async fn tell(&self, playbook: &'static dyn Playbook, mut report: Report) -> (Report, bool) {
         report.purpose = Some(playbook.meta().purpose);
         telemetry::answered(&report);
         // What is turned away, or so already, wakes nobody.
@@ -30,10 +35,11 @@ impl Hub {
         let (event, message) = tokio::join!(self.send_event(&report), async {
             if quiet { Ok(()) } else { self.send_message(&report).await }
         });
+        let delivered = event.is_ok() && message.is_ok();
         for failure in [event.err(), message.err()].into_iter().flatten() {
             telemetry::alarm("report-undelivered", &failure.brief());
         }
-        report
+        (report, delivered)
     }
 
     /// Delivers the report of a run that has ended, and takes its due row away when all of it arrived.
@@ -176,16 +182,17 @@ impl Hub {
         let reading = engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
         let groups = Vec::new();
         let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
-        let Some(custody) = playbook.custody(&cx, &run.head.target).await? else { return Ok(true) };
+        let Some(custody) = playbook.custody(&cx, run).await? else { return Ok(true) };
         let kind = if custody.complete { "custody" } else { "custody-begun" };
         let body = serde_json::to_value(&custody).unwrap_or_default();
         let kept = self.evidence.append(&run.head.id, vec![(kind, body)], now).await?;
         if custody.complete {
             let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
-            if !custody.problems.is_empty() {
+            let preserved = run.end.as_ref().is_some_and(|end| end.outcome == Outcome::Preserved);
+            if !preserved || !custody.problems.is_empty() {
                 report.outcome = Outcome::Partial;
                 report.page = true;
-                report.not_done = custody.problems;
+                report.not_done.extend(custody.problems);
             }
             report.at = now;
             report.evidence = Some(kept);

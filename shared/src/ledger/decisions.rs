@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::items::{self, Item, n, s, text};
-use super::{Budget, Ledger};
+use super::{Budget, Claim, DueAt, Hold, Ledger};
 use crate::failure::{Class, Failure};
 use crate::ids::RunId;
-use crate::run::{Run, RunState};
+use crate::run::{Run, RunHead, RunState};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,14 +164,24 @@ impl Ledger {
         self.settle(run, RunState::Rejected, vec![self.consume(decision, now)]).await
     }
 
-    /// Uses a decision that cannot be carried out any more.
-    pub async fn spend_decision(&self, decision: &Decision, now: Timestamp) -> Result<(), Failure> {
-        self.client
-            .transact_write_items()
-            .transact_items(self.consume(decision, now))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(Failure::from_sdk("use decision", &decision.id))
+    /// Uses an approval of a plan that no longer fits for proposing the new one: in one transaction, so that
+    /// there is always one of them to decide on.
+    pub async fn propose_again(
+        &self,
+        decision: &Decision,
+        old: &Run,
+        head: &RunHead,
+        told_by: DueAt,
+        now: Timestamp,
+    ) -> Result<Claim, Failure> {
+        let seen = Hold {
+            run: old.head.id.clone(),
+            state: old.state,
+            finding: old.head.finding.id.clone(),
+            outcome: None,
+            released_at: None,
+        };
+        let besides = vec![self.consume(decision, now)];
+        self.record_with(head, Some(&seen), RunState::Proposed, told_by, now, besides).await
     }
 }

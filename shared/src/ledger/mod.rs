@@ -24,6 +24,8 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use jiff::Timestamp;
 
 use crate::action::KnownGroup;
@@ -41,6 +43,9 @@ pub const LEASE: Duration = Duration::from_secs(50);
 
 /// Runs are kept in the ledger this long after they are recorded; the evidence bucket keeps them longer.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Two transactions that met wait a few of these before the next attempt.
+const MEETING_PAUSE: Duration = Duration::from_millis(15);
 
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
@@ -249,24 +254,68 @@ impl Ledger {
         self.settle_claim(run, writes).await
     }
 
-    /// Records a run that does not act: proposed or observed.
+    /// Records a run that does not act: proposed or observed. A proposal's message is due at `told_by` unless
+    /// it has arrived by then.
     pub async fn record(
         &self,
         head: &RunHead,
         seen: Option<&Hold>,
         state: RunState,
+        told_by: DueAt,
         now: Timestamp,
+    ) -> Result<Claim, Failure> {
+        self.record_with(head, seen, state, told_by, now, Vec::new()).await
+    }
+
+    async fn record_with(
+        &self,
+        head: &RunHead,
+        seen: Option<&Hold>,
+        state: RunState,
+        told_by: DueAt,
+        now: Timestamp,
+        besides: Vec<TransactWriteItem>,
     ) -> Result<Claim, Failure> {
         let run = self.new_run(head, state, now);
         let mut writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
         writes.extend(self.supersede(seen));
+        if state == RunState::Proposed {
+            // Nobody is asked until a message has arrived: the schedule sees to it.
+            writes.push(self.put_due(head, told_by));
+        }
+        writes.extend(besides);
         self.settle_claim(run, writes).await
     }
 
+    /// Writes all or nothing. A transaction that meets another one on a row (the hour's budget is one row
+    /// for all) is cancelled without any condition having failed, and the SDK does not try it again: we do.
+    async fn transact(
+        &self,
+        writes: Vec<TransactWriteItem>,
+    ) -> Result<(), SdkError<TransactWriteItemsError, HttpResponse>> {
+        const ATTEMPTS: usize = 6;
+        let mut pause = tokio::time::interval(MEETING_PAUSE);
+        pause.tick().await;
+        let mut attempt = 1;
+        loop {
+            let sent = self.client.transact_write_items().set_transact_items(Some(writes.clone())).send().await;
+            match sent {
+                Err(error) if attempt < ATTEMPTS && met_another(&error) => {
+                    // A longer wait each time, and not the same one for everybody.
+                    for _ in 0..attempt + usize::try_from(Timestamp::now().subsec_nanosecond() % 3).unwrap_or(0) {
+                        pause.tick().await;
+                    }
+                    attempt += 1;
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
     async fn settle_claim(&self, run: Run, writes: Vec<TransactWriteItem>) -> Result<Claim, Failure> {
-        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        let result = self.transact(writes).await;
         let error = match result {
-            Ok(_) => return Ok(Claim::Won(Box::new(run))),
+            Ok(()) => return Ok(Claim::Won(Box::new(run))),
             Err(error) => error,
         };
         if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
@@ -300,6 +349,7 @@ impl Ledger {
             end: None,
             tries: 0,
             released_at: None,
+            decided: None,
         }
     }
 
@@ -371,8 +421,10 @@ impl Ledger {
             .item("undone", AttributeValue::M(HashMap::new()))
             .item("added", AttributeValue::L(Vec::new()))
             .item("tries", n(0))
-            .item("expires_at", n((now + KEPT).as_second()))
             .condition_expression("attribute_not_exists(pk)");
+        // What is held, or waits for a person, is never forgotten.
+        let put =
+            if run.state == RunState::Observed { put.item("expires_at", n((now + KEPT).as_second())) } else { put };
         items::write_put(put)
     }
 
@@ -459,6 +511,7 @@ impl Ledger {
             names.push_str(", released_at = :at");
             hold.push_str(", released_at = :at");
         }
+        names.push_str(if state == RunState::Held { " REMOVE expires_at" } else { ", expires_at = :until" });
         let mut run_update = Update::builder()
             .table_name(&self.table)
             .key("pk", s(run_key(&run.head.id)))
@@ -481,6 +534,9 @@ impl Ledger {
             .expression_attribute_values(":state", s(state.as_str()))
             .expression_attribute_values(":outcome", s(end.outcome.as_str()))
             .expression_attribute_values(":run", s(run.head.id.as_str()));
+        if state != RunState::Held {
+            run_update = run_update.expression_attribute_values(":until", n((end.at + KEPT).as_second()));
+        }
         if state == RunState::Released {
             run_update = run_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
             hold_update = hold_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
@@ -488,13 +544,7 @@ impl Ledger {
         let mut writes = vec![items::write_update(run_update), items::write_update(hold_update)];
         writes.push(self.delete_due(run, DueKind::Lease, run.lease_until));
         writes.extend(next.iter().map(|due| self.put_due(&run.head, *due)));
-        self.client
-            .transact_write_items()
-            .set_transact_items(Some(writes))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| lost_lease(Failure::from_sdk("finish", &run.head.id)(error)))
+        self.transact(writes).await.map_err(|error| lost_lease(Failure::from_sdk("finish", &run.head.id)(error)))
     }
 
     fn delete_due(&self, run: &Run, what: DueKind, at: Timestamp) -> TransactWriteItem {
@@ -528,8 +578,9 @@ impl Ledger {
             .table_name(&self.table)
             .key("pk", s(run_key(&run.head.id)))
             .key("sk", s("RUN"))
-            .update_expression("SET #state = :next, epoch = :next_epoch, lease_until = :lease")
+            .update_expression("SET #state = :next, epoch = :next_epoch, lease_until = :lease, decided = :decided")
             .condition_expression("epoch = :epoch AND #state = :state")
+            .expression_attribute_values(":decided", json(&run.decided))
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", s(run.state.as_str()))
             .expression_attribute_values(":next", s(becomes.as_str()))
@@ -550,9 +601,9 @@ impl Ledger {
         writes.push(items::write_update(run_update));
         writes.push(items::write_update(hold_update));
         writes.push(self.put_due(&run.head, lease));
-        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        let result = self.transact(writes).await;
         match result {
-            Ok(_) => Ok(Some(taken)),
+            Ok(()) => Ok(Some(taken)),
             Err(error) => match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
                     if cancelled.cancellation_reasons().iter().any(|r| r.code() == Some("ConditionalCheckFailed")) =>
@@ -587,9 +638,9 @@ impl Ledger {
             };
             writes.push(items::write_update(update));
         }
-        let result = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        let result = self.transact(writes).await;
         match result {
-            Ok(_) => Ok(true),
+            Ok(()) => Ok(true),
             Err(error) => match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(_)) => Ok(false),
                 _ => Err(Failure::from_sdk("settle", &run.head.id)(error)),
@@ -797,6 +848,15 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether a transaction was cancelled only because another one held a row.
+fn met_another(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> bool {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+        return false;
+    };
+    let has = |code: &str| cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some(code));
+    has("TransactionConflict") && !has("ConditionalCheckFailed")
 }
 
 /// A write refused for its epoch means that another has the run: stop, touch nothing.

@@ -26,6 +26,7 @@ fn report(outcome: Outcome) -> Report {
         contained_after_ms: Some(1234),
         steps: vec![],
         page: false,
+        retry: true,
         at: "2026-11-22T00:00:00Z".parse().unwrap(),
         evidence: None,
         purpose: Some(Purpose::Contain),

@@ -24,7 +24,7 @@ const WIDTH: u16 = 110;
 
 /// Rehearse an incident against an emulator of AWS: find, contain, prove, report, undo.
 #[derive(Debug, Parser)]
-#[command(name = "cargo drill", version, about)]
+#[command(name = "drill", bin_name = "cargo drill --", version)]
 struct Arguments {
     /// The scenario, or `all`
     #[arg(default_value = "compromised-instance")]
@@ -48,11 +48,19 @@ async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever reads has seen enough.
+        Err(error) if error.root_cause().downcast_ref::<std::io::Error>().is_some_and(is_closed_pipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{} {error:#}", "The drill could not be held:".red().bold());
             ExitCode::from(2)
         }
     }
+}
+
+fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 async fn run(arguments: &Arguments) -> Result<bool> {

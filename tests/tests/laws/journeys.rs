@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use firebreak::action::{Applied, Context as ActionContext, Undone};
+use firebreak::engine::Sessions;
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::Verb;
-use firebreak::plan::{Plan, Undo};
+use firebreak::plan::{Plan, Step, Undo};
 use firebreak::playbook::{Planned, Playbook};
-use firebreak::run::{Outcome, RunState};
+use firebreak::run::{Outcome, Run, RunState};
 use firebreak_tests::emulator::{workspace, worlds};
 use firebreak_tests::faults::{Place, Request};
-use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, Traced, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, Settings, Traced, playbooks, run_to_end};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::support::{all, check_declared, done, is_instant, is_restored, is_so, named, results};
+use crate::support::{check_declared, done, is_instant, is_restored, is_so, results};
 
 /// What the journeys have shown besides: every request that was made, and which actions were reached.
 #[derive(Debug, Default)]
@@ -40,6 +42,11 @@ pub async fn seen() -> &'static Seen {
 async fn make() -> Seen {
     let shared = Arc::new(Mutex::new(Seen::default()));
     let everything = Security::fresh(Permits::Everything).await.unwrap();
+    let stricter = Stricter {
+        default: Security::fresh(Permits::Default).await.unwrap(),
+        observe: Security::fresh(Permits::Observe).await.unwrap(),
+    };
+    let stricter = &stricter;
     let enforce = Security::fresh(Permits::Enforce).await.unwrap();
     let mut journeys = Vec::new();
     for (_, playbook) in playbooks() {
@@ -52,7 +59,7 @@ async fn make() -> Seen {
                 let label = format!("{} {world}, {name}", playbook.id());
                 let (security, seen, world) = (Arc::clone(security), Arc::clone(&shared), world.clone());
                 journeys.push(async move {
-                    let result = journey(&security, playbook, &world, &seen).await;
+                    let result = journey(&security, stricter, playbook, &world, &seen).await;
                     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                     seen.count += 1;
                     if let Err(error) = result {
@@ -82,9 +89,39 @@ fn changing(case: &Case, since: usize) -> Vec<String> {
     requests.iter().skip(since).filter(|r| r.place == Place::Member && !r.reads()).map(Request::name).collect()
 }
 
-async fn journey(security: &Arc<Security>, playbook: &'static Traced, world: &str, seen: &Mutex<Seen>) -> Result<()> {
+/// Security accounts whose policies do not enforce.
+struct Stricter {
+    default: Arc<Security>,
+    observe: Arc<Security>,
+}
+
+/// Observe and propose plan by the same code, and change nothing in the account.
+async fn stricter_modes_change_nothing(case: &Case, before: &Value, stricter: &Stricter) -> Result<()> {
+    for (security, wanted) in [(&stricter.default, Outcome::Proposed), (&stricter.observe, Outcome::Observed)] {
+        let other =
+            Case::about(security, case.playbook, case.member.clone(), case.ids.clone(), Settings::default()).await?;
+        let answer = other.deliver().await.answer()?;
+        let outcome = answer.outcomes.first().map(|o| o.outcome).context("no outcome")?;
+        let nothing = [Outcome::Gone, Outcome::Refused].contains(&outcome);
+        ensure!(outcome == wanted || nothing, "{wanted} is {outcome}");
+        ensure!(changing(&other, 0).is_empty(), "{wanted} called {:?}", changing(&other, 0));
+        ensure!(other.due().await?.is_empty(), "{wanted}: something is due: {:?}", other.due().await?);
+    }
+    ensure!(case.state().await? == *before, "to observe or propose changed the state");
+    Ok(())
+}
+
+async fn journey(
+    security: &Arc<Security>,
+    stricter: &Stricter,
+    playbook: &'static Traced,
+    world: &str,
+    seen: &Mutex<Seen>,
+) -> Result<()> {
     let mut case = Case::new(security, playbook, world).await?;
     let before = case.state().await?;
+
+    stricter_modes_change_nothing(&case, &before, stricter).await?;
 
     // Plan: the same twice, and nothing but reads.
     let planned = case.plan().await?;
@@ -127,10 +164,15 @@ async fn journey(security: &Arc<Security>, playbook: &'static Traced, world: &st
     let from = case.faults.requests().len();
     let answer = case.deliver().await.answer()?;
     ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange), "{:?}", answer.outcomes);
-    let groups = case.groups().await?;
-    let reading = case.reading(&run.head.id).await?;
-    let cx = ActionContext { aws: &reading, run: &run.head.id, made: &groups };
+    let steps: Vec<&Step> = run.all_steps().collect();
+    let (target, groups) = (&run.head.target, case.groups().await?);
+    let sessions = case.engine().writing(&run.head.id, &target.account, target.region.as_ref(), &steps, &groups).await;
+    for step in run.all_steps().filter(|step| is_instant(step)) {
+        let cx = taken_over(&sessions, &run, step)?;
+        playbook.action(&step.action)?.holds(&cx, step).await.with_context(|| format!("read {} again", step.id))?;
+    }
     for step in run.all_steps().filter(|step| !is_instant(step)) {
+        let cx = taken_over(&sessions, &run, step)?;
         let applied = playbook.action(&step.action)?.apply(&cx, step, false).await;
         let twice = applied.with_context(|| format!("{} a second time", step.id))?;
         let same = match &twice {
@@ -169,8 +211,8 @@ async fn journey(security: &Arc<Security>, playbook: &'static Traced, world: &st
     let from = case.faults.requests().len();
     let answer = case.decide(Verb::Undo).await?.answer()?;
     ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
-    let cx = ActionContext { aws: &reading, run: &run.head.id, made: &groups };
     for step in run.all_steps().rev() {
+        let cx = taken_over(&sessions, &run, step)?;
         let action = playbook.action(&step.action)?;
         let twice = action.undo(&cx, step).await.with_context(|| format!("undo {} again", step.id))?;
         let never = matches!(action.undo_kind(), Undo::Never { .. });
@@ -188,6 +230,11 @@ async fn journey(security: &Arc<Security>, playbook: &'static Traced, world: &st
     note(&case, seen);
     case.restart()?;
     Ok(())
+}
+
+/// As whoever takes a run over has it: what the run has made is found by its name.
+fn taken_over<'a>(sessions: &'a Sessions, run: &'a Run, step: &Step) -> Result<ActionContext<'a>> {
+    Ok(ActionContext { aws: sessions.of(&step.id)?, run: &run.head.id, made: &[] })
 }
 
 /// What a plan says of the world is what each action reads there.
@@ -209,7 +256,7 @@ async fn before_states_are_true(case: &Case, plan: &Plan) -> Result<()> {
 }
 
 #[test]
-fn a_run_holds_what_it_says_and_its_undo_restores_every_world() {
+fn plans_read_runs_hold_and_undo_restores_over_every_world() {
     run_to_end(|| async {
         let seen = seen().await;
         let (failed, count) = (&seen.failures, seen.count);
@@ -230,35 +277,6 @@ fn every_action_is_reached_and_every_step_has_its_action() {
             let unknown: Vec<_> = planned.difference(&registered).collect();
             assert!(unknown.is_empty(), "{}: planned and not registered: {unknown:?}", playbook.id());
         }
-    });
-}
-
-#[test]
-fn observe_and_propose_change_nothing() {
-    run_to_end(|| async {
-        let default = Security::fresh(Permits::Default).await.unwrap();
-        let observe = Security::fresh(Permits::Observe).await.unwrap();
-        let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            for world in worlds().unwrap() {
-                for (security, wanted) in [(&default, Outcome::Proposed), (&observe, Outcome::Observed)] {
-                    let (security, world) = (Arc::clone(security), world.clone());
-                    cases.push(named(format!("{} {world}, {wanted}", playbook.id()), async move {
-                        let case = Case::new(&security, playbook, &world).await?;
-                        let before = case.state().await?;
-                        let answer = case.deliver().await.answer()?;
-                        let outcome = answer.outcomes.first().map(|o| o.outcome).context("no outcome")?;
-                        let nothing = [Outcome::Gone, Outcome::Refused].contains(&outcome);
-                        ensure!(outcome == wanted || nothing, "{outcome}");
-                        ensure!(changing(&case, 0).is_empty(), "called {:?}", changing(&case, 0));
-                        ensure!(case.state().await? == before, "the state changed");
-                        ensure!(case.due().await?.is_empty(), "something is due: {:?}", case.due().await?);
-                        Ok(())
-                    }));
-                }
-            }
-        }
-        all("observe and propose", cases).await;
     });
 }
 

@@ -120,6 +120,8 @@ const DECLARED: &[(&str, fn(&Difference) -> bool)] = &[
         let new = d.before.is_null();
         match at(d, 0) {
             "auto_scaling_groups" => true,
+            // AWS's own tag says which group it is in.
+            "instances" if at(d, 2) == "tags" => at(d, 3) == "aws:autoscaling:groupName",
             "instances" | "interfaces" | "volumes" | "instance_profiles" => new && d.path.len() == 2,
             "target_groups" => only_adds(d),
             "classic_load_balancers" => only_adds(d),
@@ -233,7 +235,7 @@ pub fn dependents(run: &Run, failed: &StepId) -> BTreeSet<StepId> {
     }
 }
 
-/// A run's results, for a message.
+/// A run's results that are not good, for a message.
 pub fn results(run: &Run) -> String {
     let one = |step: &Step| {
         let result = run.result(&step.id);
@@ -245,5 +247,6 @@ pub fn results(run: &Run) -> String {
         format!("    {} {}{why}", step.id, result.map_or("not tried", StepResult::name))
     };
     let end = run.end.as_ref().map(|end| format!("{} {:?}", end.outcome, end.not_done));
-    format!("{:?} {end:?}\n{}", run.state, run.all_steps().map(one).collect::<Vec<_>>().join("\n"))
+    let bad = run.all_steps().filter(|step| !run.result(&step.id).is_some_and(StepResult::is_good));
+    format!("{:?} {end:?}\n{}", run.state, bad.map(one).collect::<Vec<_>>().join("\n"))
 }

@@ -287,7 +287,9 @@ impl<'a> Planner<'a> {
             let action =
                 OpenInterface { interface: id.clone(), vpc: vpc.clone(), quarantine: quarantine.clone(), flush };
             open.push(action.step(&closed).needing(needs));
-            close.push(CloseInterface { interface: id, vpc, quarantine }.step(&opened));
+            // What was never made cannot be closed into, and nothing was opened without it.
+            let made = quarantine.is_none().then(|| making(&vpc, GroupPurpose::Quarantine));
+            close.push(CloseInterface { interface: id, vpc, quarantine }.step(&opened).needing(made));
         }
         if opens.is_empty() {
             // Left by a run that was cut short; whoever holds the account could use it.

@@ -38,7 +38,8 @@ impl Action for ReplaceInstanceProfile {
     const PERMISSIONS: &'static [Permission] = &[
         Permission::read("ec2:DescribeIamInstanceProfileAssociations"),
         Permission::on("ec2:ReplaceIamInstanceProfileAssociation", &["ec2:*:*:instance/*"]),
-        Permission::on("iam:PassRole", &["iam::*:role/firebreak/no-access"]),
+        Permission::on("iam:PassRole", &["iam::*:role/firebreak/no-access"])
+            .when("iam:PassedToService", "ec2.amazonaws.com"),
     ];
     const UNDO: Undo = Undo::Never {
         why: "to give a role back needs iam:PassRole on it, which Firebreak does not hold; a person associates it again",
