@@ -286,7 +286,8 @@ fn tell_score(drill: &Drill) -> Result<()> {
     write!(out, "{} {score}", drill.scenario.bold())?;
     if let Some(ms) = numbers.cut_ms {
         let (rounds, pace) = (numbers.rounds, numbers.pace_ms);
-        write!(out, " · cut {:.2} s after the event, in {rounds} rounds of {pace} ms or more", ms / 1000.0)?;
+        let s = ms / 1000.0;
+        write!(out, " · cut {s:.1} s after the event: {rounds} rounds of calls, each held {pace} ms by the emulator")?;
     }
     let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
     let profile = match numbers.profile.as_str() {
