@@ -24,7 +24,7 @@ const WIDTH: u16 = 110;
 
 /// Rehearse an incident against an emulator of AWS: find, contain, prove, report, undo.
 #[derive(Debug, Parser)]
-#[command(name = "cargo drill", version, about)]
+#[command(name = "drill", bin_name = "cargo drill --", version)]
 struct Arguments {
     /// The scenario, or `all`
     #[arg(default_value = "compromised-instance")]
@@ -48,11 +48,19 @@ async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever reads has seen enough.
+        Err(error) if error.root_cause().downcast_ref::<std::io::Error>().is_some_and(is_closed_pipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{} {error:#}", "The drill could not be held:".red().bold());
             ExitCode::from(2)
         }
     }
+}
+
+fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 async fn run(arguments: &Arguments) -> Result<bool> {
@@ -278,7 +286,8 @@ fn tell_score(drill: &Drill) -> Result<()> {
     write!(out, "{} {score}", drill.scenario.bold())?;
     if let Some(ms) = numbers.cut_ms {
         let (rounds, pace) = (numbers.rounds, numbers.pace_ms);
-        write!(out, " · cut {:.2} s after the event, in {rounds} rounds of {pace} ms or more", ms / 1000.0)?;
+        let s = ms / 1000.0;
+        write!(out, " · cut {s:.1} s after the event: {rounds} rounds of calls, each held {pace} ms by the emulator")?;
     }
     let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
     let profile = match numbers.profile.as_str() {

@@ -134,7 +134,8 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { pace: Duration::from_millis(50), undo: true }
+        // Long enough that on a busy machine one round does not fall apart into two.
+        Self { pace: Duration::from_millis(100), undo: true }
     }
 }
 
