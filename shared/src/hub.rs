@@ -486,6 +486,7 @@ impl Hub {
     }
 
     /// What a hold says to a new finding: a report when the finding ends here, else how it is tightened.
+    #[allow(clippy::too_many_arguments)]
     async fn join_hold(
         &self,
         playbook: &'static dyn Playbook,

@@ -623,6 +623,7 @@ fn process(
 ///
 /// # Panics
 /// When the future does.
+#[expect(clippy::panic, reason = "a test's harness fails the test")]
 pub fn run_to_end<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
     const STACK: usize = 64 * 1024 * 1024;
     let runs = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {

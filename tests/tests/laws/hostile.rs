@@ -61,8 +61,7 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
             let writer = log.clone();
             let subscriber = tracing_subscriber::fmt()
                 .json()
-                .with_max_level(tracing::Level::DEBUG)
-                .with_env_filter("firebreak=debug,contain_compute=debug")
+                .with_max_level(tracing::Level::INFO)
                 .with_writer(move || writer.clone())
                 .finish();
             let guard = tracing::subscriber::set_default(subscriber);
