@@ -511,15 +511,9 @@ impl<'a> Engine<'a> {
             not_done.push(why);
             remains.clone_from(&run.head.plan.remains);
         }
-        RunEnd {
-            outcome,
-            at: Timestamp::now(),
-            not_done,
-            remains,
-            contained_after_ms: contained_after(run),
-            decided: None,
-            retry,
-        }
+        // Only what was read back is cut.
+        let contained_after_ms = (open_cuts == 0).then(|| contained_after(run)).flatten();
+        RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms, decided: None, retry }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
@@ -537,7 +531,7 @@ impl<'a> Engine<'a> {
             at: Timestamp::now(),
             not_done,
             remains: run.head.plan.remains.clone(),
-            contained_after_ms: contained_after(run),
+            contained_after_ms: None,
             decided: None,
             retry: failure.class != Class::Denied,
         }

@@ -97,7 +97,7 @@ fn rename(text: &str, names: &[(&str, &String)]) -> String {
 
 /// Ids without a name, each cut down to its kind, and public addresses.
 fn unnamed(text: &str) -> String {
-    const KINDS: [&str; 8] = ["sg", "sgr", "snap", "i", "eni", "vol", "eipalloc", "subnet"];
+    const KINDS: [&str; 9] = ["sg", "sgr", "snap", "i", "eni", "vol", "vpc", "eipalloc", "subnet"];
     if let Some((kind, rest)) = text.rsplit_once('-')
         && KINDS.contains(&kind)
         && rest.len() >= 8

@@ -15,6 +15,11 @@ use crate::support::{contains, done, is_so};
 /// A text that would do harm in a terminal, a page, a chat message, a policy or a shell.
 const EVIL: &str = "evil\u{1b}[31m\r\nUNDONE: all is well `rm` <script>alert(1)</script> ${aws:username} * | \u{202e}";
 
+/// The same as far as EC2 can answer with it: XML has no escape character.
+fn in_xml() -> String {
+    EVIL.replace('\u{1b}', "")
+}
+
 /// What of it must never be seen: each in its raw form.
 const RAW: [&str; 5] = ["\u{1b}", "\nUNDONE: all is well", "<script>", "\u{202e}", "`rm`"];
 
@@ -26,7 +31,7 @@ fn hostile() -> Value {
     let mut world = world("web-server").unwrap();
     let victim = &mut world["instances"]["victim"];
     victim["tags"] = json!({
-        "Name": EVIL, "evil\u{1b}key": "x", "secret": SECRET, "long": "x".repeat(256),
+        "Name": in_xml(), "evil\u{202e}key": "x", "secret": SECRET, "long": "x".repeat(256),
         "IsTriageRequired": "False", "firebreak:exempt": "true", "exempt": "true", "firebreak:run": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
     });
     world["groups"]["sg_web"]["name"] = json!("web ${aws:username} <b>");
