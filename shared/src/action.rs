@@ -265,11 +265,6 @@ async fn apply<A: Action>(cx: &Context<'_>, step: &Step, fresh: bool) -> Result<
     let from = if fresh { Some(before.clone()) } else { action.read(cx).await? };
     let Some(from) = from else { return Ok(Applied::Gone) };
     if action.satisfied(&from, &wanted) {
-        // It was otherwise when it was planned: an attempt of which the journal does not know brought it
-        // about, and undo must put it back.
-        if !fresh && !action.satisfied(&before, &wanted) {
-            return Ok(Applied::Changed { after: untyped(&from), made: action.made(&from) });
-        }
         return Ok(Applied::AlreadySo { made: action.made(&from) });
     }
     match action.set(cx, &from, &wanted).await {

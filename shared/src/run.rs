@@ -381,7 +381,9 @@ impl Run {
     /// Whether anything has been changed, or may have been.
     pub fn changed_anything(&self) -> bool {
         self.steps.values().any(|record| match record.result {
-            StepResult::Changed { .. } | StepResult::Slow => true,
+            // A step is planned because it is not so yet: if it is found so, an attempt of which the journal
+            // does not know brought it about, and undo must put it back.
+            StepResult::Changed { .. } | StepResult::AlreadySo | StepResult::Slow => true,
             // No answer came: the change may be there.
             StepResult::Failed { class, .. } => matches!(class, Class::Transient | Class::Bug),
             _ => false,

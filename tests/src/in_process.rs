@@ -309,7 +309,7 @@ impl Security {
 async fn one_of_the_servers() -> Result<&'static Emulator> {
     static SECOND: tokio::sync::OnceCell<Emulator> = tokio::sync::OnceCell::const_new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    if NEXT.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+    if NEXT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
         Emulator::shared().await
     } else {
         SECOND.get_or_try_init(Emulator::start).await
