@@ -587,6 +587,13 @@ impl<'a> Engine<'a> {
             Ok(Undone::Restored) => UndoResult::Restored,
             Ok(Undone::AlreadySo) => UndoResult::AlreadySo,
             Ok(Undone::Gone) => UndoResult::Gone,
+            // A call that was refused changed nothing, so what is there instead is not ours to put back: another
+            // step's work, which its own undo takes care of, or somebody else's.
+            Ok(Undone::Conflict(_))
+                if matches!(run.result(&step.id), Some(StepResult::Failed { class: Class::Denied, .. })) =>
+            {
+                UndoResult::AlreadySo
+            }
             Ok(Undone::Conflict(found)) => UndoResult::Conflict { found },
             Ok(Undone::Left(why)) => {
                 UndoResult::Left { why, declared: matches!(action.undo_kind(), Undo::Never { .. }) }

@@ -23,6 +23,10 @@ fn in_xml() -> String {
 /// What of it must never be seen: each in its raw form.
 const RAW: [&str; 5] = ["\u{1b}", "\nUNDONE: all is well", "<script>", "\u{202e}", "`rm`"];
 
+/// The same for a policy, which no person reads: a name in an ARN stands there as it is, but for what IAM reads as
+/// more than a letter.
+const RAW_IN_POLICIES: [&str; 3] = ["\u{1b}", "\n", "\u{202e}"];
+
 /// Texts that must be seen nowhere at all.
 const SECRET: &str = "CANARY-OF-A-TAG";
 
@@ -58,7 +62,6 @@ impl Write for Log {
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
     run_to_end(|| async {
         for (_, playbook) in playbooks() {
@@ -71,6 +74,9 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                 .with_writer(move || writer.clone())
                 .finish();
             let guard = tracing::subscriber::set_default(subscriber);
+            // Interest in log lines is decided when the first one of a thread is written; without this line the
+            // function's own would be passed over.
+            tracing::info!("the log is read");
             let case = Case::of(&security, playbook, &hostile(), Settings::default()).await.unwrap();
             let before = case.state().await.unwrap();
             // The finding's own texts are the attacker's too: GuardDuty quotes names.
@@ -95,15 +101,19 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                 .filter(|request| request.operation == "PutEvents")
                 .map(|request| request.body)
                 .collect();
-            assert!(!messages.is_empty() && !log.is_empty() && !policies.is_empty() && !events.is_empty());
-            for (place, text) in
-                [("messages", &messages), ("log", &log), ("policies", &policies.concat()), ("events", &events.concat())]
-            {
+            for (place, text, raw) in [
+                ("messages", &messages, RAW.as_slice()),
+                ("log", &log, RAW.as_slice()),
+                ("policies", &policies.concat(), RAW_IN_POLICIES.as_slice()),
+                ("events", &events.concat(), RAW.as_slice()),
+            ] {
+                assert!(!text.is_empty(), "there are no {place}");
                 assert!(!text.contains(SECRET), "{place} show a tag's value");
-                for raw in RAW {
+                for raw in raw {
                     assert!(!text.contains(raw), "{place} show {raw:?} as it is:\n{text}");
                 }
             }
+            assert!(log.contains("\"answered\""), "{log}");
             for line in messages.lines() {
                 assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
             }

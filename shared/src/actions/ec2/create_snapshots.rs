@@ -1,11 +1,14 @@
 //! Snapshots every EBS volume of an instance at one moment.
 //!
-//! `CreateSnapshots` has no client token: the case tag, which holds the run's id, stands in for it.
+//! `CreateSnapshots` has no client token: the case tag, which holds the run's id, stands in for it. So the SDK
+//! must not repeat the call by itself when an answer is lost: what is there is looked for by its tag first.
 //! Nothing of the instance's is copied into tags or descriptions.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html>
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_ec2::config::Config;
+use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, SnapshotState};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +83,8 @@ impl Action for CreateSnapshots {
             .instance_specification(whole.build())
             .description(format!("Firebreak case {}", cx.run))
             .tag_specifications(super::tags(ResourceType::Snapshot, &tags))
+            .customize()
+            .config_override(Config::builder().retry_config(RetryConfig::disabled()))
             .send()
             .await
             .map_err(Failure::from_sdk("snapshot the volumes of", &self.instance))?;
