@@ -245,7 +245,7 @@ impl<'a> Engine<'a> {
         fresh: bool,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
-        let first_cut = stages.iter().position(|stage| stage.steps.iter().any(|step| step.cuts));
+        let last_cut = stages.iter().rposition(|stage| stage.steps.iter().any(|step| step.cuts));
         let mut progress = Progress::default();
         for (index, stage) in stages.iter().enumerate() {
             let todo: Vec<&Step> =
@@ -287,8 +287,8 @@ impl<'a> Engine<'a> {
                 };
                 progress.note(run, step.id.clone(), record(result, run.head.arrived_at, Instant::now()));
             }
-            let patience = match first_cut {
-                // Everything before the cut has together three seconds; then the cut goes ahead.
+            let patience = match last_cut {
+                // Everything before the interfaces are moved has together three seconds; then they are moved.
                 Some(cut) if index < cut => BEFORE_THE_CUT.saturating_sub(begun.elapsed()),
                 _ => PATIENCE,
             };
@@ -422,8 +422,13 @@ impl<'a> Engine<'a> {
 
     /// Plans again: what is not as wanted is outstanding.
     async fn outstanding(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Outstanding, Failure> {
-        let cx =
-            PlanContext { aws: reading, groups, run: Some(&run.head.id), snapshot_lock_days: self.snapshot_lock_days };
+        let cx = PlanContext {
+            aws: reading,
+            groups,
+            run: Some(&run.head.id),
+            hurried: false,
+            snapshot_lock_days: self.snapshot_lock_days,
+        };
         match self.playbook.plan(&cx, &run.head.target, &run.head.finding).await? {
             Planned::Gone(why) => Ok(Outstanding { plan: Plan::new("", run.head.target.clone()), gone: Some(why) }),
             Planned::Refused(why) => {

@@ -106,7 +106,8 @@ pub struct Step {
     pub needs: Vec<StepId>,
     /// The leave it wants, beyond that of the playbook.
     pub leave: Option<Leave>,
-    /// Whether it cuts the network: what the time to containment is measured to.
+    /// Whether the network is not cut without it: it moves an interface, or leaves the group that interfaces are
+    /// moved into without rules. What the time to containment is measured to.
     pub cuts: bool,
 }
 
@@ -132,6 +133,9 @@ pub struct Plan {
     pub remains: Vec<String>,
     /// What a person should know besides, in words.
     pub notes: Vec<String>,
+    /// Whether something could not be read, or not in time, that the plan was made without.
+    #[serde(default)]
+    pub incomplete: bool,
     /// Facts about the target for the policy: tags that the account's people set. Hostile.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
@@ -149,6 +153,7 @@ impl Plan {
             stages: Vec::new(),
             remains: Vec::new(),
             notes: Vec::new(),
+            incomplete: false,
             tags: std::collections::BTreeMap::new(),
         }
     }

@@ -220,6 +220,7 @@ fn say_what_remains(plan: &mut Plan, volumes: bool, stores: Maybe<Option<Instanc
             plan.remains.push(format!("{disks} instance store disks ({size} GB) are not captured, nor is memory"));
         }
         Err(why) => {
+            plan.incomplete = true;
             plan.remains.push(format!("whether it has instance store disks, never captured, is not known: {why}"));
         }
     }

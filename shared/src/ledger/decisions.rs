@@ -178,6 +178,7 @@ impl Ledger {
             run: old.head.id.clone(),
             state: old.state,
             finding: old.head.finding.id.clone(),
+            plan_hash: None,
             outcome: None,
             released_at: None,
         };

@@ -58,7 +58,8 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
     match (run, state, finding) {
         (Some(run), Some(state), Some(finding)) => {
             let outcome = text(item, "outcome").and_then(|outcome| Outcome::parse(&outcome));
-            Ok(Hold { run, state, finding, outcome, released_at: timestamp(item, "released_at") })
+            let (plan_hash, released_at) = (text(item, "plan_hash"), timestamp(item, "released_at"));
+            Ok(Hold { run, state, finding, plan_hash, outcome, released_at })
         }
         _ => Err(broken(item, "run, state or finding")),
     }

@@ -9,6 +9,7 @@
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
+//! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
 //!
 //! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
@@ -47,6 +48,12 @@ const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Two transactions that met wait a few of these before the next attempt.
 const MEETING_PAUSE: Duration = Duration::from_millis(15);
 
+/// A finding that began no run is told again after this long, if it is still repeated.
+const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The most due rows that one schedule reads. Rows whose work fails stay; they must not hide the ones behind them.
+const MOST_DUE: usize = 1000;
+
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
 
@@ -82,6 +89,8 @@ pub struct Hold {
     pub state: RunState,
     /// The finding that began it.
     pub finding: FindingId,
+    /// The plan's hash.
+    pub plan_hash: Option<String>,
     /// How the run's steps ended, if they have.
     pub outcome: Option<Outcome>,
     /// When it was released, if it was.
@@ -361,6 +370,7 @@ impl Ledger {
             .item("run", s(head.id.as_str()))
             .item("state", s(state.as_str()))
             .item("finding", s(head.finding.id.as_str()))
+            .item("plan_hash", s(&head.plan_hash))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let put = match seen {
             None => put.condition_expression("attribute_not_exists(pk)"),
@@ -704,30 +714,64 @@ impl Ledger {
 
     /// What is due by `now` for a function, oldest first.
     pub async fn due(&self, function: &str, now: Timestamp) -> Result<Vec<Due>, Failure> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND sk < :now")
-            .expression_attribute_values(":pk", s(format!("DUE#{function}")))
-            .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
-            .limit(50)
-            .send()
-            .await
-            .map_err(Failure::from_sdk("read what is due for", function))?;
-        Ok(answer
-            .items()
-            .iter()
-            .filter_map(|item| {
-                let what = text(item, "what")?;
-                Some(Due {
-                    key: text(item, "sk")?,
-                    what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
-                    run: text(item, "run")?.parse().ok()?,
-                })
+        let mut rows = Vec::new();
+        let mut from = None;
+        while rows.len() < MOST_DUE {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk AND sk < :now")
+                .expression_attribute_values(":pk", s(format!("DUE#{function}")))
+                .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(Failure::from_sdk("read what is due for", function))?;
+            rows.extend(answer.items.unwrap_or_default());
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                break;
+            }
+        }
+        let read = |item: &Item| {
+            let what = text(item, "what")?;
+            Some(Due {
+                key: text(item, "sk")?,
+                what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
+                run: text(item, "run")?.parse().ok()?,
             })
-            .collect())
+        };
+        let due: Vec<Due> = rows.iter().filter_map(read).collect();
+        if due.len() < rows.len() {
+            // Written by a newer version, perhaps: it stays for one that knows it.
+            crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
+        }
+        Ok(due)
+    }
+
+    /// Whether this is the first time that people are told this of a finding that began no run. Remembers it.
+    pub async fn first_told(
+        &self,
+        finding: &str,
+        playbook: &str,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(format!("TOLD#{finding}")))
+            .item("sk", s(format!("{playbook}#{outcome}")))
+            .item("expires_at", n((now + TOLD_KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        match put.send().await.map_err(Failure::from_sdk("note what was told of", finding)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Writes one due row.

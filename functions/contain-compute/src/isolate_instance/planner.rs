@@ -110,7 +110,8 @@ impl<'a> Planner<'a> {
         steps
     }
 
-    /// Steps that leave every quarantine group that is used, or will be, without rules.
+    /// Steps that leave every quarantine group that is used, or will be, without rules. What is moved into a group
+    /// with rules is not cut, so these cut as well.
     pub(super) fn empty_quarantine(&mut self, vpcs: &BTreeSet<VpcId>, new: &BTreeSet<VpcId>) -> Vec<Step> {
         let mut steps = Vec::new();
         let purpose = GroupPurpose::Quarantine;
@@ -125,7 +126,11 @@ impl<'a> Planner<'a> {
         for known in self.ours.iter().filter(|k| k.purpose == purpose && vpcs.contains(&k.vpc)).filter(used) {
             steps.extend(self.empty(known));
         }
+        for step in &mut steps {
+            step.cuts = true;
+        }
         if let Err(why) = &self.facts.rules {
+            self.plan.incomplete = true;
             self.plan.notes.push(format!("the rules of the quarantine group are revoked unseen: {why}"));
         }
         steps
@@ -428,6 +433,7 @@ pub(super) fn making(vpc: &VpcId, purpose: GroupPurpose) -> StepId {
 
 /// Says that something could not be read: nothing was done about it, so it remains.
 fn missed(plan: &mut Plan, what: &str, why: &str) {
+    plan.incomplete = true;
     plan.remains.push(format!("{what} could not be read and is as it was: {why}"));
 }
 
