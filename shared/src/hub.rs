@@ -110,6 +110,11 @@ impl Hub {
         Self { function, playbooks, config, aws, ledger, evidence, authenticator: Authenticator::default(), policies }
     }
 
+    /// Makes the policies ready for the first event.
+    pub(crate) fn warm_policies(&self) {
+        self.policies.warm_up();
+    }
+
     fn engine(&self, playbook: &'static dyn Playbook, deadline: Instant) -> Engine<'_> {
         Engine {
             hub: &self.aws,

@@ -20,6 +20,19 @@ impl fmt::Display for StepId {
     }
 }
 
+/// Several things in a step's id: the same ones always read the same, and others never do.
+pub fn together<T: fmt::Display>(things: &std::collections::BTreeSet<T>) -> String {
+    const SHOWN: usize = 3;
+    let all: Vec<String> = things.iter().map(T::to_string).collect();
+    match all.split_first() {
+        Some((first, rest)) if all.len() > SHOWN => {
+            let digest = hex(&Sha256::digest(all.join(",").as_bytes()));
+            format!("{first} and {} more ({})", rest.len(), digest.get(..12).unwrap_or(&digest))
+        }
+        _ => all.join(","),
+    }
+}
+
 /// How faithfully an action can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undo {
@@ -208,4 +221,18 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_that_differ_have_other_names() {
+        let set = |n: usize| (0..n).map(|i| format!("vol-{i}")).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(together(&set(2)), "vol-0,vol-1");
+        assert!(together(&set(40)).starts_with("vol-0 and 39 more ("));
+        let names: std::collections::BTreeSet<String> = (0..50).map(|n| together(&set(n))).collect();
+        assert_eq!(names.len(), 50);
+    }
 }

@@ -165,23 +165,32 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     if let Some(not) = reads::not_ours_to_change(&id, &instance) {
         return Ok(not);
     }
-    let volumes: BTreeSet<VolumeId> = volumes_of(&instance).into_keys().collect();
+    let attached = volumes_of(&instance);
+    let volumes: BTreeSet<VolumeId> = attached.keys().cloned().collect();
     let made = by_volume(&case, &volumes);
     let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
     plan.tags = reads::tags(&instance);
-    let whole = volumes.iter().all(|volume| made.contains_key(volume));
-    let create = CreateSnapshots { instance: id, volumes: volumes.clone(), playbook: META.id.to_owned() };
-    let needs = (!whole).then(|| create.id());
-    if !whole {
-        plan.stage("snapshot", [create.step(&made)]);
+    let missing: BTreeSet<VolumeId> = volumes.iter().filter(|volume| !made.contains_key(volume)).cloned().collect();
+    // A volume that was attached meanwhile gets its own set; the others have their moment already.
+    let is_boot = |volume: &VolumeId| {
+        let device = attached.get(volume).map(|at| at.device.as_str());
+        device.is_some() && device == instance.root_device_name()
+    };
+    let (boot, data): (BTreeSet<_>, BTreeSet<_>) = made.keys().cloned().partition(is_boot);
+    let without = (data, !boot.is_empty());
+    let create = CreateSnapshots { instance: id, volumes: missing.clone(), without, playbook: META.id.to_owned() };
+    let needs = (!missing.is_empty()).then(|| create.id());
+    if !missing.is_empty() {
+        plan.stage("snapshot", [create.step(&BTreeMap::new())]);
     }
     let locks = locks?;
     let lock = |volume: &VolumeId| {
         let now = locks.get(volume).copied().unwrap_or(Lock::None);
         let action = LockSnapshot { volume: volume.clone(), days: cx.snapshot_lock_days };
-        (now == Lock::None).then(|| action.step(&now).needing(needs.clone()))
+        let needs = needs.clone().filter(|_| missing.contains(volume));
+        (now == Lock::None).then(|| action.step(&now).needing(needs))
     };
     plan.stage("lock", volumes.iter().filter_map(lock));
     say_what_remains(&mut plan, !volumes.is_empty(), stores);

@@ -1,6 +1,6 @@
 //! Which policy set is in force: the compiled-in one, or the published one whose hash was accepted.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
@@ -25,7 +25,8 @@ struct Kept {
 pub(super) struct PolicySource {
     object: Option<(String, String)>,
     owner: AccountId,
-    default: Arc<Policies>,
+    /// Parsed when it is first asked, or by the warm-up: not before the function says that it is ready.
+    default: LazyLock<Arc<Policies>>,
     kept: Mutex<Kept>,
 }
 
@@ -38,7 +39,12 @@ pub(super) struct Choice {
 impl PolicySource {
     pub(super) fn new(object: Option<(String, String)>, owner: &AccountId) -> Self {
         let owner = owner.clone();
-        Self { object, owner, default: Arc::new(Policies::default()), kept: Mutex::default() }
+        Self { object, owner, default: LazyLock::new(|| Arc::new(Policies::default())), kept: Mutex::default() }
+    }
+
+    /// Parses the compiled-in set, so that the first event finds it ready.
+    pub(super) fn warm_up(&self) {
+        LazyLock::force(&self.default);
     }
 
     /// Fetches the published set, unless it is the one in memory.

@@ -9,7 +9,7 @@ use firebreak::actions::ec2::close_interface::CloseInterface;
 use firebreak::actions::ec2::create_group::CreateGroup;
 use firebreak::actions::ec2::disassociate_address::{DisassociateAddress, Mapping, mapping_of};
 use firebreak::actions::ec2::empty_group::{Direction, EmptyGroup, Rules, in_words};
-use firebreak::actions::ec2::keep_volumes::{KeepVolumes, kept, volumes_of};
+use firebreak::actions::ec2::keep_volumes::{KeepVolumes, volumes_of};
 use firebreak::actions::ec2::open_group::{EVERYWHERE, OpenGroup};
 use firebreak::actions::ec2::open_interface::OpenInterface;
 use firebreak::actions::ec2::remove_public_address::{RemovePublicAddress, has_assigned_address};
@@ -88,9 +88,11 @@ impl<'a> Planner<'a> {
                 Err(why) => missed(&mut self.plan, attribute.words(), why),
             }
         }
-        let volumes = volumes_of(&self.facts.instance);
-        if volumes != kept(&volumes) {
-            steps.push(KeepVolumes { instance: self.id.clone() }.step(&volumes));
+        let mut volumes = volumes_of(&self.facts.instance);
+        volumes.retain(|_, at| at.delete_on_termination);
+        if !volumes.is_empty() {
+            let which = volumes.keys().cloned().collect();
+            steps.push(KeepVolumes { instance: self.id.clone(), volumes: which }.step(&volumes));
         }
         match &self.facts.member {
             Err(why) => missed(&mut self.plan, "the Auto Scaling group, which may terminate the instance,", why),
