@@ -8,6 +8,7 @@
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
+//! | `USED#<decision>` | `USED` | that a decision was used, and when |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //!
 //! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
