@@ -5,6 +5,7 @@
 
 mod decide;
 mod due;
+mod joined;
 mod policy;
 mod preview;
 mod tell;
@@ -221,8 +222,8 @@ impl Hub {
         why_unanswered(self.playbooks, finding)
     }
 
-    /// Answers a finding with one playbook for one target; when the winner of a target ended before it
-    /// changed anything, the oldest finding that joined meanwhile goes next.
+    /// Answers a finding with one playbook for one target; when its run ended before it changed anything,
+    /// the oldest finding that joined meanwhile goes next.
     async fn answer(
         &self,
         playbook: &'static dyn Playbook,
@@ -231,19 +232,13 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let mut report = self.answer_once(playbook, target, finding, arrived, deadline).await;
-        // Each joined finding is taken off the hold before it is answered, so this ends.
-        while report.as_ref().is_ok_and(|r| r.outcome == Outcome::NotContained && r.run.is_some())
-            && deadline.saturating_duration_since(Instant::now()) > Duration::from_secs(15)
-        {
-            match self.ledger.next_joined(playbook.meta().id, target).await {
-                Ok(Some(next)) if next.id != finding.id => {
-                    report = self.answer_once(playbook, target, &next, arrived, deadline).await;
-                }
-                Ok(_) | Err(_) => break,
-            }
+        let report = self.answer_once(playbook, target, finding, arrived, deadline).await?;
+        if !joined::frees(&report) {
+            return Ok(report);
         }
-        report
+        // What is left of them is due, by the row that the run's end has written.
+        let answered = self.answer_joined(playbook, target, &finding.id, arrived, deadline).await;
+        Ok(answered.last.unwrap_or(report))
     }
 
     async fn answer_once(
@@ -501,6 +496,7 @@ impl Hub {
         let joined = |why: String| {
             let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
             report.run = Some(hold.run.clone());
+            report.joined = true;
             report
         };
         let why = match hold.state {
@@ -557,6 +553,7 @@ impl Hub {
         }
         let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
         report.run = hold.map(|hold| hold.run);
+        report.joined = true;
         telemetry::answered(&report);
         report
     }
@@ -612,6 +609,9 @@ impl Hub {
             && run.tries == 0
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
+        }
+        if end.outcome == Outcome::NotContained && !run.changed_anything() {
+            due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
         }
         due
     }

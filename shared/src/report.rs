@@ -9,7 +9,7 @@ use crate::evidence::Kept;
 use crate::finding::Finding;
 use crate::ids::RunId;
 use crate::playbook::Purpose;
-use crate::run::{Outcome, Run};
+use crate::run::{Outcome, Run, RunState};
 use crate::target::Target;
 use crate::text::plain;
 
@@ -51,6 +51,12 @@ pub struct Report {
     /// What the playbook is for; decides the words.
     #[serde(skip)]
     pub purpose: Option<Purpose>,
+    /// Whether the finding joined what another run does with the target, and waits on its hold.
+    #[serde(skip)]
+    pub joined: bool,
+    /// Whether the run ended before it changed anything, so that the target is nobody's.
+    #[serde(skip)]
+    pub freed: bool,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -80,6 +86,8 @@ impl Report {
             at: Timestamp::now(),
             evidence: None,
             purpose: None,
+            joined: false,
+            freed: false,
         }
     }
 
@@ -102,6 +110,7 @@ impl Report {
         report.contained_after_ms = end.and_then(|end| end.contained_after_ms);
         report.steps = steps;
         report.purpose = Some(purpose);
+        report.freed = run.state == RunState::Freed;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
                 report.reasons.insert(0, decided.clone());

@@ -12,6 +12,9 @@ use crate::report::Report;
 use crate::run::{Outcome, Run, RunState, StepResult};
 use crate::telemetry;
 
+/// Joined findings that could not be answered for this long are left to people.
+const JOINED_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
 
@@ -94,6 +97,26 @@ impl Hub {
                 report.not_done.push("the snapshots are still not complete, or could not be looked at".to_owned());
                 report.page = true;
                 Ok(Some(self.told(playbook, report).await))
+            }
+            DueKind::Joined => {
+                // Tried again and held, it has them on its own hold.
+                if run.state != RunState::Freed {
+                    return Ok(None);
+                }
+                let (target, finding) = (&run.head.target, &run.head.finding.id);
+                let answered = self.answer_joined(playbook, target, finding, now, deadline).await;
+                if answered.left {
+                    let ended = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
+                    let waited = now.duration_since(ended);
+                    if waited < JOINED_PATIENCE {
+                        // Twice as long each time.
+                        let wait = Duration::try_from(waited).unwrap_or_default().max(Duration::from_secs(60));
+                        self.put_due(&run, DueKind::Joined, now + wait).await?;
+                    } else {
+                        telemetry::alarm("joined-unanswered", run.head.id.as_str());
+                    }
+                }
+                Ok(answered.last)
             }
             DueKind::HoldEnds => {
                 if run.state != RunState::Held {

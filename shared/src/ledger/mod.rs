@@ -89,6 +89,15 @@ pub struct Hold {
     pub released_at: Option<Timestamp>,
 }
 
+/// A finding that came while its target was held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// The finding.
+    pub finding: Finding,
+    /// When it came last, in milliseconds since 1970.
+    at: u64,
+}
+
 /// How many runs may begin in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -133,10 +142,12 @@ pub enum DueKind {
     Evidence,
     /// The hold's time is over: ask whether to undo.
     HoldEnds,
+    /// The run ended before it changed anything: the findings that joined it are answered.
+    Joined,
 }
 
 impl DueKind {
-    const ALL: [Self; 5] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds];
+    const ALL: [Self; 6] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -145,6 +156,7 @@ impl DueKind {
             Self::Report => "report",
             Self::Evidence => "evidence",
             Self::HoldEnds => "hold-ends",
+            Self::Joined => "joined",
         }
     }
 }
@@ -670,15 +682,38 @@ impl Ledger {
             .map_err(Failure::from_sdk("join the hold of", target))
     }
 
-    /// Takes the oldest finding that joined a hold off it.
-    pub async fn next_joined(&self, playbook: &str, target: &Target) -> Result<Option<Finding>, Failure> {
-        let pk = hold_key(playbook, target);
-        let mut joined = self.query(&pk, Some("JOINED#")).await?;
-        joined.sort_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
-        let Some(oldest) = joined.first() else { return Ok(None) };
-        let finding = items::parse::<Finding>(oldest, "finding")?;
-        self.delete(&pk, &format!("JOINED#{}", finding.id)).await?;
-        Ok(Some(finding))
+    /// The findings that joined a hold, oldest first. They stay on it.
+    pub async fn joined(&self, playbook: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
+        let items = self.query(&hold_key(playbook, target), Some("JOINED#")).await?;
+        let mut joined: Vec<Joined> = Vec::new();
+        for item in &items {
+            match items::parse(item, "finding") {
+                Ok(finding) => joined.push(Joined { finding, at: items::number(item, "joined_at").unwrap_or(0) }),
+                // It stays where it is, and does not keep the others from being answered.
+                Err(failure) => crate::telemetry::alarm("joined-unreadable", &failure.brief()),
+            }
+        }
+        joined.sort_by_key(|joined| joined.at);
+        Ok(joined)
+    }
+
+    /// Takes a finding that was answered off the hold, unless it has joined again since it was read.
+    pub async fn take_off(&self, playbook: &str, target: &Target, joined: &Joined) -> Result<(), Failure> {
+        let taken = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(hold_key(playbook, target)))
+            .key("sk", s(format!("JOINED#{}", joined.finding.id)))
+            .condition_expression("joined_at = :seen")
+            .expression_attribute_values(":seen", n(joined.at))
+            .send()
+            .await
+            .map_err(Failure::from_sdk("take off the hold of", target));
+        match taken {
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// The run with this id.

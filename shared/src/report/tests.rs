@@ -30,6 +30,8 @@ fn report(outcome: Outcome) -> Report {
         at: "2026-11-22T00:00:00Z".parse().unwrap(),
         evidence: None,
         purpose: Some(Purpose::Contain),
+        joined: false,
+        freed: false,
     }
 }
 
