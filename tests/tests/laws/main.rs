@@ -11,5 +11,6 @@ mod faults;
 mod hostile;
 mod journeys;
 mod lessons;
+mod many;
 mod permissions;
 mod support;
