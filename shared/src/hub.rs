@@ -32,7 +32,7 @@ use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::Report;
-use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
+use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::screen;
 use crate::target::Target;
 use crate::telemetry;
@@ -573,7 +573,7 @@ impl Hub {
         };
         let undoing = run.state == RunState::Undoing;
         let failed_undo =
-            undoing && run.undone.values().any(|result| matches!(result, crate::run::UndoResult::Failed { .. }));
+            undoing && run.undone.values().any(|undone| matches!(undone.result, UndoResult::Failed { .. }));
         let state = match (undoing, failed_undo) {
             (true, true) => RunState::Held,
             (true, false) => RunState::Released,

@@ -149,11 +149,8 @@ impl Hub {
             match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
                 Ok(reading) => {
                     // What failed is tried again; what AWS does not allow is not.
-                    run.steps.retain(|_, record| {
-                        !matches!(
-                            record.result,
-                            StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. }
-                        )
+                    run.try_again(|_, result| {
+                        matches!(result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
                     });
                     engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
                 }

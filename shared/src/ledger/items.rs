@@ -101,6 +101,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         added,
         steps: read_map(item, "steps")?,
         undone: read_map(item, "undone")?,
+        earlier: Default::default(),
         end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         released_at: timestamp(item, "released_at"),

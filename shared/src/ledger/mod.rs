@@ -34,7 +34,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
-use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
+use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use items::{Item, json, n, read_run, s, text};
 
@@ -359,6 +359,7 @@ impl Ledger {
             added: Vec::new(),
             steps: Default::default(),
             undone: Default::default(),
+            earlier: Default::default(),
             end: None,
             tries: 0,
             released_at: None,
@@ -481,7 +482,7 @@ impl Ledger {
     }
 
     /// Writes the result of undoing one step into the journal.
-    pub async fn journal_undo(&self, run: &Run, id: &StepId, result: &UndoResult) -> Result<(), Failure> {
+    pub async fn journal_undo(&self, run: &Run, id: &StepId, record: &UndoRecord) -> Result<(), Failure> {
         self.client
             .update_item()
             .table_name(&self.table)
@@ -490,7 +491,7 @@ impl Ledger {
             .update_expression("SET undone.#s = :s")
             .condition_expression("epoch = :epoch")
             .expression_attribute_names("#s", &id.0)
-            .expression_attribute_values(":s", json(result))
+            .expression_attribute_values(":s", json(record))
             .expression_attribute_values(":epoch", n(run.epoch))
             .send()
             .await

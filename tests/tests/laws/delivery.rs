@@ -396,7 +396,7 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
     let run = case.the_run().await?;
     for step in run.all_steps() {
         let kind = playbook.action(&step.action)?.undo_kind();
-        let result = run.undone.get(&step.id);
+        let result = run.undo_result(&step.id);
         if matches!(kind, Undo::Never { .. }) {
             continue;
         }
@@ -413,7 +413,7 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
     let after = case.state().await?;
     let differs = firebreak_tests::compare::differences(&changed, &after);
     ensure!(differs.is_empty(), "undo changed {differs:?}");
-    let conflicts = run.undone.values().any(|result| matches!(result, UndoResult::Conflict { .. }));
+    let conflicts = run.undone.values().any(|undone| matches!(undone.result, UndoResult::Conflict { .. }));
     let expected = if conflicts { Outcome::UndonePartly } else { Outcome::Undone };
     ensure!(answer.outcomes.iter().all(|o| o.outcome == expected), "{:?}", answer.outcomes);
     let end = run.end.context("no end")?;
