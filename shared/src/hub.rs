@@ -5,6 +5,7 @@
 
 mod decide;
 mod due;
+mod joined;
 mod policy;
 mod preview;
 mod tell;
@@ -31,7 +32,7 @@ use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::{Report, Topic};
-use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
+use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::screen;
 use crate::target::Target;
 use crate::telemetry;
@@ -226,8 +227,8 @@ impl Hub {
         why_unanswered(self.playbooks, finding)
     }
 
-    /// Answers a finding with one playbook for one target; when the winner of a target ended before it
-    /// changed anything, the oldest finding that joined meanwhile goes next.
+    /// Answers a finding with one playbook for one target; when its run ended before it changed anything,
+    /// the oldest finding that joined meanwhile goes next.
     async fn answer(
         &self,
         playbook: &'static dyn Playbook,
@@ -236,19 +237,13 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let mut report = self.answer_once(playbook, target, finding, arrived, deadline).await;
-        // Each joined finding is taken off the hold before it is answered, so this ends.
-        while report.as_ref().is_ok_and(|r| r.outcome == Outcome::NotContained && r.run.is_some())
-            && deadline.saturating_duration_since(Instant::now()) > Duration::from_secs(15)
-        {
-            match self.ledger.next_joined(playbook.meta().id, target).await {
-                Ok(Some(next)) if next.id != finding.id => {
-                    report = self.answer_once(playbook, target, &next, arrived, deadline).await;
-                }
-                Ok(_) | Err(_) => break,
-            }
+        let report = self.answer_once(playbook, target, finding, arrived, deadline).await?;
+        if !joined::frees(&report) {
+            return Ok(report);
         }
-        report
+        // What is left of them is due, by the row that the run's end has written.
+        let answered = self.answer_joined(playbook, target, &finding.id, arrived, deadline).await;
+        Ok(answered.last.unwrap_or(report))
     }
 
     async fn answer_once(
@@ -526,6 +521,7 @@ impl Hub {
         let joined = |why: String| {
             let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
             report.run = Some(hold.run.clone());
+            report.joined = true;
             report
         };
         let why = match hold.state {
@@ -595,6 +591,7 @@ impl Hub {
         }
         let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
         report.run = hold.map(|hold| hold.run);
+        report.joined = true;
         telemetry::answered(&report);
         report
     }
@@ -614,7 +611,7 @@ impl Hub {
         };
         let undoing = run.state == RunState::Undoing;
         let failed_undo =
-            undoing && run.undone.values().any(|result| matches!(result, crate::run::UndoResult::Failed { .. }));
+            undoing && run.undone.values().any(|undone| matches!(undone.result, UndoResult::Failed { .. }));
         let state = match (undoing, failed_undo) {
             (true, true) => RunState::Held,
             (true, false) => RunState::Released,
@@ -650,6 +647,9 @@ impl Hub {
             && run.tries == 0
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
+        }
+        if end.outcome == Outcome::NotContained && !run.changed_anything() {
+            due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
         }
         due
     }

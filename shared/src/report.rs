@@ -56,6 +56,12 @@ pub struct Report {
     /// Whether the run's changes stand, so that they can be undone.
     #[serde(skip)]
     pub held: bool,
+    /// Whether the finding joined what another run does with the target, and waits on its hold.
+    #[serde(skip)]
+    pub joined: bool,
+    /// Whether the run ended before it changed anything, so that the target is nobody's.
+    #[serde(skip)]
+    pub freed: bool,
 }
 
 /// What a report is about when no step has ended.
@@ -101,6 +107,8 @@ impl Report {
             evidence: None,
             purpose: None,
             held: false,
+            joined: false,
+            freed: false,
         }
     }
 
@@ -124,6 +132,7 @@ impl Report {
         report.steps = steps;
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
+        report.freed = run.state == RunState::Freed;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
                 report.reasons.insert(0, decided.clone());

@@ -44,8 +44,9 @@ use firebreak::failure::Failure;
 use firebreak::finding::Finding;
 use firebreak::ids::{SnapshotId, VolumeId};
 use firebreak::permission::Permission;
-use firebreak::plan::Plan;
+use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::requests::AwsRequest;
 use firebreak::run::Run;
 use firebreak::target::Target;
 
@@ -94,7 +95,7 @@ impl Playbook for SnapshotVolumes {
     fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
         Box::pin(async move {
             let snapshots = every_snapshot_of_case(cx.aws, &run.head.id).await?;
-            let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, snapshot));
+            let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, run, snapshot));
             let items = futures_util::future::try_join_all(read).await?;
             let mut problems: Vec<String> = snapshots.iter().filter_map(problem).collect();
             problems.extend(missing(run, &snapshots));
@@ -107,7 +108,7 @@ impl Playbook for SnapshotVolumes {
 }
 
 /// A snapshot as the custody record holds it.
-async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
+async fn custody_of(aws: &Aws, run: &Run, snapshot: &Snapshot) -> Result<Value, Failure> {
     let lock = match snapshot.snapshot_id().and_then(|id| id.parse().ok()) {
         Some(id) => lock_of(aws, &id).await?,
         None => Lock::None,
@@ -123,7 +124,18 @@ async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
         "started_at": snapshot.start_time().map(ToString::to_string),
         "completed_at": snapshot.completion_time().map(ToString::to_string),
         "lock": lock,
+        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default()),
     }))
+}
+
+/// The calls that made and locked the snapshot of a volume. One call makes all snapshots of a run.
+fn requests_of<'a>(run: &'a Run, volume: &str) -> Vec<&'a AwsRequest> {
+    let is_about = |step: &&Step| match step.action.as_str() {
+        CreateSnapshots::NAME => true,
+        LockSnapshot::NAME => step.args["volume"] == volume,
+        _ => false,
+    };
+    run.all_steps().filter(is_about).flat_map(|step| run.requests(&step.id)).collect()
 }
 
 /// Volumes that the run was to snapshot and of which there is no sound snapshot of this case now: somebody

@@ -64,8 +64,6 @@ impl Hub {
                 let Some(mut run) = self.ledger.begin_undo(&decision, &run, now).await? else {
                     return Ok(turned_away(format!("run {} has moved", run.head.id)));
                 };
-                // A second undo tries what failed again.
-                run.undone.retain(|_, result| result.is_final());
                 let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
                 let engine = self.engine(playbook, deadline);
                 let ended = engine.undo(&mut run, &groups).await;

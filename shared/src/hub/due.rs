@@ -13,6 +13,9 @@ use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState, StepResult};
 use crate::telemetry;
 
+/// Joined findings that could not be answered for this long are left to people.
+const JOINED_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
 
@@ -96,6 +99,26 @@ impl Hub {
                 report.page = true;
                 self.tell_or_keep(playbook, &run, report, DueKind::Evidence, now).await.map(Some)
             }
+            DueKind::Joined => {
+                // Tried again and held, it has them on its own hold.
+                if run.state != RunState::Freed {
+                    return Ok(None);
+                }
+                let (target, finding) = (&run.head.target, &run.head.finding.id);
+                let answered = self.answer_joined(playbook, target, finding, now, deadline).await;
+                if answered.left {
+                    let ended = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
+                    let waited = now.duration_since(ended);
+                    if waited < JOINED_PATIENCE {
+                        // Twice as long each time.
+                        let wait = Duration::try_from(waited).unwrap_or_default().max(Duration::from_secs(60));
+                        self.put_due(&run, DueKind::Joined, now + wait).await?;
+                    } else {
+                        telemetry::alarm("joined-unanswered", run.head.id.as_str());
+                    }
+                }
+                Ok(answered.last)
+            }
             DueKind::HoldEnds => {
                 if run.state != RunState::Held {
                     return Ok(None);
@@ -146,11 +169,8 @@ impl Hub {
             match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
                 Ok(reading) => {
                     // What failed is tried again; what AWS does not allow is not.
-                    run.steps.retain(|_, record| {
-                        !matches!(
-                            record.result,
-                            StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. }
-                        )
+                    run.try_again(|_, result| {
+                        matches!(result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
                     });
                     engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
                 }

@@ -8,6 +8,7 @@
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
+//! | `USED#<decision>` | `USED` | that a decision was used, and when |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
 //!
@@ -34,7 +35,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
-use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
+use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use items::{Item, json, n, read_run, s, text};
 
@@ -97,6 +98,15 @@ pub struct Hold {
     pub released_at: Option<Timestamp>,
 }
 
+/// A finding that came while its target was held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// The finding.
+    pub finding: Finding,
+    /// When it came last, in milliseconds since 1970.
+    at: u64,
+}
+
 /// How many runs may begin in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -141,10 +151,12 @@ pub enum DueKind {
     Evidence,
     /// The hold's time is over: ask whether to undo.
     HoldEnds,
+    /// The run ended before it changed anything: the findings that joined it are answered.
+    Joined,
 }
 
 impl DueKind {
-    const ALL: [Self; 5] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds];
+    const ALL: [Self; 6] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -153,6 +165,7 @@ impl DueKind {
             Self::Report => "report",
             Self::Evidence => "evidence",
             Self::HoldEnds => "hold-ends",
+            Self::Joined => "joined",
         }
     }
 }
@@ -355,6 +368,7 @@ impl Ledger {
             added: Vec::new(),
             steps: Default::default(),
             undone: Default::default(),
+            earlier: Default::default(),
             end: None,
             tries: 0,
             released_at: None,
@@ -478,7 +492,7 @@ impl Ledger {
     }
 
     /// Writes the result of undoing one step into the journal.
-    pub async fn journal_undo(&self, run: &Run, id: &StepId, result: &UndoResult) -> Result<(), Failure> {
+    pub async fn journal_undo(&self, run: &Run, id: &StepId, record: &UndoRecord) -> Result<(), Failure> {
         self.client
             .update_item()
             .table_name(&self.table)
@@ -487,7 +501,7 @@ impl Ledger {
             .update_expression("SET undone.#s = :s")
             .condition_expression("epoch = :epoch")
             .expression_attribute_names("#s", &id.0)
-            .expression_attribute_values(":s", json(result))
+            .expression_attribute_values(":s", json(record))
             .expression_attribute_values(":epoch", n(run.epoch))
             .send()
             .await
@@ -679,15 +693,38 @@ impl Ledger {
             .map_err(Failure::from_sdk("join the hold of", target))
     }
 
-    /// Takes the oldest finding that joined a hold off it.
-    pub async fn next_joined(&self, playbook: &str, target: &Target) -> Result<Option<Finding>, Failure> {
-        let pk = hold_key(playbook, target);
-        let mut joined = self.query(&pk, Some("JOINED#")).await?;
-        joined.sort_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
-        let Some(oldest) = joined.first() else { return Ok(None) };
-        let finding = items::parse::<Finding>(oldest, "finding")?;
-        self.delete(&pk, &format!("JOINED#{}", finding.id)).await?;
-        Ok(Some(finding))
+    /// The findings that joined a hold, oldest first. They stay on it.
+    pub async fn joined(&self, playbook: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
+        let items = self.query(&hold_key(playbook, target), Some("JOINED#")).await?;
+        let mut joined: Vec<Joined> = Vec::new();
+        for item in &items {
+            match items::parse(item, "finding") {
+                Ok(finding) => joined.push(Joined { finding, at: items::number(item, "joined_at").unwrap_or(0) }),
+                // It stays where it is, and does not keep the others from being answered.
+                Err(failure) => crate::telemetry::alarm("joined-unreadable", &failure.brief()),
+            }
+        }
+        joined.sort_by_key(|joined| joined.at);
+        Ok(joined)
+    }
+
+    /// Takes a finding that was answered off the hold, unless it has joined again since it was read.
+    pub async fn take_off(&self, playbook: &str, target: &Target, joined: &Joined) -> Result<(), Failure> {
+        let taken = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(hold_key(playbook, target)))
+            .key("sk", s(format!("JOINED#{}", joined.finding.id)))
+            .condition_expression("joined_at = :seen")
+            .expression_attribute_values(":seen", n(joined.at))
+            .send()
+            .await
+            .map_err(Failure::from_sdk("take off the hold of", target));
+        match taken {
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// The run with this id.

@@ -39,6 +39,8 @@ fn report(outcome: Outcome) -> Report {
         evidence: None,
         purpose: Some(Purpose::Contain),
         held: matches!(outcome, Outcome::Contained | Outcome::Partial | Outcome::NotContained),
+        joined: false,
+        freed: false,
     }
 }
 

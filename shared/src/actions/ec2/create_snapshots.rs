@@ -63,9 +63,8 @@ impl Action for CreateSnapshots {
 
     fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
         let instance = aws.arn("ec2", &format!("instance/{}", self.instance));
-        let volumes = self.volumes.iter().map(|volume| aws.arn("ec2", &format!("volume/{volume}")));
         let snapshot = snapshot_arn(aws, "*");
-        let on = [instance, snapshot.clone()].into_iter().chain(volumes);
+        let on = [instance, snapshot.clone(), super::every_volume(aws)];
         vec![Grant::new("ec2:CreateSnapshots", on), Grant::new("ec2:CreateTags", [snapshot])]
     }
 

@@ -56,11 +56,9 @@ impl Action for KeepVolumes {
         }
     }
 
-    fn grants(&self, aws: &Aws, before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
+    fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
         let instance = aws.arn("ec2", &format!("instance/{}", self.instance));
-        let changed = before.iter().filter(|(_, at)| at.delete_on_termination);
-        let volumes = changed.map(|(volume, _)| aws.arn("ec2", &format!("volume/{volume}")));
-        vec![Grant::new("ec2:ModifyInstanceAttribute", [instance].into_iter().chain(volumes))]
+        vec![Grant::new("ec2:ModifyInstanceAttribute", [instance, super::every_volume(aws)])]
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
