@@ -414,13 +414,15 @@ impl Ledger {
 
     fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
         let row = |who: &str, most: u64| {
+            // A budget of nothing is not had by the hour's first either.
+            let left = if most == 0 { "spent < :most" } else { "attribute_not_exists(spent) OR spent < :most" };
             items::write_update(
                 Update::builder()
                     .table_name(&self.table)
                     .key("pk", s("BUDGET"))
                     .key("sk", s(format!("{}#{who}#{}", head.playbook, hour(now))))
                     .update_expression("SET spent = if_not_exists(spent, :zero) + :one, expires_at = :until")
-                    .condition_expression("attribute_not_exists(spent) OR spent < :most")
+                    .condition_expression(left)
                     .expression_attribute_values(":zero", n(0))
                     .expression_attribute_values(":one", n(1))
                     .expression_attribute_values(":most", n(most))

@@ -14,4 +14,5 @@ mod journeys;
 mod lessons;
 mod many;
 mod permissions;
+mod said;
 mod support;
