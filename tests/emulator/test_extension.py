@@ -646,6 +646,64 @@ class BucketPolicies(Emulated):
             s3.put_object(Bucket=name, Key="key", Body=b"text")
 
 
+class Speed(Emulated):
+    """What is done in a shorter way has the same end."""
+
+    def setUp(self):
+        super().setUp()
+        self.dynamodb = self.client("dynamodb")
+        keys = ("pk", "sk")
+        self.dynamodb.create_table(
+            TableName="rows",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"))],
+        )
+        self.put("a", "1", "old")
+
+    def key(self, pk, sk):
+        return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+    def put(self, pk, sk, value):
+        self.dynamodb.put_item(TableName="rows", Item={**self.key(pk, sk), "value": {"S": value}})
+
+    def rows(self):
+        found = self.dynamodb.scan(TableName="rows")["Items"]
+        return {(row["pk"]["S"], row["sk"]["S"]): row.get("value", {}).get("S") for row in found}
+
+    def update(self, pk, sk, condition):
+        return {
+            "Update": {
+                "TableName": "rows",
+                "Key": self.key(pk, sk),
+                "UpdateExpression": "SET #v = :new",
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": {"#v": "value"},
+                "ExpressionAttributeValues": {":new": {"S": "new"}},
+            }
+        }
+
+    def test_a_transaction_that_fails_changes_no_row(self):
+        self.put("a", "2", "old")
+        before = self.rows()
+        writes = [
+            {"Put": {"TableName": "rows", "Item": {**self.key("b", "1"), "value": {"S": "new"}}}},
+            {"Put": {"TableName": "rows", "Item": {**self.key("a", "1"), "value": {"S": "new"}}}},
+            {"Delete": {"TableName": "rows", "Key": self.key("a", "2")}},
+            self.update("c", "1", "attribute_not_exists(pk)"),
+            self.update("d", "1", "attribute_exists(pk)"),
+        ]
+        self.refused("TransactionCanceledException", self.dynamodb.transact_write_items, TransactItems=writes)
+        self.assertEqual(self.rows(), before)
+        self.dynamodb.transact_write_items(TransactItems=writes[:-1])
+        self.assertEqual(self.rows(), {("a", "1"): "new", ("b", "1"): "new", ("c", "1"): "new"})
+
+    def test_a_key_acts_in_the_account_that_it_was_given_in(self):
+        other = self.accounts.client(f"8{Emulated.number:011d}", REGION, "dynamodb")
+        self.assertEqual(other.list_tables()["TableNames"], [])
+        self.assertEqual(self.dynamodb.list_tables()["TableNames"], ["rows"])
+
+
 class Templates(Emulated):
     """The templates at the root of the project can be made here."""
 
