@@ -7,14 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
 use firebreak::run::{Outcome, Run, UndoResult};
-use firebreak_tests::in_process::{
-    Case, Delivered, Permits, REGION, Security, Traced, event_about, playbooks, run_to_end,
-};
+use firebreak_tests::compare::{differences, shown};
+use firebreak_tests::in_process::{Case, Delivered, Permits, Security, Traced, playbooks, run_to_end};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, is_restored, is_so, named};
+use crate::support::{all, done, is_restored, is_so, named, worlds};
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
@@ -63,7 +62,7 @@ fn one_target_is_one_run_however_it_is_reported() {
         for (_, playbook) in playbooks() {
             let eight = Arc::clone(&security);
             cases.push(named(format!("{}: the same finding eight times at once", playbook.id()), async move {
-                let case = Case::new(&eight, playbook, "single-interface").await?;
+                let case = Case::new(&eight, playbook, &worlds(playbook).await.least).await?;
                 let before = case.state().await?;
                 one_run(&case, &vec![case.event.clone(); 8]).await?;
                 // The first before-state is the one that undo restores.
@@ -72,12 +71,10 @@ fn one_target_is_one_run_however_it_is_reported() {
             }));
             let three = Arc::clone(&security);
             cases.push(named(format!("{}: three findings at once", playbook.id()), async move {
-                let case = Case::new(&three, playbook, "single-interface").await?;
+                let case = Case::new(&three, playbook, &worlds(playbook).await.least).await?;
                 let mut events = vec![case.event.clone()];
                 for _ in 0..2 {
-                    let event = event_about(*playbook, &three.account, &case.member, case.ids.get("victim")?)?;
-                    three.observer.put_finding(&three.account, REGION, &event["detail"]).await?;
-                    events.push(event);
+                    events.push(case.report(&case.target.id).await?);
                 }
                 one_run(&case, &events).await
             }));
@@ -85,7 +82,7 @@ fn one_target_is_one_run_however_it_is_reported() {
             cases.push(named(
                 format!("{}: copies of member and administrator, in every shape", playbook.id()),
                 async move {
-                    let case = Case::new(&shapes, playbook, "single-interface").await?;
+                    let case = Case::new(&shapes, playbook, &worlds(playbook).await.least).await?;
                     let mut of_member = case.event.clone();
                     of_member["account"] = json!(case.member);
                     let bare = case.event["detail"].clone();
@@ -139,7 +136,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             for (name, forge) in FORGERIES {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
                     let mut forged = case.event.clone();
                     forge(&mut forged, &case)?;
                     let before = case.state().await?;
@@ -194,9 +191,7 @@ const FOREIGN: &[(&str, Foreign)] = &[
 /// Changes the subject of a step with the independent client.
 async fn change(case: &Case, step: &Step) -> Result<()> {
     let subject = step.id.0.split(' ').nth(1).context("a step has no subject")?;
-    let call = |service: &'static str, operation: &'static str, params: Value| async move {
-        case.security.observer.call(&case.member, REGION, service, operation, params).await
-    };
+    let call = |service, operation, params| case.call(service, operation, params);
     match step.action.as_str() {
         "autoscaling.detach-instance" => {
             let group = json!({
@@ -281,7 +276,7 @@ fn undo_refuses_what_somebody_else_has_changed_and_changes_nothing() {
 }
 
 async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
-    let case = Case::new(security, playbook, "web-server").await?;
+    let case = Case::new(security, playbook, &worlds(playbook).await.largest).await?;
     case.deliver().await.answer()?;
     let run = case.the_run().await?;
     let undone: Vec<&Step> = run
@@ -314,8 +309,8 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
         ensure!(right, "{}: {result:?}", step.id);
     }
     let after = case.state().await?;
-    let differs = firebreak_tests::compare::differences(&changed, &after);
-    ensure!(differs.is_empty(), "undo changed {differs:?}");
+    let differs = differences(&changed, &after);
+    ensure!(differs.is_empty(), "undo changed\n{}", shown(&differs));
     let conflicts = run.undone.values().any(|result| matches!(result, UndoResult::Conflict { .. }));
     let expected = if conflicts { Outcome::UndonePartly } else { Outcome::Undone };
     ensure!(answer.outcomes.iter().all(|o| o.outcome == expected), "{:?}", answer.outcomes);

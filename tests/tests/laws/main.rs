@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 mod bad_input;
+mod death;
 mod delivery;
+mod facts;
 mod faults;
 mod hostile;
 mod journeys;
 mod lessons;
 mod permissions;
+mod silence;
 mod support;

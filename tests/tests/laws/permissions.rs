@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
-use firebreak_tests::emulator::{Emulator, workspace};
+use firebreak_tests::compare::list;
+use firebreak_tests::emulator::Emulator;
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
 use firebreak_tests::in_process::{playbooks, run_to_end};
 use serde_json::Value;
@@ -89,13 +90,6 @@ fn wanted(playbook: &dyn Playbook) -> Granted {
     wanted
 }
 
-fn list(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(items) => items.iter().collect(),
-        one => vec![one],
-    }
-}
-
 /// What a role of the template grants.
 fn granted(role: &Value) -> Granted {
     let mut granted = Granted::new();
@@ -121,12 +115,9 @@ fn granted(role: &Value) -> Granted {
 
 #[test]
 fn every_role_holds_exactly_what_its_playbook_declares() {
-    const READ: &str = "import json, sys, yaml; from template import Loader; \
-                        print(json.dumps(yaml.load(open(sys.argv[1], encoding='utf-8'), Loader)))";
     run_to_end(|| async {
-        let emulator = Emulator::shared().await.unwrap();
-        let read = emulator.python().args(["-c", READ]).arg(workspace().join("template-member.yaml")).output().unwrap();
-        let template: Value = serde_json::from_slice(&read.stdout).unwrap();
+        let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
+        let template = observer.template("template-member.yaml").await.unwrap();
         let roles: BTreeMap<&str, &Value> = template["Resources"]
             .as_object()
             .unwrap()
@@ -164,9 +155,8 @@ fn every_session_allows_its_calls_on_nothing_but_what_they_change() {
             let policy: Value = serde_json::from_str(policy).unwrap_or_else(|error| panic!("{error}: {policy}"));
             for action in iam_actions(request) {
                 let statements = list(&policy["Statement"]);
-                let allows = |s: &&&Value| list(&s["Action"]).iter().any(|a| *a == action.as_str());
+                let allows = |s: &&Value| list(&s["Action"]).any(|a| a == action.as_str());
                 let resources: Vec<&str> = statements
-                    .iter()
                     .filter(allows)
                     .flat_map(|s| list(&s["Resource"]))
                     .map(|resource| resource.as_str().unwrap())
