@@ -122,7 +122,7 @@ impl Way {
             Self::Undone => {
                 ensure!(run.state == RunState::Released, "{:?}: {:?}", run.state, run.undone);
                 let bad = |r: &&UndoResult| matches!(r, UndoResult::Conflict { .. } | UndoResult::Failed { .. });
-                let bad: Vec<_> = run.undone.values().filter(bad).collect();
+                let bad: Vec<_> = run.undone.values().map(|undone| &undone.result).filter(bad).collect();
                 ensure!(bad.is_empty(), "{bad:?}");
                 ensure!(told().await?.iter().any(|text| text.starts_with("UNDONE")), "nobody was told");
                 is_restored(case, before, &run).await

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use firebreak::failure::Class;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::Undo;
-use firebreak::run::{Outcome, Run, RunState, StepResult, UndoResult};
+use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault};
 use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, playbooks, run_to_end};
@@ -111,7 +111,7 @@ async fn one_step_fails(
     if run.state == RunState::Held {
         case.decide(Verb::Undo).await?.answer()?;
         let run = case.the_run().await?;
-        if run.undone.values().all(UndoResult::is_clean) {
+        if run.undone.values().all(|undone| undone.result.is_clean()) {
             is_restored(&case, &before, &run).await?;
         } else {
             // What was to be closed again and was refused is where undo does not expect it: a person puts it back.

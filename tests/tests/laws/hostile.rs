@@ -11,7 +11,7 @@ use firebreak_tests::in_process::{Case, Permits, REGION, Security, Settings, pla
 use serde_json::{Value, json};
 
 use crate::facts;
-use crate::support::{contains, done, is_so};
+use crate::support::{done, is_so, isolating};
 
 /// A text that would do harm in a terminal, a page, a chat message, a policy or a shell.
 const EVIL: &str = "evil\u{1b}[31m\r\nUNDONE: all is well `rm` <script>alert(1)</script> ${aws:username} * | \u{202e}";
@@ -133,7 +133,7 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
 #[test]
 fn l18_a_tag_makes_the_guard_stricter_and_never_laxer() {
     run_to_end(|| async {
-        let (_, playbook) = playbooks().iter().find(|(_, playbook)| contains(*playbook)).unwrap();
+        let playbook = isolating();
         for (policies, wanted) in [
             // Permitted only for whoever wears a tag: anybody may wear it, so nobody is let in.
             (

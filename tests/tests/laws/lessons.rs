@@ -6,22 +6,13 @@ use anyhow::{Context, Result, ensure};
 use firebreak::ledger::Budget;
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::Outcome;
-use firebreak::target::TargetKind;
 use firebreak_tests::emulator::workspace;
 use firebreak_tests::faults::{Fault, Place};
-use firebreak_tests::in_process::{
-    Case, FUNCTIONS, Permits, REGION, Security, Settings, Traced, kind_of_target, playbooks, run_to_end,
-};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, REGION, Security, Settings, run_to_end};
 use serde_json::{Value, json};
 
 use crate::facts::open;
-use crate::support::{all, contains, is_restored, is_so, named};
-
-fn isolating() -> &'static Traced {
-    let isolates =
-        |playbook: &Traced| contains(playbook) && kind_of_target(playbook).unwrap() == TargetKind::Ec2Instance;
-    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| isolates(playbook)).unwrap()
-}
+use crate::support::{all, is_restored, is_so, isolating, named};
 
 /// A world whose victim has this many interfaces, each with this many groups.
 fn grid(interfaces: usize, groups: usize) -> Value {

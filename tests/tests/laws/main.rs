@@ -5,13 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 mod bad_input;
+mod custody;
 mod death;
+mod decisions;
 mod delivery;
 mod facts;
 mod faults;
 mod hostile;
 mod journeys;
 mod lessons;
+mod many;
 mod permissions;
+mod said;
 mod silence;
 mod support;

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use firebreak::plan::{Leave, Plan, Step, StepId, Undo};
 use firebreak::playbook::{Planned, Playbook, Purpose};
 use firebreak::run::{Outcome, Run, RunState, StepResult, UndoResult};
+use firebreak::target::TargetKind;
 use firebreak_tests::compare::{Difference, differences, normal, shown};
 use firebreak_tests::emulator::Ids;
 use firebreak_tests::faults::Request;
-use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, playbooks, worlds_of};
+use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, kind_of_target, playbooks, worlds_of};
 use firebreak_tests::undo::{AfterUndo, declares};
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -54,6 +55,13 @@ pub fn contains(playbook: &dyn Playbook) -> bool {
     playbook.meta().purpose == Purpose::Contain
 }
 
+/// The playbook that cuts an instance off.
+pub fn isolating() -> &'static Traced {
+    let isolates =
+        |playbook: &Traced| contains(playbook) && kind_of_target(playbook).unwrap() == TargetKind::Ec2Instance;
+    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| isolates(playbook)).unwrap()
+}
+
 /// The outcome that says that everything was done.
 pub fn done(playbook: &dyn Playbook) -> Outcome {
     if contains(playbook) { Outcome::Contained } else { Outcome::Preserved }
@@ -71,6 +79,8 @@ pub struct Worlds {
     pub largest: String,
     /// The one with the shortest.
     pub least: String,
+    /// One whose target is gone.
+    pub gone: String,
     /// For each action the one with the shortest plan that holds it.
     pub by_action: BTreeMap<String, String>,
 }
@@ -97,6 +107,7 @@ pub async fn worlds(playbook: &Traced) -> &'static Worlds {
 async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
     let security = Security::fresh(Permits::Everything).await?;
     let mut plans: BTreeMap<&'static str, Vec<(usize, String, Plan)>> = BTreeMap::new();
+    let mut gone = BTreeMap::new();
     // Planning changes nothing, so the playbooks share the account of a world.
     let mut seeded: BTreeMap<String, (String, Ids)> = BTreeMap::new();
     for (_, playbook) in playbooks() {
@@ -108,8 +119,12 @@ async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
                 None => Case::new(&security, playbook, &world).await?,
             };
             seeded.insert(world.clone(), (case.member.clone(), case.ids.clone()));
-            if let Planned::Plan(plan) = case.plan().await? {
-                plans.entry(playbook.id()).or_default().push((plan.steps().count(), world, plan));
+            match case.plan().await? {
+                Planned::Plan(plan) => {
+                    plans.entry(playbook.id()).or_default().push((plan.steps().count(), world, plan));
+                }
+                Planned::Gone(_) => _ = gone.insert(playbook.id(), world),
+                Planned::Refused(_) => {}
             }
         }
     }
@@ -123,7 +138,8 @@ async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
             }
         }
         let (Some((_, least, _)), Some((_, largest, _))) = (plans.first(), plans.last()) else { continue };
-        found.insert(id, Worlds { largest: largest.clone(), least: least.clone(), by_action });
+        let gone = gone.remove(id).with_context(|| format!("{id}: no world is without its target"))?;
+        found.insert(id, Worlds { largest: largest.clone(), least: least.clone(), gone, by_action });
     }
     Ok(found)
 }
@@ -149,7 +165,7 @@ pub async fn is_restored(case: &Case, before: &Value, run: &Run) -> Result<()> {
 /// Differences after the undo of a run that none of its actions declares.
 pub fn undeclared(case: &Case, before: &Value, after: &Value, run: &Run) -> Vec<Difference> {
     let actions: BTreeSet<&str> = run.all_steps().map(|step| step.action.as_str()).collect();
-    let is_left = |step: &&Step| matches!(run.undone.get(&step.id), Some(UndoResult::Left { declared: false, .. }));
+    let is_left = |step: &&Step| matches!(run.undo_result(&step.id), Some(UndoResult::Left { declared: false, .. }));
     let left = run.all_steps().filter(is_left).map(|step| step.action.as_str());
     let undo = AfterUndo::of(before, after, &case.target.id, left);
     let mut found = differences(before, after);
