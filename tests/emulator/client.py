@@ -108,6 +108,9 @@ class Observer:
         body = json.dumps({"account": hub_account, "region": region, "detail": detail}).encode()
         return json.loads(self.accounts.door("guardduty/findings", "POST", body))
 
+    def do_snapshot(self, **given: str) -> Any:
+        return json.loads(self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode()))
+
     def do_event(self, account: str, region: str, entry: dict) -> Any:
         entry = {
             name: json.dumps(value) if name == "Detail" and not isinstance(value, str) else value

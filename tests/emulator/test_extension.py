@@ -387,6 +387,31 @@ class Snapshots(Emulated):
         self.refused("InvalidParameterCombination", lock, SnapshotId=snapshot, LockMode="compliance")
 
 
+class SnapshotStates(Emulated):
+    def test_a_snapshot_is_in_the_state_that_ec2_brings_about(self):
+        volume = self.ec2.create_volume(AvailabilityZone=REGION + "a", Size=1)["VolumeId"]
+        snapshot = self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+        for state, message in (("pending", None), ("error", "the key is disabled"), ("completed", None)):
+            given = {"account": self.account, "region": REGION, "snapshot": snapshot, "state": state, "message": message}
+            self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode())
+            seen = self.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+            self.assertEqual((seen["State"], seen.get("StateMessage") or None), (state, message))
+
+
+class InterfaceTypes(Emulated):
+    def test_a_trunk_is_a_trunk(self):
+        ids = self.seed("single-interface")
+        made = self.ec2.create_network_interface(SubnetId=ids["subnet_a"], InterfaceType="trunk")["NetworkInterface"]
+        seen = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[made["NetworkInterfaceId"]])
+        self.assertEqual(seen["NetworkInterfaces"][0]["InterfaceType"], "trunk")
+        self.refused(
+            "InvalidParameterValue",
+            self.ec2.create_network_interface,
+            SubnetId=ids["subnet_a"],
+            InterfaceType="other",
+        )
+
+
 class Scaling(Emulated):
     def setUp(self):
         super().setUp()

@@ -656,6 +656,21 @@ impl Observer {
         self.ask(json!({"do": "finding", "hub_account": hub_account, "region": region, "detail": detail})).await
     }
 
+    /// Put a snapshot into a state that only EC2 brings about: `pending`, `completed`, or `error` with its reason.
+    pub async fn snapshot_state(
+        &self,
+        account: &str,
+        region: &str,
+        snapshot: &str,
+        state: &str,
+        message: Option<&str>,
+    ) -> Result<()> {
+        let command = json!({
+            "do": "snapshot", "account": account, "region": region, "snapshot": snapshot, "state": state, "message": message,
+        });
+        self.ask(command).await.map(|_| ())
+    }
+
     /// Put an event: `Source`, `DetailType`, `Detail` (an object or its text), and what else `PutEvents` takes.
     pub async fn put_event(&self, account: &str, region: &str, entry: &Value) -> Result<Value> {
         self.ask(json!({"do": "event", "account": account, "region": region, "entry": entry})).await

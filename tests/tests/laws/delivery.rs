@@ -195,7 +195,7 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
 }
 
 /// A finding as `GetFindings` shows it.
-fn pascal(value: &Value) -> Value {
+pub fn pascal(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let upper =
