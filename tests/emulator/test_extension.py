@@ -723,6 +723,22 @@ class Speed(Emulated):
         self.dynamodb.transact_write_items(TransactItems=writes[:-1])
         self.assertEqual(self.rows(), {("a", "1"): "new", ("b", "1"): "new", ("c", "1"): "new"})
 
+    def test_a_query_finds_the_rows_of_its_partition_in_their_order(self):
+        for pk, sk in (("b", "1"), ("a", "3"), ("a", "2")):
+            self.put(pk, sk, "new")
+
+        def found(condition, **values):
+            answer = self.dynamodb.query(
+                TableName="rows", KeyConditionExpression=condition, ExpressionAttributeValues={
+                    f":{name}": {"S": value} for name, value in values.items()
+                },
+            )
+            return [row["sk"]["S"] for row in answer["Items"]]
+
+        self.assertEqual(found("pk = :pk", pk="a"), ["1", "2", "3"])
+        self.assertEqual(found("pk = :pk AND sk > :sk", pk="a", sk="1"), ["2", "3"])
+        self.assertEqual(found("pk = :pk", pk="none"), [])
+
     def test_a_key_acts_in_the_account_that_it_was_given_in(self):
         other = self.accounts.client(f"8{Emulated.number:011d}", REGION, "dynamodb")
         self.assertEqual(other.list_tables()["TableNames"], [])

@@ -149,7 +149,7 @@ impl AnyAction for TracedAction {
 }
 
 /// What the policy set of a security account permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permits {
     /// What is compiled in: propose.
     Default,
@@ -183,6 +183,8 @@ pub struct Security {
     pub observer: Observer,
     /// The account.
     pub account: String,
+    /// What its policies permit to begin with.
+    pub permits: Permits,
     /// What came of the template.
     pub stack: Stack,
     credentials: Credentials,
@@ -204,12 +206,12 @@ impl Security {
         let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});
         let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
         let credentials = observer.credentials(&account).await?;
-        let plain =
-            deployment::account(emulator, &account, &credentials, &connection(http(), Duration::from_secs(30)))?;
+        let plain = deployment::account(emulator, &account, &credentials, &connection(http(), Settings::default()))?;
         let mut security = Self {
             emulator,
             observer,
             account,
+            permits,
             stack,
             credentials,
             plain,
@@ -270,8 +272,8 @@ impl Security {
     }
 
     /// The security account, reached over this HTTP client.
-    pub fn aws(&self, http: SharedHttpClient, attempt_timeout: Duration) -> Result<Aws> {
-        deployment::account(self.emulator, &self.account, &self.credentials, &connection(http, attempt_timeout))
+    pub fn aws(&self, http: SharedHttpClient, settings: Settings) -> Result<Aws> {
+        deployment::account(self.emulator, &self.account, &self.credentials, &connection(http, settings))
     }
 
     /// Its ledger, without faults.
@@ -328,8 +330,9 @@ fn http() -> SharedHttpClient {
 }
 
 /// As the function is connected, but without waiting between two attempts.
-fn connection(http: SharedHttpClient, attempt_timeout: Duration) -> Connection {
-    Connection { attempts: 3, backoff: Duration::ZERO, attempt_timeout, http }
+fn connection(http: SharedHttpClient, settings: Settings) -> Connection {
+    let Settings { attempts, attempt_timeout, .. } = settings;
+    Connection { attempts, backoff: Duration::ZERO, attempt_timeout, http }
 }
 
 /// How a case's function is set up.
@@ -337,13 +340,15 @@ fn connection(http: SharedHttpClient, attempt_timeout: Duration) -> Connection {
 pub struct Settings {
     /// The longest one attempt may take.
     pub attempt_timeout: Duration,
+    /// Attempts of one call, the first included.
+    pub attempts: u32,
     /// What is left of the function's time when an event arrives.
     pub time: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { attempt_timeout: Duration::from_secs(20), time: Duration::from_secs(43) }
+        Self { attempt_timeout: Duration::from_secs(20), attempts: 3, time: Duration::from_secs(43) }
     }
 }
 
@@ -453,7 +458,7 @@ impl Case {
         let faults = self.security.faults();
         let mut config = self.security.config()?;
         change(&mut config);
-        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings.attempt_timeout)?;
+        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings)?;
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
@@ -520,11 +525,15 @@ impl Case {
 
     /// The target's run, as the ledger has it.
     pub async fn run(&self) -> Result<Option<Run>> {
-        let ledger = self.security.ledger()?;
-        let view = ledger.view(self.playbook.id(), &self.target, Timestamp::now()).await?;
-        match view.hold {
+        let key = format!("HOLD#{}#{}", self.playbook.id(), self.target);
+        let params = json!({
+            "TableName": self.hub.config.ledger_table, "ConsistentRead": true,
+            "Key": {"pk": {"S": key}, "sk": {"S": "HOLD"}},
+        });
+        let hold = self.security.call("dynamodb", "get_item", params).await?;
+        match hold["Item"]["run"]["S"].as_str() {
             None => Ok(None),
-            Some(hold) => Ok(ledger.run(&hold.run).await?),
+            Some(run) => Ok(self.security.ledger()?.run(&run.parse()?).await?),
         }
     }
 
@@ -623,7 +632,7 @@ fn process(
     faults: &Faults,
     settings: Settings,
 ) -> Result<Hub> {
-    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings.attempt_timeout)?;
+    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings)?;
     Ok(Hub::new(function, playbooks, security.config()?, aws))
 }
 

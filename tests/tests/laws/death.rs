@@ -41,9 +41,8 @@ impl Way {
 
     fn permits(self) -> Permits {
         match self {
-            Self::Found => Permits::Everything,
+            Self::Found | Self::Retried | Self::Undone => Permits::Enforce,
             Self::Proposed | Self::Approved | Self::ProposedAgain | Self::Rejected => Permits::Default,
-            Self::Retried | Self::Undone => Permits::Enforce,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firebreak::failure::Class;
 use firebreak::ledger::decisions::Verb;
-use firebreak::plan::Undo;
+use firebreak::plan::{BEFORE_THE_CUT, Undo};
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault};
@@ -18,11 +18,10 @@ use crate::support::{
     all, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, named, results, worlds,
 };
 
-/// A short attempt, for calls that are never answered.
-const IMPATIENT: Settings = Settings { attempt_timeout: Duration::from_millis(1500), time: Duration::from_secs(43) };
-
-fn settings(fault: Fault) -> Settings {
-    if fault == Fault::Hangs { IMPATIENT } else { Settings::default() }
+/// How the function is set up where calls are never answered: it waits for less, and for long enough that the cut goes
+/// ahead of what hangs before it.
+fn impatient(attempts: u32, attempt_timeout: Duration) -> Settings {
+    Settings { attempt_timeout, attempts, ..Settings::default() }
 }
 
 // --- each step made to fail or hang ---
@@ -34,7 +33,12 @@ async fn one_step_fails(
     fault: Fault,
     n: usize,
 ) -> Result<()> {
-    let case = Case::of(security, playbook, &world(of)?, settings(fault)).await?;
+    let settings = match fault {
+        // Longer than everything before the cut may take.
+        Fault::Hangs => impatient(1, BEFORE_THE_CUT + Duration::from_millis(300)),
+        _ => Settings::default(),
+    };
+    let case = Case::of(security, playbook, &world(of)?, settings).await?;
     let before = case.state().await?;
     let plan = case.the_plan().await?;
     let failing = plan.steps().nth(n).context("there is no such step")?.clone();
@@ -174,7 +178,7 @@ fn the_cut_does_not_wait_for_what_never_answers() {
         for (_, playbook) in playbooks().iter().filter(|(_, playbook)| contains(*playbook)) {
             let security = &security;
             cases.push(named(playbook.id(), async move {
-                let settings = Settings { attempt_timeout: Duration::from_secs(60), time: Duration::from_secs(43) };
+                let settings = impatient(1, Duration::from_secs(60));
                 let case = Case::of(security, playbook, &world(&worlds(playbook).await.largest)?, settings).await?;
                 let plan = case.the_plan().await?;
                 let cut = plan.stages.iter().position(|s| s.steps.iter().any(|s| s.cuts)).context("nothing cuts")?;
@@ -220,17 +224,21 @@ fn the_cut_does_not_wait_for_what_never_answers() {
 
 // --- one call fails once ---
 
-/// Injects `fault` at the first changing call of each step in turn: each is tried again or found done.
+/// Injects `fault` at the first changing call of each step in turn, and again when it is undone: each is tried again or
+/// found done.
 async fn first_calls_fail_once(
     security: &Arc<Security>,
     playbook: &'static Traced,
     of: &str,
     fault: Fault,
-    undo: bool,
 ) -> Result<()> {
-    let mut case = Case::of(security, playbook, &world(of)?, settings(fault)).await?;
+    let settings = match fault {
+        Fault::Hangs => impatient(3, Duration::from_millis(1500)),
+        _ => Settings::default(),
+    };
+    let mut case = Case::of(security, playbook, &world(of)?, settings).await?;
     let before = case.state().await?;
-    let once_a_step = |case: &Case| {
+    let once_a_step = |case: &Case, undo: bool| {
         let mut hit = BTreeSet::new();
         case.faults.rule(move |request| {
             let step = match (&request.doing, undo) {
@@ -241,39 +249,31 @@ async fn first_calls_fail_once(
         });
     };
     let hits = |case: &Case| case.faults.requests().iter().filter(|request| request.fault.is_some()).count();
-    if !undo {
-        once_a_step(&case);
-    }
+    once_a_step(&case, false);
     let answer = case.deliver().await.answer()?;
-    if !undo {
-        ensure!(hits(&case) > 0, "nothing was hit");
-        ensure!(answer.outcomes.iter().all(|o| o.outcome != Outcome::Failed), "{:?}", answer.outcomes);
-        case.faults.mend();
-        case.settle().await?;
-    }
+    ensure!(hits(&case) > 0, "nothing was hit");
+    ensure!(answer.outcomes.iter().all(|o| o.outcome != Outcome::Failed), "{:?}", answer.outcomes);
+    case.faults.mend();
+    case.settle().await?;
     let run = ends_as_undisturbed(&case, of).await?;
     case.restart()?;
-    if undo {
-        once_a_step(&case);
-    }
+    once_a_step(&case, true);
     case.decide(Verb::Undo).await?.answer()?;
-    if undo {
-        let never = run.all_steps().all(|step| {
-            let action = playbook.action(&step.action).map(|action| action.undo_kind());
-            matches!(action, Ok(Undo::Never { .. }))
-        });
-        ensure!(never || hits(&case) > 0, "nothing was hit");
-        case.faults.mend();
-        case.settle().await?;
-        let run = case.the_run().await?;
-        if run.state == RunState::Held {
-            // What failed is named, and a second decision finishes it.
-            let end = run.end.as_ref().context("no end")?;
-            ensure!(end.outcome == Outcome::UndonePartly && !end.not_done.is_empty(), "{end:?}");
-            case.decide(Verb::Undo).await?.answer()?;
-        }
+    let never = run.all_steps().all(|step| {
+        let action = playbook.action(&step.action).map(|action| action.undo_kind());
+        matches!(action, Ok(Undo::Never { .. }))
+    });
+    ensure!(never || hits(&case) > 0, "nothing was hit in undo");
+    case.faults.mend();
+    case.settle().await?;
+    let mut run = case.the_run().await?;
+    if run.state == RunState::Held {
+        // What failed is named, and a second decision finishes it.
+        let end = run.end.as_ref().context("no end")?;
+        ensure!(end.outcome == Outcome::UndonePartly && !end.not_done.is_empty(), "{end:?}");
+        case.decide(Verb::Undo).await?.answer()?;
+        run = case.the_run().await?;
     }
-    let run = case.the_run().await?;
     ensure!(run.state == RunState::Released, "{:?}: {:?}", run.state, run.undone);
     is_restored(&case, &before, &run).await
 }
@@ -285,14 +285,9 @@ fn what_fails_once_is_tried_again_or_found_done() {
         let mut cases = Vec::new();
         for (_, playbook) in playbooks() {
             for of in worlds(playbook).await.fewest() {
-                let faults = [Fault::Throttled, Fault::ServerError, Fault::NotSent, Fault::ReplyLost, Fault::Hangs];
-                for (fault, undo) in faults.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
-                    let name = format!("{} {of}, {fault:?}{}", playbook.id(), if undo { " in undo" } else { "" });
-                    let security = &security;
-                    cases.push(named(
-                        name,
-                        async move { first_calls_fail_once(security, playbook, of, fault, undo).await },
-                    ));
+                for fault in [Fault::Throttled, Fault::ServerError, Fault::NotSent, Fault::ReplyLost, Fault::Hangs] {
+                    let (security, name) = (&security, format!("{} {of}, {fault:?}", playbook.id()));
+                    cases.push(named(name, async move { first_calls_fail_once(security, playbook, of, fault).await }));
                 }
             }
         }

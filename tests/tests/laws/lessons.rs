@@ -85,7 +85,9 @@ fn l15_l17_isolation_needs_no_profile_and_waits_for_no_evidence() {
             evidence.then_some(Fault::Hangs)
         });
         let http = aws_smithy_runtime_api::client::http::SharedHttpClient::new(faults.clone());
-        let aws = security.aws(http, std::time::Duration::from_secs(60)).unwrap();
+        let aws = security
+            .aws(http, Settings { attempt_timeout: std::time::Duration::from_secs(60), ..Settings::default() })
+            .unwrap();
         let function = FUNCTIONS.iter().find(|f| f.playbooks.iter().any(|p| p.meta().id == isolating().id())).unwrap();
         let hub = firebreak::hub::Hub::new(function.name, function.playbooks, security.config().unwrap(), aws);
         let bytes = case.event.to_string().into_bytes();

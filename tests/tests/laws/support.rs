@@ -180,16 +180,16 @@ pub struct Reference {
     pub requests: Vec<Request>,
 }
 
-/// The undisturbed run of a playbook in a world, with every leave, made once.
-pub async fn reference(playbook: &'static Traced, of: &str) -> Result<Arc<Reference>> {
+/// The undisturbed run of a playbook in a world, made once.
+pub async fn reference(playbook: &'static Traced, of: &str, permits: Permits) -> Result<Arc<Reference>> {
     type Made = Arc<OnceCell<Arc<Reference>>>;
-    static ALL: Mutex<BTreeMap<(&str, String), Made>> = Mutex::new(BTreeMap::new());
+    static ALL: Mutex<BTreeMap<(&str, String, Permits), Made>> = Mutex::new(BTreeMap::new());
     let made = {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry((playbook.id(), of.to_owned())).or_default())
+        Arc::clone(all.entry((playbook.id(), of.to_owned(), permits)).or_default())
     };
     let make = || async {
-        let security = Security::fresh(Permits::Everything).await?;
+        let security = Security::fresh(permits).await?;
         let case = Case::new(&security, playbook, of).await?;
         case.deliver().await.answer()?;
         let state = in_shared_terms(&case, &case.state().await?, &case.the_run().await?);
@@ -212,7 +212,7 @@ pub async fn ends_as_undisturbed(case: &Case, of: &str) -> Result<Run> {
     holds(case, &state)?;
     // What an Auto Scaling group launches in the largest world differs from one account to the next.
     if of != worlds(case.playbook).await.largest {
-        let undisturbed = reference(case.playbook, of).await?;
+        let undisturbed = reference(case.playbook, of, case.security.permits).await?;
         let differs = differences(&undisturbed.state, &in_shared_terms(case, &state, &run));
         ensure!(differs.is_empty(), "the end is another than undisturbed:\n{}", shown(&differs));
     }
