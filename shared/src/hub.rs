@@ -330,12 +330,6 @@ impl Hub {
             }
             Err(failure) => return self.unplanned(playbook, target, &genuine, failure).await,
         };
-        if plan.is_empty() {
-            let mut report =
-                Report::of(meta.id, target, &genuine, Outcome::NoChange, "everything is as wanted already");
-            report.reasons.extend(plan.notes.iter().cloned());
-            return Ok(self.told(playbook, report).await);
-        }
         let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
         if let Some(problem) = &policies.problem {
             telemetry::alarm("policy-unusable", problem);
@@ -355,6 +349,13 @@ impl Hub {
                 Ok(Planned::Gone(_) | Planned::Refused(_)) => {}
                 Err(failure) => telemetry::alarm("plan-incomplete", &failure.brief()),
             }
+        }
+        // Steps that want a leave nobody gave are no reason for a run.
+        if plan.is_empty() {
+            let mut report =
+                Report::of(meta.id, target, &genuine, Outcome::NoChange, "everything is as wanted already");
+            report.reasons.extend(plan.notes.iter().cloned());
+            return Ok(self.told(playbook, report).await);
         }
         let head = RunHead {
             id: run,

@@ -6,9 +6,50 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import CredentialProvider, Credentials
 
 ROLE = "arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
+
+
+class Acting(CredentialProvider):
+    """Whoever makes the next call. A client takes longer to be made than what it is mostly asked for, so there is one
+    of each service and Region, and every account acts through it in turn.
+    """
+
+    METHOD = "acting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = Credentials("", "", "")
+
+    def load(self) -> Credentials:
+        return self.held
+
+    def become(self, held: dict) -> None:
+        self.held.access_key = held["access_key_id"]
+        self.held.secret_key = held["secret_access_key"]
+        self.held.token = held["session_token"]
+
+
+class Client:
+    """A client of a service, in the name of one account."""
+
+    def __init__(self, client: Any, acting: Acting, held: dict, lock: Any):
+        self._client, self._acting, self._held, self._lock = client, acting, held, lock
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*given: Any, **arguments: Any) -> Any:
+            with self._lock:
+                self._acting.become(self._held)
+                return found(*given, **arguments)
+
+        return call
 
 
 class Accounts:
@@ -17,6 +58,10 @@ class Accounts:
     def __init__(self, endpoint: str):
         self.endpoint = endpoint
         self.session = boto3.Session()
+        self.acting = Acting()
+        of_accounts = botocore.session.get_session()
+        of_accounts.get_component("credential_provider").insert_before("env", self.acting)
+        self.of_accounts = boto3.Session(botocore_session=of_accounts)
         self.held: dict = {}
         self.clients: dict = {}
         self.lock = threading.RLock()
@@ -26,14 +71,15 @@ class Accounts:
         arn = role or ROLE.format(account=account)
         with self.lock:
             if arn not in self.held:
-                sts = self.session.client(
-                    "sts",
-                    region_name="us-east-1",
-                    endpoint_url=self.endpoint,
-                    aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
-                    aws_secret_access_key="observer",
-                )
-                given = sts.assume_role(RoleArn=arn, RoleSessionName="observer")["Credentials"]
+                if "sts" not in self.clients:
+                    self.clients["sts"] = self.session.client(
+                        "sts",
+                        region_name="us-east-1",
+                        endpoint_url=self.endpoint,
+                        aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
+                        aws_secret_access_key="observer",
+                    )
+                given = self.clients["sts"].assume_role(RoleArn=arn, RoleSessionName="observer")["Credentials"]
                 self.held[arn] = {
                     "access_key_id": given["AccessKeyId"],
                     "secret_access_key": given["SecretAccessKey"],
@@ -41,26 +87,21 @@ class Accounts:
                 }
             return self.held[arn]
 
-    def client(self, account: str, region: str, service: str) -> Any:
+    def client(self, account: str, region: str, service: str) -> Client:
         """A client of `service`, without retries: what the emulator answers is what is reported."""
-        key = (account, region, service)
         with self.lock:
-            if key not in self.clients:
-                held = self.credentials(account)
-                self.clients[key] = self.session.client(
+            if (region, service) not in self.clients:
+                self.clients[region, service] = self.of_accounts.client(
                     service,
                     region_name=region,
                     endpoint_url=self.endpoint,
-                    aws_access_key_id=held["access_key_id"],
-                    aws_secret_access_key=held["secret_access_key"],
-                    aws_session_token=held["session_token"],
                     config=Config(
                         retries={"total_max_attempts": 1},
                         user_agent_appid="observer",
                         s3={"addressing_style": "path"},
                     ),
                 )
-            return self.clients[key]
+            return Client(self.clients[region, service], self.acting, self.credentials(account), self.lock)
 
     def door(self, path: str, method: str = "GET", body: Any = None) -> bytes:
         """A request to one of the server's own doors (`calls.py`)."""

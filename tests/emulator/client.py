@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from accounts import Accounts, endpoint
 from state import state
-from template import Stack
+from template import Stack, parsed
 from world import seed
 
 
@@ -72,9 +72,44 @@ class Observer:
     ) -> Any:
         return Stack(self.accounts, account, region, template, parameters or {}, stack).make()
 
+    def do_template(self, template: str) -> Any:
+        return parsed(template)
+
+    def do_time_passes(self, account: str, region: str, table: str, function: Any = None) -> Any:
+        """Everything that waits in a ledger is due, in its order, and every lease of it has ended."""
+        dynamodb = self.accounts.client(account, region, "dynamodb")
+        if function is None:
+            rows = dynamodb.scan(TableName=table, ConsistentRead=True)["Items"]
+            rows = sorted((r for r in rows if r["pk"]["S"].startswith("DUE#")), key=lambda row: row["sk"]["S"])
+        else:
+            rows = dynamodb.query(
+                TableName=table,
+                ConsistentRead=True,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": f"DUE#{function}"}},
+            )["Items"]
+        for place, row in enumerate(rows):
+            old, rest = row["sk"]["S"], row["sk"]["S"].split("#", 1)[1]
+            new = f"{place:015}#{rest}"
+            if old != new:
+                dynamodb.put_item(TableName=table, Item={**row, "sk": {"S": new}})
+                dynamodb.delete_item(TableName=table, Key={"pk": row["pk"], "sk": {"S": old}})
+        for run in sorted({row["run"]["S"] for row in rows}):
+            dynamodb.update_item(
+                TableName=table,
+                Key={"pk": {"S": f"RUN#{run}"}, "sk": {"S": "RUN"}},
+                ConditionExpression="attribute_exists(pk)",
+                UpdateExpression="SET lease_until = :past",
+                ExpressionAttributeValues={":past": {"N": "0"}},
+            )
+        return {"due": [row["sk"]["S"] for row in rows]}
+
     def do_finding(self, hub_account: str, region: str, detail: dict) -> Any:
         body = json.dumps({"account": hub_account, "region": region, "detail": detail}).encode()
         return json.loads(self.accounts.door("guardduty/findings", "POST", body))
+
+    def do_snapshot(self, **given: str) -> Any:
+        return json.loads(self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode()))
 
     def do_event(self, account: str, region: str, entry: dict) -> Any:
         entry = {

@@ -5,6 +5,7 @@ types, so each is made by the calls that CloudFormation itself would make; a typ
 here is an error, never skipped in silence.
 """
 
+import functools
 import json
 import re
 from typing import Any
@@ -40,12 +41,18 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
+@functools.lru_cache(maxsize=None)
+def parsed(path: str) -> dict:
+    """A template, short tags in their long form. It is read once a process and is never written to."""
+    with open(path, encoding="utf-8") as file:
+        return yaml.load(file, Loader)  # noqa: S506 (a SafeLoader with our tags)
+
+
 class Stack:
     """One template deployed into one account and Region."""
 
     def __init__(self, accounts: Accounts, account: str, region: str, path: str, given: dict, name: str):
-        with open(path, encoding="utf-8") as file:
-            self.template = yaml.load(file, Loader)  # noqa: S506 (a SafeLoader with our tags)
+        self.template = parsed(path)
         self.account, self.region, self.name = account, region, name
         self.clients = lambda service: accounts.client(account, region, service)
         self.parameters = {

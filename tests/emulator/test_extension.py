@@ -387,6 +387,31 @@ class Snapshots(Emulated):
         self.refused("InvalidParameterCombination", lock, SnapshotId=snapshot, LockMode="compliance")
 
 
+class SnapshotStates(Emulated):
+    def test_a_snapshot_is_in_the_state_that_ec2_brings_about(self):
+        volume = self.ec2.create_volume(AvailabilityZone=REGION + "a", Size=1)["VolumeId"]
+        snapshot = self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+        for state, message in (("pending", None), ("error", "the key is disabled"), ("completed", None)):
+            given = {"account": self.account, "region": REGION, "snapshot": snapshot, "state": state, "message": message}
+            self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode())
+            seen = self.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+            self.assertEqual((seen["State"], seen.get("StateMessage") or None), (state, message))
+
+
+class InterfaceTypes(Emulated):
+    def test_a_trunk_is_a_trunk(self):
+        ids = self.seed("single-interface")
+        made = self.ec2.create_network_interface(SubnetId=ids["subnet_a"], InterfaceType="trunk")["NetworkInterface"]
+        seen = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[made["NetworkInterfaceId"]])
+        self.assertEqual(seen["NetworkInterfaces"][0]["InterfaceType"], "trunk")
+        self.refused(
+            "InvalidParameterValue",
+            self.ec2.create_network_interface,
+            SubnetId=ids["subnet_a"],
+            InterfaceType="other",
+        )
+
+
 class Scaling(Emulated):
     def setUp(self):
         super().setUp()
@@ -644,6 +669,80 @@ class BucketPolicies(Emulated):
         s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [tls, everything]}))
         with self.assertRaises(ClientError):
             s3.put_object(Bucket=name, Key="key", Body=b"text")
+
+
+class Speed(Emulated):
+    """What is done in a shorter way has the same end."""
+
+    def setUp(self):
+        super().setUp()
+        self.dynamodb = self.client("dynamodb")
+        keys = ("pk", "sk")
+        self.dynamodb.create_table(
+            TableName="rows",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+            KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"))],
+        )
+        self.put("a", "1", "old")
+
+    def key(self, pk, sk):
+        return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+    def put(self, pk, sk, value):
+        self.dynamodb.put_item(TableName="rows", Item={**self.key(pk, sk), "value": {"S": value}})
+
+    def rows(self):
+        found = self.dynamodb.scan(TableName="rows")["Items"]
+        return {(row["pk"]["S"], row["sk"]["S"]): row.get("value", {}).get("S") for row in found}
+
+    def update(self, pk, sk, condition):
+        return {
+            "Update": {
+                "TableName": "rows",
+                "Key": self.key(pk, sk),
+                "UpdateExpression": "SET #v = :new",
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": {"#v": "value"},
+                "ExpressionAttributeValues": {":new": {"S": "new"}},
+            }
+        }
+
+    def test_a_transaction_that_fails_changes_no_row(self):
+        self.put("a", "2", "old")
+        before = self.rows()
+        writes = [
+            {"Put": {"TableName": "rows", "Item": {**self.key("b", "1"), "value": {"S": "new"}}}},
+            {"Put": {"TableName": "rows", "Item": {**self.key("a", "1"), "value": {"S": "new"}}}},
+            {"Delete": {"TableName": "rows", "Key": self.key("a", "2")}},
+            self.update("c", "1", "attribute_not_exists(pk)"),
+            self.update("d", "1", "attribute_exists(pk)"),
+        ]
+        self.refused("TransactionCanceledException", self.dynamodb.transact_write_items, TransactItems=writes)
+        self.assertEqual(self.rows(), before)
+        self.dynamodb.transact_write_items(TransactItems=writes[:-1])
+        self.assertEqual(self.rows(), {("a", "1"): "new", ("b", "1"): "new", ("c", "1"): "new"})
+
+    def test_a_query_finds_the_rows_of_its_partition_in_their_order(self):
+        for pk, sk in (("b", "1"), ("a", "3"), ("a", "2")):
+            self.put(pk, sk, "new")
+
+        def found(condition, **values):
+            answer = self.dynamodb.query(
+                TableName="rows", KeyConditionExpression=condition, ExpressionAttributeValues={
+                    f":{name}": {"S": value} for name, value in values.items()
+                },
+            )
+            return [row["sk"]["S"] for row in answer["Items"]]
+
+        self.assertEqual(found("pk = :pk", pk="a"), ["1", "2", "3"])
+        self.assertEqual(found("pk = :pk AND sk > :sk", pk="a", sk="1"), ["2", "3"])
+        self.assertEqual(found("pk = :pk", pk="none"), [])
+
+    def test_a_key_acts_in_the_account_that_it_was_given_in(self):
+        other = self.accounts.client(f"8{Emulated.number:011d}", REGION, "dynamodb")
+        self.assertEqual(other.list_tables()["TableNames"], [])
+        self.assertEqual(self.dynamodb.list_tables()["TableNames"], ["rows"])
 
 
 class SessionPolicies(Emulated):

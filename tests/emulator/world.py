@@ -184,6 +184,8 @@ class Seeder:
             made["Ipv6Addresses"] = self.ipv6_hosts(subnet, spec["ipv6"])
         if spec.get("tracking"):
             made["ConnectionTrackingSpecification"] = spec["tracking"]
+        if spec.get("type"):
+            made["InterfaceType"] = spec["type"]
         return made
 
     def make_instances(self, name: str, spec: dict) -> None:

@@ -1,44 +1,80 @@
 //! Comparing states of an account: what differs, and what may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::Value;
 
 use crate::emulator::Ids;
 
-/// A difference between two states: where, before, after.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A difference between two documents: where, before, after.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// The path: `interfaces/eni-0abc…/groups`.
+    /// Where: the names of the fields on the way, as in `interfaces/eni-0abc…/groups`.
     pub path: Vec<String>,
-    /// What was there.
-    pub before: Value,
-    /// What is there.
-    pub after: Value,
+    /// What was there; nothing when it was absent.
+    pub before: Option<Value>,
+    /// What is there; nothing when it is absent.
+    pub after: Option<Value>,
 }
 
-/// Every difference between two states. Lists are compared whole.
+impl Difference {
+    /// A part of the path; empty past its end.
+    #[must_use]
+    pub fn at(&self, index: usize) -> &str {
+        self.path.get(index).map_or("", String::as_str)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<Value>| value.as_ref().map_or("absent".to_owned(), ToString::to_string);
+        write!(f, "{}: {} → {}", self.path.join("/"), value(&self.before), value(&self.after))
+    }
+}
+
+/// Every difference between two documents. Objects are compared field by field, all else as it is.
 #[must_use]
 pub fn differences(before: &Value, after: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
-    walk(&mut Vec::new(), before, after, &mut found);
+    walk(&mut Vec::new(), Some(before), Some(after), &mut found);
     found
 }
 
-fn walk(path: &mut Vec<String>, before: &Value, after: &Value, found: &mut Vec<Difference>) {
+/// Differences, a line each.
+#[must_use]
+pub fn shown(differences: &[Difference]) -> String {
+    differences.iter().map(|difference| format!("  {difference}")).collect::<Vec<_>>().join("\n")
+}
+
+fn walk(path: &mut Vec<String>, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Difference>) {
     if before == after {
         return;
     }
-    let (Value::Object(old), Value::Object(new)) = (before, after) else {
-        found.push(Difference { path: path.clone(), before: before.clone(), after: after.clone() });
+    let (Some(Value::Object(was)), Some(is)) = (before, after.and_then(Value::as_object)) else {
+        found.push(Difference { path: path.clone(), before: before.cloned(), after: after.cloned() });
         return;
     };
-    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    for key in keys {
-        path.push(key.clone());
-        walk(path, old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), found);
+    let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    for name in names {
+        path.push(name.clone());
+        walk(path, was.get(name), is.get(name), found);
         path.pop();
     }
+}
+
+/// The items of an array; none when it is absent; the one value that stands where an array may.
+pub fn list(value: &Value) -> std::slice::Iter<'_, Value> {
+    match value {
+        Value::Array(items) => items.iter(),
+        Value::Null => [].iter(),
+        one => std::slice::from_ref(one).iter(),
+    }
+}
+
+/// The entries of an object; none when it is absent.
+pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
 
 /// A state in terms that two accounts with the same world share: ids by their names in the world, other ids by
@@ -119,11 +155,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_name_their_place() {
-        let found = differences(&json!({"a": {"b": 1, "c": [1]}}), &json!({"a": {"b": 1, "c": [2]}, "d": 3}));
-        let paths: Vec<String> = found.iter().map(|d| d.path.join("/")).collect();
-        assert_eq!(paths, ["a/c", "d"]);
-        assert_eq!((&found[1].before, &found[1].after), (&Value::Null, &json!(3)));
+    fn differences_are_found_field_by_field() {
+        let before = json!({"a": {"b": 1, "c": [1]}, "d": 1, "n": null});
+        let after = json!({"a": {"b": 1, "c": [2]}, "e": 1, "n": null});
+        let found: Vec<String> = differences(&before, &after).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["a/c: [1] → [2]", "d: 1 → absent", "e: absent → 1"]);
+        assert!(differences(&before, &before).is_empty());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use firebreak::target::TargetKind;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -68,6 +69,11 @@ pub fn world(name: &str) -> Result<Value> {
     let path = workspace().join("tests").join("worlds").join(format!("{name}.json"));
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the world {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+/// The kind of what is named `victim` in a world.
+pub fn kind_of_victim(world: &Value) -> Result<TargetKind> {
+    serde_json::from_value(world["target"].clone()).context("the world does not say what kind of target its victim is")
 }
 
 /// The names of all worlds, sorted.
@@ -621,9 +627,48 @@ impl Observer {
         self.ask_for(json!({"do": "member", "account": account, "template": template, "parameters": parameters})).await
     }
 
+    /// A template as JSON, short tags in their long form.
+    pub async fn template(&self, name: &str) -> Result<Value> {
+        self.ask(json!({"do": "template", "template": workspace().join(name)})).await
+    }
+
+    /// Let time pass for a ledger, or for one function in it: everything that waits is due, and every lease has
+    /// ended. Answers with what waited, by its sort keys as they were.
+    pub async fn time_passes(
+        &self,
+        account: &str,
+        region: &str,
+        table: &str,
+        function: Option<&str>,
+    ) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Waited {
+            due: Vec<String>,
+        }
+        let command = json!({
+            "do": "time_passes", "account": account, "region": region, "table": table, "function": function,
+        });
+        Ok(self.ask_for::<Waited>(command).await?.due)
+    }
+
     /// Put a finding (an event's `detail`) into the hub's GuardDuty detector, which is made if there is none.
     pub async fn put_finding(&self, hub_account: &str, region: &str, detail: &Value) -> Result<Value> {
         self.ask(json!({"do": "finding", "hub_account": hub_account, "region": region, "detail": detail})).await
+    }
+
+    /// Put a snapshot into a state that only EC2 brings about: `pending`, `completed`, or `error` with its reason.
+    pub async fn snapshot_state(
+        &self,
+        account: &str,
+        region: &str,
+        snapshot: &str,
+        state: &str,
+        message: Option<&str>,
+    ) -> Result<()> {
+        let command = json!({
+            "do": "snapshot", "account": account, "region": region, "snapshot": snapshot, "state": state, "message": message,
+        });
+        self.ask(command).await.map(|_| ())
     }
 
     /// Put an event: `Source`, `DetailType`, `Detail` (an object or its text), and what else `PutEvents` takes.

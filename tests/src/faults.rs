@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::{Context, Result};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -18,7 +19,7 @@ use aws_smithy_types::byte_stream::ByteStream;
 use firebreak::action::Boxed;
 use firebreak::plan::StepId;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 tokio::task_local! {
     static DOING: Doing;
@@ -134,6 +135,41 @@ impl Request {
 /// Says what happens to a request.
 pub type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
 
+/// What somebody else does while the function is at work.
+struct Deed {
+    which: Box<dyn Fn(&Request) -> bool + Send>,
+    moment: Moment,
+    does: Boxed<'static, Result<()>>,
+    tell: oneshot::Sender<Result<()>>,
+}
+
+impl Deed {
+    async fn done(self) {
+        // Whoever does not want to know has let the receiver go.
+        let _ = self.tell.send(self.does.await);
+    }
+}
+
+/// When somebody else does something: the request waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the request is sent.
+    Before,
+    /// When it was answered, before the function reads the answer.
+    After,
+}
+
+/// Whether it came to what somebody else was to do.
+#[derive(Debug)]
+pub struct Meanwhile(oneshot::Receiver<Result<()>>);
+
+impl Meanwhile {
+    /// Fails when it did not come to that, or when it failed.
+    pub fn happened(mut self) -> Result<()> {
+        self.0.try_recv().context("it did not come to what somebody else was to do")?
+    }
+}
+
 /// The client with its rule and its record. Clones share both.
 #[derive(Clone)]
 pub struct Faults {
@@ -146,6 +182,7 @@ struct Shared {
     rule: Mutex<Option<Rule>>,
     requests: Mutex<Vec<Request>>,
     sessions: Mutex<BTreeMap<String, String>>,
+    meanwhile: Mutex<Option<Deed>>,
     dead: AtomicBool,
     died: Notify,
 }
@@ -169,6 +206,7 @@ impl Faults {
             rule: Mutex::default(),
             requests: Mutex::default(),
             sessions: Mutex::default(),
+            meanwhile: Mutex::default(),
             dead: AtomicBool::new(false),
             died: Notify::new(),
         };
@@ -193,10 +231,31 @@ impl Faults {
         *held(&self.shared.rule) = None;
     }
 
+    /// Lets somebody else do something at the first request that `which` names, once.
+    pub fn meanwhile(
+        &self,
+        moment: Moment,
+        which: impl Fn(&Request) -> bool + Send + 'static,
+        does: Boxed<'static, Result<()>>,
+    ) -> Meanwhile {
+        let (tell, told) = oneshot::channel();
+        *held(&self.shared.meanwhile) = Some(Deed { which: Box::new(which), moment, does, tell });
+        Meanwhile(told)
+    }
+
     /// Every request so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         held(&self.shared.requests).clone()
+    }
+
+    /// What people were told, in the words of each message that was sent and not hindered.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let sent =
+            self.requests().into_iter().filter(|request| request.operation == "Publish" && request.fault.is_none());
+        let text = |body: &str| body.split('&').find_map(|pair| pair.strip_prefix("Message=")).map(decoded);
+        sent.filter_map(|request| text(&request.body)).collect()
     }
 
     /// The session policies that were asked for, by the access key of the session.
@@ -224,7 +283,7 @@ impl Faults {
         self.shared.died.notify_waiters();
     }
 
-    fn note(&self, request: &HttpRequest) -> Request {
+    fn note(&self, request: &HttpRequest) -> (Request, Option<Deed>) {
         let header = |name: &str| request.headers().get(name).unwrap_or_default();
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let (access_key, service) = signed_by(header("authorization"));
@@ -237,7 +296,9 @@ impl Faults {
             Request { index, place, service, operation, access_key, body, doing, fault: None, answered: None };
         noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
         requests.push(noted.clone());
-        noted
+        let mut meanwhile = held(&self.shared.meanwhile);
+        let deed = if meanwhile.as_ref().is_some_and(|deed| (deed.which)(&noted)) { meanwhile.take() } else { None };
+        (noted, deed)
     }
 }
 
@@ -291,50 +352,69 @@ impl HttpConnector for Connector {
         if faults.dead() {
             return HttpConnectorFuture::new(std::future::pending());
         }
-        let noted = faults.note(&request);
+        let (noted, deed) = faults.note(&request);
         let inner = self.inner.clone();
         HttpConnectorFuture::new(async move {
-            match noted.fault {
-                None if noted.operation == "AssumeRole" => {
-                    let (response, body) = whole(inner.call(request).await?).await?;
-                    if let Some(key) = between(&body, "<AccessKeyId>", "</AccessKeyId>") {
-                        held(&faults.shared.sessions).insert(key, policy_in(&noted.body));
-                    }
-                    Ok(response)
-                }
-                None => {
-                    let response = inner.call(request).await?;
-                    if let Some(request) = held(&faults.shared.requests).get_mut(noted.index) {
-                        request.answered = response.headers().get("x-amzn-requestid").map(str::to_owned);
-                    }
-                    Ok(response)
-                }
-                Some(Fault::Throttled) => answer(&noted, Fault::Throttled),
-                Some(Fault::Denied) => answer(&noted, Fault::Denied),
-                Some(Fault::ServerError) => answer(&noted, Fault::ServerError),
-                Some(Fault::Pretended) => {
-                    let name = &noted.operation;
-                    let body = format!("<{name}Response><return>true</return></{name}Response>");
-                    let ok = StatusCode::try_from(200).map_err(|error| ConnectorError::other(Box::new(error), None))?;
-                    Ok(HttpResponse::new(ok, SdkBody::from(body)))
-                }
-                Some(Fault::NotSent) => Err(broken("the connection could not be made")),
-                Some(Fault::ReplyLost) => {
-                    whole(inner.call(request).await?).await?;
-                    Err(broken("the connection ended before the answer"))
-                }
-                Some(Fault::Hangs) => std::future::pending().await,
-                Some(Fault::DiesBefore) => {
-                    faults.die();
-                    std::future::pending().await
-                }
-                Some(Fault::DiesAfter) => {
-                    whole(inner.call(request).await?).await?;
-                    faults.die();
-                    std::future::pending().await
-                }
+            let (before, after) = match deed {
+                Some(deed) if deed.moment == Moment::Before => (Some(deed), None),
+                deed => (None, deed),
+            };
+            if let Some(deed) = before {
+                deed.done().await;
             }
+            let answer = carried_out(&inner, request, &noted, &faults).await;
+            if let Some(deed) = after {
+                deed.done().await;
+            }
+            answer
         })
+    }
+}
+
+/// The request's answer, or what its fault makes of it.
+async fn carried_out(
+    inner: &SharedHttpConnector,
+    request: HttpRequest,
+    noted: &Request,
+    faults: &Faults,
+) -> Result<HttpResponse, ConnectorError> {
+    match noted.fault {
+        None if noted.operation == "AssumeRole" => {
+            let (response, body) = whole(inner.call(request).await?).await?;
+            if let Some(key) = between(&body, "<AccessKeyId>", "</AccessKeyId>") {
+                held(&faults.shared.sessions).insert(key, policy_in(&noted.body));
+            }
+            Ok(response)
+        }
+        None => {
+            let response = inner.call(request).await?;
+            if let Some(request) = held(&faults.shared.requests).get_mut(noted.index) {
+                request.answered = response.headers().get("x-amzn-requestid").map(str::to_owned);
+            }
+            Ok(response)
+        }
+        Some(fault @ (Fault::Throttled | Fault::Denied | Fault::ServerError)) => answer(noted, fault),
+        Some(Fault::Pretended) => {
+            let name = &noted.operation;
+            let body = format!("<{name}Response><return>true</return></{name}Response>");
+            let ok = StatusCode::try_from(200).map_err(|error| ConnectorError::other(Box::new(error), None))?;
+            Ok(HttpResponse::new(ok, SdkBody::from(body)))
+        }
+        Some(Fault::NotSent) => Err(broken("the connection could not be made")),
+        Some(Fault::ReplyLost) => {
+            whole(inner.call(request).await?).await?;
+            Err(broken("the connection ended before the answer"))
+        }
+        Some(Fault::Hangs) => std::future::pending().await,
+        Some(Fault::DiesBefore) => {
+            faults.die();
+            std::future::pending().await
+        }
+        Some(Fault::DiesAfter) => {
+            whole(inner.call(request).await?).await?;
+            faults.die();
+            std::future::pending().await
+        }
     }
 }
 

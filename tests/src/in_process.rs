@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::Credentials as SdkCredentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::types::AttributeValue;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use firebreak::action::{AnyAction, Applied, Boxed, Context as ActionContext, KnownGroup, Undone};
 use firebreak::aws::{Aws, Connection};
@@ -21,8 +17,9 @@ use firebreak::config::Config;
 use firebreak::engine::Engine;
 use firebreak::failure::Failure;
 use firebreak::finding::Finding;
-use firebreak::hub::{Answer, Hub, Playbooks};
+use firebreak::hub::{Answer, DECISION_EVENT, EVENT_SOURCE, Hub, OUTCOME_EVENT, Playbooks};
 use firebreak::ids::{AccountId, Region, RunId};
+use firebreak::ledger::Ledger;
 use firebreak::ledger::decisions::{Decision, Verb};
 use firebreak::permission::{Grant, Permission};
 use firebreak::plan::{Leave, Plan, Step, Undo};
@@ -32,29 +29,13 @@ use firebreak::target::{Target, TargetKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::emulator::{Emulator, Ids, Observer, Stack, fresh_account, workspace, world};
+use crate::compare::list;
+use crate::deployment::{self, ORGANIZATION};
+pub use crate::deployment::{FUNCTIONS, Function, REGION};
+use crate::emulator::{
+    Credentials, Emulator, Ids, Observer, Stack, fresh_account, kind_of_victim, workspace, world, worlds,
+};
 use crate::faults::{Doing, Faults, while_doing};
-
-/// The Region of every case.
-pub const REGION: &str = "eu-west-1";
-
-/// The organization that the templates are given.
-pub const ORGANIZATION: &str = "o-a1b2c3d4e5";
-
-/// A function of the workspace.
-#[derive(Clone, Copy)]
-pub struct Function {
-    /// Its folder in `functions/`, which is its name.
-    pub name: &'static str,
-    /// Its logical id in `template.yaml`.
-    pub logical: &'static str,
-    /// Its playbooks.
-    pub playbooks: Playbooks,
-}
-
-/// Every function.
-pub const FUNCTIONS: &[Function] =
-    &[Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS }];
 
 /// Every playbook of every function, recorded as it plans and acts.
 pub fn playbooks() -> &'static [(&'static Function, &'static Traced)] {
@@ -168,7 +149,7 @@ impl AnyAction for TracedAction {
 }
 
 /// What the policy set of a security account permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permits {
     /// What is compiled in: propose.
     Default,
@@ -202,11 +183,18 @@ pub struct Security {
     pub observer: Observer,
     /// The account.
     pub account: String,
+    /// What its policies permit to begin with.
+    pub permits: Permits,
     /// What came of the template.
     pub stack: Stack,
-    credentials: crate::emulator::Credentials,
+    credentials: Credentials,
+    plain: Aws,
     /// A queue that gets everything that people are told.
-    pub told: String,
+    told: String,
+    /// What was taken out of it.
+    taken: Mutex<Vec<String>>,
+    /// A queue that gets every outcome event.
+    outcomes: String,
 }
 
 impl Security {
@@ -218,20 +206,48 @@ impl Security {
         let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});
         let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
         let credentials = observer.credentials(&account).await?;
-        let told = observer.call(&account, REGION, "sqs", "create_queue", json!({"QueueName": "told"})).await?;
-        let told = told["QueueUrl"].as_str().context("a queue has no URL")?.to_owned();
-        let subscription = json!({
-            "TopicArn": stack.output("TopicArn")?,
-            "Protocol": "sqs",
-            "Endpoint": format!("arn:aws:sqs:{REGION}:{account}:told"),
-            "Attributes": {"RawMessageDelivery": "true"},
-        });
-        observer.call(&account, REGION, "sns", "subscribe", subscription).await?;
-        let security = Self { emulator, observer, account, stack, credentials, told };
+        let plain = deployment::account(emulator, &account, &credentials, &connection(http(), Settings::default()))?;
+        let mut security = Self {
+            emulator,
+            observer,
+            account,
+            permits,
+            stack,
+            credentials,
+            plain,
+            told: String::new(),
+            taken: Mutex::default(),
+            outcomes: String::new(),
+        };
+        security.subscribe().await?;
         if let Some(policies) = permits.policies() {
             security.publish(policies).await?;
         }
         Ok(Arc::new(security))
+    }
+
+    /// Queues for what Firebreak tells people and machines.
+    async fn subscribe(&mut self) -> Result<()> {
+        for (name, url) in [("told", &mut self.told), ("outcomes", &mut self.outcomes)] {
+            let params = json!({"QueueName": name});
+            let made = self.observer.call(&self.account, REGION, "sqs", "create_queue", params).await?;
+            *url = made["QueueUrl"].as_str().context("a queue has no URL")?.to_owned();
+        }
+        let queue = |name: &str| format!("arn:aws:sqs:{REGION}:{}:{name}", self.account);
+        let subscription = json!({
+            "TopicArn": self.stack.output("TopicArn")?, "Protocol": "sqs", "Endpoint": queue("told"),
+            "Attributes": {"RawMessageDelivery": "true"},
+        });
+        self.call("sns", "subscribe", subscription).await?;
+        let pattern = json!({"source": [EVENT_SOURCE], "detail-type": [OUTCOME_EVENT]}).to_string();
+        self.call("events", "put_rule", json!({"Name": "outcomes", "EventPattern": pattern})).await?;
+        let targets = json!({"Rule": "outcomes", "Targets": [{"Id": "queue", "Arn": queue("outcomes")}]});
+        self.call("events", "put_targets", targets).await.map(|_| ())
+    }
+
+    /// Calls AWS in the account with the independent client.
+    pub async fn call(&self, service: &str, operation: &str, params: Value) -> Result<Value> {
+        self.observer.call(&self.account, REGION, service, operation, params).await
     }
 
     /// Publishes a policy set and accepts its hash.
@@ -246,8 +262,7 @@ impl Security {
     pub async fn put_policy_object(&self, policies: &str) -> Result<()> {
         let config = self.config()?;
         let (bucket, key) = config.policy_object.context("the template names no policy object")?;
-        let params = json!({"Bucket": bucket, "Key": key, "Body": policies});
-        self.observer.call(&self.account, REGION, "s3", "put_object", params).await.map(|_| ())
+        self.call("s3", "put_object", json!({"Bucket": bucket, "Key": key, "Body": policies})).await.map(|_| ())
     }
 
     /// The settings that the template gives the first function; all have the same.
@@ -257,40 +272,14 @@ impl Security {
     }
 
     /// The security account, reached over this HTTP client.
-    pub fn aws(&self, http: SharedHttpClient, attempt_timeout: Duration) -> Result<Aws> {
-        let connection = Connection { attempts: 3, backoff: Duration::ZERO, attempt_timeout, http };
-        let credentials = SdkCredentials::new(
-            &self.credentials.access_key_id,
-            &self.credentials.secret_access_key,
-            Some(self.credentials.session_token.clone()),
-            None,
-            "in-process",
-        );
-        let sdk = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(self.emulator.endpoint())
-            .region(aws_config::Region::new(REGION))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(connection.http.clone())
-            .retry_config(connection.retries())
-            .timeout_config(connection.timeouts())
-            .build();
-        Ok(Aws::new(self.account.parse()?, REGION.parse()?, sdk))
-    }
-
-    /// The security account without faults.
-    pub fn plain_aws(&self) -> Result<Aws> {
-        self.aws(http(), Duration::from_secs(30))
+    pub fn aws(&self, http: SharedHttpClient, settings: Settings) -> Result<Aws> {
+        deployment::account(self.emulator, &self.account, &self.credentials, &connection(http, settings))
     }
 
     /// Its ledger, without faults.
-    pub fn ledger(&self) -> Result<firebreak::ledger::Ledger> {
+    pub fn ledger(&self) -> Result<Ledger> {
         let config = self.config()?;
-        Ok(firebreak::ledger::Ledger::new(
-            self.plain_aws()?.dynamodb().clone(),
-            &config.ledger_table,
-            &config.decisions_table,
-        ))
+        Ok(Ledger::new(self.plain.dynamodb().clone(), &config.ledger_table, &config.decisions_table))
     }
 
     /// A client with faults for the account.
@@ -301,7 +290,23 @@ impl Security {
 
     /// Takes every message that people were told since the last call.
     pub async fn messages(&self) -> Result<Vec<String>> {
-        self.observer.receive(&self.account, REGION, &self.told).await
+        let new = self.observer.receive(&self.account, REGION, &self.told).await?;
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(new.iter().cloned());
+        Ok(new)
+    }
+
+    /// Every message so far that holds a text, such as a run's id.
+    pub async fn told_about(&self, what: &str) -> Result<Vec<String>> {
+        self.messages().await?;
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(taken.iter().filter(|text| text.contains(what)).cloned().collect())
+    }
+
+    /// Takes every outcome event since the last call: their `detail`s.
+    pub async fn outcomes(&self) -> Result<Vec<Value>> {
+        let bodies = self.observer.receive(&self.account, REGION, &self.outcomes).await?;
+        let detail = |body: &String| Ok(serde_json::from_str::<Value>(body)?["detail"].take());
+        bodies.iter().map(detail).collect()
     }
 }
 
@@ -316,9 +321,18 @@ async fn one_of_the_servers() -> Result<&'static Emulator> {
     }
 }
 
-/// A connection pool belongs to the runtime that made it, and every test has its own: so one a case.
+/// A connection pool belongs to the runtime that made it, and every test has a thread and a runtime of its own.
 fn http() -> SharedHttpClient {
-    firebreak::aws::http_client()
+    thread_local! {
+        static OF_THE_TEST: SharedHttpClient = firebreak::aws::http_client();
+    }
+    OF_THE_TEST.with(Clone::clone)
+}
+
+/// As the function is connected, but without waiting between two attempts.
+fn connection(http: SharedHttpClient, settings: Settings) -> Connection {
+    let Settings { attempts, attempt_timeout, .. } = settings;
+    Connection { attempts, backoff: Duration::ZERO, attempt_timeout, http }
 }
 
 /// How a case's function is set up.
@@ -326,13 +340,15 @@ fn http() -> SharedHttpClient {
 pub struct Settings {
     /// The longest one attempt may take.
     pub attempt_timeout: Duration,
+    /// Attempts of one call, the first included.
+    pub attempts: u32,
     /// What is left of the function's time when an event arrives.
     pub time: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { attempt_timeout: Duration::from_secs(20), time: Duration::from_secs(43) }
+        Self { attempt_timeout: Duration::from_secs(20), attempts: 3, time: Duration::from_secs(43) }
     }
 }
 
@@ -442,7 +458,7 @@ impl Case {
         let faults = self.security.faults();
         let mut config = self.security.config()?;
         change(&mut config);
-        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings.attempt_timeout)?;
+        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings)?;
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
@@ -457,15 +473,20 @@ impl Case {
         }
     }
 
+    /// Delivers an event to the function.
+    pub async fn deliver_event(&self, event: &Value) -> Delivered {
+        self.deliver_bytes(event.to_string().as_bytes()).await
+    }
+
     /// Delivers the finding's event.
     pub async fn deliver(&self) -> Delivered {
-        self.deliver_bytes(self.event.to_string().as_bytes()).await
+        self.deliver_event(&self.event).await
     }
 
     /// Delivers the schedule's event.
     pub async fn tick(&self) -> Delivered {
         let event = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
-        self.deliver_bytes(event.to_string().as_bytes()).await
+        self.deliver_event(&event).await
     }
 
     /// Lets time pass and the schedule work until nothing is due any more. Answers with how often it worked.
@@ -485,58 +506,34 @@ impl Case {
 
     /// What is due, now or later: sort keys.
     pub async fn due(&self) -> Result<Vec<String>> {
-        let client = self.security.plain_aws()?;
-        let answer = client
-            .dynamodb()
-            .query()
-            .table_name(&self.hub.config.ledger_table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(format!("DUE#{}", self.function)))
-            .send()
-            .await?;
-        let key = |item: &std::collections::HashMap<String, AttributeValue>| item.get("sk")?.as_s().ok().cloned();
-        Ok(answer.items().iter().filter_map(key).collect())
+        let params = json!({
+            "TableName": self.hub.config.ledger_table, "ConsistentRead": true,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": format!("DUE#{}", self.function)}},
+        });
+        let found = self.security.call("dynamodb", "query", params).await?;
+        let key = |row: &Value| row["sk"]["S"].as_str().map(str::to_owned);
+        Ok(list(&found["Items"]).filter_map(key).collect())
     }
 
     /// Makes everything due now, as if its time had come: due rows and leases. Answers with how many rows there are.
     pub async fn let_time_pass(&self) -> Result<usize> {
-        let aws = self.security.plain_aws()?;
-        let table = &self.hub.config.ledger_table;
-        let pk = AttributeValue::S(format!("DUE#{}", self.function));
-        let keys = self.due().await?;
-        for key in &keys {
-            let mut parts = key.splitn(3, '#');
-            let (Some(_), Some(what), Some(run)) = (parts.next(), parts.next(), parts.next()) else {
-                bail!("a due row has the key {key}");
-            };
-            let (old, new) = (key.clone(), format!("{:015}#{what}#{run}", 1));
-            let due = aws.dynamodb().put_item().table_name(table);
-            due.item("pk", pk.clone())
-                .item("sk", AttributeValue::S(new.clone()))
-                .item("run", AttributeValue::S(run.to_owned()))
-                .item("what", AttributeValue::S(what.to_owned()))
-                .send()
-                .await?;
-            if old != new {
-                let delete = aws.dynamodb().delete_item().table_name(table).key("pk", pk.clone());
-                delete.key("sk", AttributeValue::S(old)).send().await?;
-            }
-            let lease = aws.dynamodb().update_item().table_name(table);
-            let lease = lease.key("pk", AttributeValue::S(format!("RUN#{run}"))).key("sk", s("RUN"));
-            let lease = lease.update_expression("SET lease_until = :past");
-            lease.expression_attribute_values(":past", AttributeValue::N("1".to_owned())).send().await?;
-        }
-        Ok(keys.len())
+        let (security, table) = (&self.security, &self.hub.config.ledger_table);
+        let due = security.observer.time_passes(&security.account, REGION, table, Some(self.function)).await?;
+        Ok(due.len())
     }
 
     /// The target's run, as the ledger has it.
     pub async fn run(&self) -> Result<Option<Run>> {
-        let ledger = self.security.ledger()?;
-        let view = ledger.view(self.playbook.id(), &self.target, Timestamp::now()).await?;
-        match view.hold {
+        let key = format!("HOLD#{}#{}", self.playbook.id(), self.target);
+        let params = json!({
+            "TableName": self.hub.config.ledger_table, "ConsistentRead": true,
+            "Key": {"pk": {"S": key}, "sk": {"S": "HOLD"}},
+        });
+        let hold = self.security.call("dynamodb", "get_item", params).await?;
+        match hold["Item"]["run"]["S"].as_str() {
             None => Ok(None),
-            Some(hold) => Ok(ledger.run(&hold.run).await?),
+            Some(run) => Ok(self.security.ledger()?.run(&run.parse()?).await?),
         }
     }
 
@@ -545,15 +542,38 @@ impl Case {
         self.run().await?.context("there is no run")
     }
 
+    /// Decides about the run, as a person's command does. The event is what the function gets of it.
+    pub async fn decision(&self, verb: Verb) -> Result<Value> {
+        self.decision_with(verb, |_| ()).await
+    }
+
+    /// The same with a decision that is not quite as the command makes it.
+    pub async fn decision_with(&self, verb: Verb, change: impl FnOnce(&mut Decision)) -> Result<Value> {
+        let mut decision = Decision::new(&self.the_run().await?, verb, "tester", Timestamp::now());
+        change(&mut decision);
+        self.security.ledger()?.decide(&decision).await?;
+        Ok(json!({
+            "source": EVENT_SOURCE, "detail-type": DECISION_EVENT, "account": self.security.account,
+            "detail": {"id": decision.id},
+        }))
+    }
+
     /// Decides about the run and delivers the decision's event.
     pub async fn decide(&self, verb: Verb) -> Result<Delivered> {
-        let decision = Decision::new(&self.the_run().await?, verb, "tester", Timestamp::now());
-        self.security.ledger()?.decide(&decision).await?;
-        let event = json!({
-            "source": "firebreak", "detail-type": "Firebreak Decision", "account": self.security.account,
-            "detail": {"id": decision.id},
-        });
-        Ok(self.deliver_bytes(event.to_string().as_bytes()).await)
+        let event = self.decision(verb).await?;
+        Ok(self.deliver_event(&event).await)
+    }
+
+    /// Calls AWS in the member account with the independent client.
+    pub async fn call(&self, service: &str, operation: &str, params: Value) -> Result<Value> {
+        self.security.observer.call(&self.member, REGION, service, operation, params).await
+    }
+
+    /// Another finding about a resource of the account, which GuardDuty has: its event.
+    pub async fn report(&self, id: &str) -> Result<Value> {
+        let event = event_about(self.playbook, &self.security.account, &self.member, id)?;
+        self.security.observer.put_finding(&self.security.account, REGION, &event["detail"]).await?;
+        Ok(event)
     }
 
     /// The member account as the independent client sees it.
@@ -605,10 +625,6 @@ impl Case {
     }
 }
 
-fn s(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
-}
-
 fn process(
     security: &Arc<Security>,
     function: &'static str,
@@ -616,7 +632,7 @@ fn process(
     faults: &Faults,
     settings: Settings,
 ) -> Result<Hub> {
-    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings.attempt_timeout)?;
+    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings)?;
     Ok(Hub::new(function, playbooks, security.config()?, aws))
 }
 
@@ -664,8 +680,14 @@ pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, id: &str) -
     serde_json::from_str(&text).context("an event is not JSON any more")
 }
 
+/// The kind of target that a playbook acts on.
+pub fn kind_of_target(playbook: &dyn Playbook) -> Result<TargetKind> {
+    Ok(example(playbook)?.1.kind)
+}
+
 #[derive(Clone)]
 struct Example {
+    kind: TargetKind,
     id: String,
     account: AccountId,
     region: Option<Region>,
@@ -690,9 +712,9 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
         let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
         if let [target] = playbook.targets(&finding).as_slice()
             && !turned_away
-            && target.kind == TargetKind::Ec2Instance
         {
             let about = Example {
+                kind: target.kind,
                 id: target.id.clone(),
                 account: target.account.clone(),
                 region: target.region.clone(),
@@ -703,6 +725,19 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
         }
     }
     bail!("no event in events/ is answered by {id} about one target")
+}
+
+/// The worlds of `tests/worlds/` in which a playbook has a target, sorted.
+pub fn worlds_of(playbook: &dyn Playbook) -> Result<Vec<String>> {
+    let kind = kind_of_target(playbook)?;
+    let mut names = Vec::new();
+    for name in worlds()? {
+        if kind_of_victim(&world(&name)?)? == kind {
+            names.push(name);
+        }
+    }
+    ensure!(!names.is_empty(), "no world in tests/worlds/ has a target of {}", playbook.meta().id);
+    Ok(names)
 }
 
 /// Every event of `events/`, sorted; not the malformed ones.

@@ -11,10 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
 use firebreak::action::{GroupPurpose, KnownGroup};
-use firebreak::aws::Aws;
+use firebreak::aws::{Aws, Connection};
 use firebreak::evidence::Stored;
 use firebreak::guard::Policies;
 use firebreak::ids::RunId;
@@ -25,14 +23,11 @@ use lambda_simulator::{InvocationBuilder, InvocationStatus, Simulator, Simulator
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::deployment::{self, ORGANIZATION, REGION};
+use crate::emulator::{self, Emulator, Ids, Observer, Stack, fresh_account, workspace};
 
-/// The Region in which all labs are.
-pub const REGION: &str = "eu-west-1";
-/// The organization that the templates are given.
-const ORGANIZATION: &str = "o-firebreak01";
-/// The logical id of the function in `template.yaml`.
-const FUNCTION: &str = "ContainCompute";
+/// The function that the labs are about.
+const FUNCTION: deployment::Function = deployment::CONTAIN_COMPUTE;
 /// A function may take this long to start on a machine that is busy compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -67,7 +62,7 @@ impl Binary {
     /// without choosing packages: another choice would be other features, and AWS's crates built again.
     pub async fn build(profile: Option<&str>) -> Result<Self> {
         let profile = profile.unwrap_or("dev").to_owned();
-        tokio::task::spawn_blocking(move || Self::build_blocking("contain-compute", profile))
+        tokio::task::spawn_blocking(move || Self::build_blocking(FUNCTION.name, profile))
             .await
             .context("building failed")?
     }
@@ -325,7 +320,7 @@ impl<'e> Lab<'e> {
         let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
         observer.member(&member, &root.join("template-member.yaml"), of_member).await?;
         let ids = observer.seed(&member, REGION, &emulator::world(setup.world)?).await?;
-        let aws = sdk(emulator, &hub, &observer.credentials(&hub).await?)?;
+        let aws = deployment::account(emulator, &hub, &observer.credentials(&hub).await?, &Connection::default())?;
         let mut lab = Self {
             emulator,
             observer,
@@ -377,7 +372,7 @@ impl<'e> Lab<'e> {
 
     /// A variable of the function.
     pub fn setting(&self, name: &str) -> Result<&str> {
-        let function = self.stack.function(FUNCTION)?;
+        let function = self.stack.function(FUNCTION.logical)?;
         function.environment.get(name).map(String::as_str).ok_or_else(|| anyhow!("{name} is not set"))
     }
 
@@ -399,7 +394,7 @@ impl<'e> Lab<'e> {
 
     /// Starts a process of the function.
     pub async fn start(&self) -> Result<Function> {
-        let spec = self.stack.function(FUNCTION)?;
+        let spec = self.stack.function(FUNCTION.logical)?;
         let role = spec.role.as_deref().ok_or_else(|| anyhow!("the function has no role"))?;
         let credentials = self.observer.role_credentials(&self.hub, role).await?;
         let env = self.emulator.environment(REGION, &credentials);
@@ -416,7 +411,7 @@ impl<'e> Lab<'e> {
     pub async fn operator_environment(&self) -> Result<BTreeMap<String, String>> {
         let credentials = self.observer.credentials(&self.hub).await?;
         let mut env: BTreeMap<String, String> = self.emulator.environment(REGION, &credentials).into_iter().collect();
-        env.extend(self.stack.function(FUNCTION)?.environment.clone());
+        env.extend(self.stack.function(FUNCTION.logical)?.environment.clone());
         Ok(env)
     }
 
@@ -495,7 +490,7 @@ impl<'e> Lab<'e> {
 
     /// What the function's rules have delivered and nobody has taken yet.
     pub async fn delivered(&self) -> Result<Vec<Value>> {
-        let queue = &self.stack.function(FUNCTION)?.queue_url;
+        let queue = &self.stack.function(FUNCTION.logical)?.queue_url;
         let bodies = self.observer.receive(&self.hub, REGION, queue).await?;
         bodies.iter().map(|body| serde_json::from_str(body).context("a delivered event is not JSON")).collect()
     }
@@ -564,23 +559,7 @@ impl<'e> Lab<'e> {
     /// Lets time pass for the ledger: every lease has ended, and everything that waits is due.
     pub async fn let_time_pass(&self) -> Result<()> {
         let table = self.stack.output("LedgerTable")?;
-        for (index, row) in self.rows().await?.into_iter().enumerate() {
-            if row.text("pk").starts_with("DUE#") {
-                let key = json!({"pk": row.0["pk"], "sk": row.0["sk"]});
-                let rest = row.text("sk").split_once('#').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-                let mut item = row.0.clone();
-                item["sk"] = json!({"S": format!("{index:015}#{rest}")});
-                self.at_hub("dynamodb", "delete_item", json!({"TableName": table, "Key": key})).await?;
-                self.at_hub("dynamodb", "put_item", json!({"TableName": table, "Item": item})).await?;
-            } else if row.text("sk") == "RUN" {
-                let params = json!({
-                    "TableName": table, "Key": {"pk": row.0["pk"], "sk": row.0["sk"]},
-                    "UpdateExpression": "SET lease_until = :zero", "ExpressionAttributeValues": {":zero": {"N": "0"}},
-                });
-                self.at_hub("dynamodb", "update_item", params).await?;
-            }
-        }
-        Ok(())
+        self.observer.time_passes(&self.hub, REGION, table, None).await.map(|_| ())
     }
 
     /// Makes a quarantine group in the victim's VPC ahead of any incident, as `firebreak onboard` does.
@@ -670,22 +649,4 @@ fn only(mut events: Vec<Value>) -> Result<Value> {
         (Some(_), false) => bail!("the rules delivered {} events instead of one", events.len() + 1),
         (None, _) => bail!("no rule of the template let the event through"),
     }
-}
-
-fn sdk(emulator: &Emulator, account: &str, credentials: &Credentials) -> Result<Aws> {
-    let credentials = aws_credential_types::Credentials::new(
-        &credentials.access_key_id,
-        &credentials.secret_access_key,
-        Some(credentials.session_token.clone()),
-        None,
-        "lab",
-    );
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(aws_config::Region::new(REGION))
-        .endpoint_url(emulator.endpoint())
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(firebreak::aws::http_client())
-        .build();
-    Ok(Aws::new(account.parse()?, REGION.parse()?, config))
 }

@@ -1,8 +1,10 @@
 //! What stands in for AWS here, and the tests and drills that need it.
 
 pub mod compare;
+pub mod deployment;
 pub mod drill;
 pub mod emulator;
 pub mod faults;
 pub mod in_process;
 pub mod lab;
+pub mod undo;

@@ -15,10 +15,8 @@ use firebreak::permission::Permission;
 use firebreak::plan::{Leave, Undo};
 use firebreak::playbook::{Playbook, Purpose};
 use firebreak::run::Mode;
+use firebreak_tests::deployment::FUNCTIONS;
 use firebreak_tests::emulator::workspace;
-
-/// Every function with its playbooks.
-const FUNCTIONS: &[(&str, &[&dyn Playbook])] = &[(contain_compute::FUNCTION, contain_compute::PLAYBOOKS)];
 
 /// The headings of a playbook's doc comment, in this order.
 const HEADINGS: [&str; 7] = [
@@ -34,7 +32,7 @@ const HEADINGS: [&str; 7] = [
 const HOW_TO_WRITE: &str = "FIREBREAK_WRITE=1 cargo test --workspace --test catalogue";
 
 fn playbooks() -> impl Iterator<Item = (&'static str, &'static dyn Playbook)> {
-    FUNCTIONS.iter().flat_map(|(function, playbooks)| playbooks.iter().map(|playbook| (*function, *playbook)))
+    FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| (function.name, *playbook)))
 }
 
 fn actions() -> BTreeMap<&'static str, &'static dyn AnyAction> {
@@ -77,6 +75,28 @@ fn check(path: &str, made: &str) {
     }
     let committed = fs::read_to_string(&file).unwrap_or_default();
     assert!(committed == made, "{path} is not what the code says; write it anew: {HOW_TO_WRITE}");
+}
+
+/// What is not listed would have no law, no page, no role, and nobody would notice.
+#[test]
+fn every_function_and_every_playbook_is_listed() {
+    let folders: BTreeSet<String> = fs::read_dir(workspace().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let listed: BTreeSet<String> = FUNCTIONS.iter().map(|function| function.name.to_owned()).collect();
+    assert_eq!(folders, listed, "FUNCTIONS in tests/src/deployment.rs lists every folder of functions/");
+    for function in FUNCTIONS {
+        let mut files = BTreeSet::new();
+        for entry in fs::read_dir(workspace().join("functions").join(function.name).join("src")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && read(&path).contains("impl Playbook for ") {
+                files.insert(path.file_stem().unwrap().to_string_lossy().replace('_', "-"));
+            }
+        }
+        let listed: BTreeSet<String> = function.playbooks.iter().map(|p| p.meta().id.to_owned()).collect();
+        assert_eq!(files, listed, "{}: PLAYBOOKS lists what its files hold", function.name);
+    }
 }
 
 #[test]
@@ -250,7 +270,8 @@ fn the_example_policies_decide_as_the_readme_says() {
     let finding = parse(&document).unwrap().findings.remove(0).unwrap();
     assert!((finding.severity - 8.0).abs() < f64::EPSILON && finding.account.as_str() == "222222222222");
     let ask = |account: &str, now: &str| {
-        let mut target = contain_compute::isolate_instance::IsolateInstance.targets(&finding).remove(0);
+        let (_, playbook) = playbooks().find(|(_, playbook)| playbook.meta().id == "isolate-instance").unwrap();
+        let mut target = playbook.targets(&finding).remove(0);
         target.account = account.parse().unwrap();
         let question = Question {
             playbook: "isolate-instance",

@@ -5,12 +5,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use contain_compute::PLAYBOOKS;
-use firebreak::aws::{self, Aws, Connection};
-use firebreak::finding::{self, Finding};
+use firebreak::aws::Connection;
 use firebreak::playbook::{PlanContext, Planned};
-use firebreak::target::Target;
-use firebreak_tests::emulator::{Emulator, fresh_account, workspace, world, worlds};
+use firebreak_tests::deployment::{self, FUNCTIONS, REGION};
+use firebreak_tests::emulator::{Emulator, fresh_account, kind_of_victim, world, worlds};
+use firebreak_tests::in_process::{event_about, finding_in, kind_of_target};
 
 /// Where a stage begins, and where a step does: for sorting, taken out again.
 const STAGE: char = '\u{1}';
@@ -69,43 +68,27 @@ fn sorted_names(line: &str) -> String {
     out
 }
 
-fn any_finding() -> Finding {
-    let path = workspace().join("events/guardduty/crypto-mining-dns.json");
-    let document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    finding::parse(&document).unwrap().findings.remove(0).unwrap()
-}
-
 #[tokio::test]
 async fn each_world_has_a_reviewed_plan() {
     let emulator = Emulator::shared().await.unwrap();
     let observer = emulator.observer().await.unwrap();
-    let finding = any_finding();
     for name in worlds().unwrap() {
         let account = fresh_account();
-        let region = "eu-west-1";
-        let ids = observer.seed(&account, region, &world(&name).unwrap()).await.unwrap();
+        let world = world(&name).unwrap();
+        let ids = observer.seed(&account, REGION, &world).await.unwrap();
         let credentials = observer.credentials(&account).await.unwrap();
-        let config =
-            aws::load_config(&Connection::default()).await.to_builder().endpoint_url(emulator.endpoint()).build();
-        let hub = Aws::new(account.parse().unwrap(), region.parse().unwrap(), config);
-        let member = hub.with_credentials(
-            account.parse().unwrap(),
-            region.parse().unwrap(),
-            aws_credential_types::provider::SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
-                credentials.access_key_id.clone(),
-                credentials.secret_access_key.clone(),
-                Some(credentials.session_token.clone()),
-                None,
-                "test",
-            )),
-        );
-        let victim: firebreak::ids::InstanceId = ids.get("victim").unwrap().parse().unwrap();
-        let target = Target::instance(account.parse().unwrap(), region.parse().unwrap(), victim);
+        let member = deployment::account(emulator, &account, &credentials, &Connection::default()).unwrap();
         let cx = PlanContext { aws: &member, groups: &[], run: None, hurried: false, snapshot_lock_days: 30 };
         let mut shown = String::new();
         let mut hashes = BTreeMap::new();
-        for playbook in PLAYBOOKS {
+        for playbook in FUNCTIONS.iter().flat_map(|function| function.playbooks) {
+            if kind_of_target(*playbook).unwrap() != kind_of_victim(&world).unwrap() {
+                continue;
+            }
             let id = playbook.meta().id;
+            let event = event_about(*playbook, "111111111111", &account, ids.get("victim").unwrap()).unwrap();
+            let finding = finding_in(&event).unwrap();
+            let target = playbook.targets(&finding).remove(0);
             writeln!(shown, "{id}").unwrap();
             match playbook.plan(&cx, &target, &finding).await.unwrap() {
                 Planned::Gone(why) => writeln!(shown, "  gone: {why}").unwrap(),

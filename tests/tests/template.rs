@@ -6,33 +6,17 @@ use std::collections::BTreeSet;
 use firebreak::config::Config;
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE};
 use firebreak::ledger::LEASE;
-use firebreak::playbook::Playbook;
+use firebreak_tests::compare::list;
+use firebreak_tests::deployment::{FUNCTIONS, Function, ORGANIZATION, REGION};
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace};
 use serde_json::{Value, json};
 
 const HUB: &str = "template.yaml";
 const MEMBER: &str = "template-member.yaml";
 
-/// The logical id of each function in the template, with its playbooks.
-const FUNCTIONS: &[(&str, &str, &[&dyn Playbook])] =
-    &[("ContainCompute", contain_compute::FUNCTION, contain_compute::PLAYBOOKS)];
-
 /// A template as JSON, short tags in their long form.
 async fn template(name: &str) -> Value {
-    const READ: &str = "import json, sys, yaml; from template import Loader; \
-                        print(json.dumps(yaml.load(open(sys.argv[1], encoding='utf-8'), Loader)))";
-    let emulator = Emulator::shared().await.unwrap();
-    let read = emulator.python().args(["-c", READ]).arg(workspace().join(name)).output().unwrap();
-    assert!(read.status.success(), "{name}: {}", String::from_utf8_lossy(&read.stderr));
-    serde_json::from_slice(&read.stdout).unwrap()
-}
-
-fn list(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(items) => items.iter().collect(),
-        Value::Null => Vec::new(),
-        one => vec![one],
-    }
+    Emulator::shared().await.unwrap().observer().await.unwrap().template(name).await.unwrap()
 }
 
 /// Every statement of every policy document in a template.
@@ -40,7 +24,7 @@ fn statements(value: &Value) -> Vec<&Value> {
     match value {
         Value::Object(fields) => {
             let own = fields.get("Statement").map(list).unwrap_or_default();
-            own.into_iter().chain(fields.values().flat_map(statements)).collect()
+            own.chain(fields.values().flat_map(statements)).collect()
         }
         Value::Array(items) => items.iter().flat_map(statements).collect(),
         _ => Vec::new(),
@@ -62,7 +46,7 @@ async fn nothing_is_allowed_by_a_star() {
             }
             assert!(statement.get("NotAction").is_none() && statement.get("NotResource").is_none(), "{statement}");
             let actions = list(&statement["Action"]);
-            assert!(!actions.is_empty(), "{name}: {statement}");
+            assert!(actions.len() > 0, "{name}: {statement}");
             for action in actions {
                 assert!(!action.as_str().unwrap().contains('*'), "{name}: {action} in {statement}");
             }
@@ -83,10 +67,10 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
         .collect();
     assert!(read.contains("FIREBREAK_LEDGER_TABLE"), "{read:?}");
 
-    let (account, parameters) = (fresh_account(), json!({"OrganizationId": "o-abcdefghij"}));
+    let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
-    let stack = observer.hub(&account, "eu-west-1", &workspace().join(HUB), parameters).await.unwrap();
-    for (logical, name, _) in FUNCTIONS {
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    for Function { logical, name, .. } in FUNCTIONS {
         let function = stack.function(logical).unwrap();
         let given: BTreeSet<String> = function.environment.keys().cloned().collect();
         assert_eq!(given, read, "{logical}");
@@ -106,7 +90,7 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
 
 /// Whether an EventBridge pattern for one value lets a text through. Knows what our patterns use.
 fn lets_through(pattern: &Value, text: &str) -> bool {
-    list(pattern).into_iter().any(|rule| match rule {
+    list(pattern).any(|rule| match rule {
         Value::String(exact) => exact == text,
         Value::Object(rule) if rule.len() == 1 => match (rule.get("prefix"), rule.get("wildcard")) {
             (Some(Value::String(prefix)), None) => text.starts_with(prefix.as_str()),
@@ -131,7 +115,7 @@ fn matches_wildcard(pattern: &str, text: &str) -> bool {
 #[tokio::test]
 async fn the_rules_let_through_every_type_that_is_answered() {
     let template = template(HUB).await;
-    for (logical, _, playbooks) in FUNCTIONS {
+    for Function { logical, playbooks, .. } in FUNCTIONS {
         let events = &template["Resources"][logical]["Properties"]["Events"];
         let pattern = &events["Findings"]["Properties"]["Pattern"];
         assert_eq!(pattern["source"], json!(["aws.guardduty"]));
@@ -167,17 +151,17 @@ async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
             .filter(|role| role["RoleName"] != "no-access")
     };
     let expected: BTreeSet<&str> =
-        FUNCTIONS.iter().flat_map(|(_, _, playbooks)| playbooks.iter().map(|playbook| playbook.meta().id)).collect();
+        FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| playbook.meta().id)).collect();
     let found: BTreeSet<&str> = roles().map(|role| role["RoleName"].as_str().unwrap()).collect();
     assert_eq!(found, expected);
 
-    for (logical, function, playbooks) in FUNCTIONS {
+    for Function { logical, name: function, playbooks } in FUNCTIONS {
         let role = &hub["Resources"][format!("{logical}Role")]["Properties"];
         assert_eq!((&role["Path"], &role["RoleName"]), (&json!("/firebreak/"), &json!(function)));
         let taken: BTreeSet<&str> = statements(role)
             .into_iter()
             .filter(|statement| {
-                statement["Principal"].is_null() && list(&statement["Action"]).contains(&&json!("sts:AssumeRole"))
+                statement["Principal"].is_null() && list(&statement["Action"]).any(|action| action == "sts:AssumeRole")
             })
             .flat_map(|statement| list(&statement["Resource"]))
             .map(|resource| resource["Fn::Sub"].as_str().unwrap().rsplit('/').next().unwrap())
@@ -187,7 +171,7 @@ async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
 
         for role in roles().filter(|role| own.contains(role["RoleName"].as_str().unwrap())) {
             assert_eq!(role["Path"], "/firebreak/");
-            let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]);
+            let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]).as_slice();
             assert_eq!(trust.len(), 1, "{role}");
             assert_eq!(
                 trust[0]["Principal"],

@@ -6,7 +6,7 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.ec2 import exceptions
-from moto.ec2.models import elastic_block_store, elastic_ip_addresses, iam_instance_profile, instances
+from moto.ec2.models import ec2_backends, elastic_block_store, elastic_ip_addresses, iam_instance_profile, instances
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses
@@ -379,8 +379,13 @@ def _create_network_interface(original: Any, self: Any) -> ActionResult:
     subnet = backend.get_subnet(self._get_param("SubnetId"))
     _groups(backend, subnet.vpc_id, self._get_param("Groups", []))
     tracking = _tracking(self._get_param("ConnectionTrackingSpecification") or {})
+    kind = self._get_param("InterfaceType")
+    if kind not in (None, "efa", "efa-only", "branch", "trunk"):
+        raise Error("InvalidParameterValue", f"Value ({kind}) for parameter InterfaceType is invalid.")
     result = original(self)
-    result.result["NetworkInterface"].connection_tracking_configuration = tracking or None
+    made = result.result["NetworkInterface"]
+    made.connection_tracking_configuration = tracking or None
+    made.interface_type = kind or made.interface_type
     return result
 
 
@@ -660,6 +665,16 @@ def _describe_snapshots(original: Any, self: Any) -> ActionResult:
     if owners:
         result.result["Snapshots"] = [s for s in result.result["Snapshots"] if s.owner_id in owners]
     return _paged(self, result, "Snapshots")
+
+
+def set_snapshot_state(account: str, region: str, snapshot: str, state: str, message: Any = None) -> dict:
+    """What only EC2 brings about: `pending`, `completed`, or `error` with its reason.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Snapshot.html
+    """
+    found = ec2_backends[account][region].get_snapshot(snapshot)
+    found.status, found.state_message = state, message
+    return {}
 
 
 def _lock(snapshot: Any) -> dict:

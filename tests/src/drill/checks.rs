@@ -9,14 +9,14 @@ use firebreak::ids::RunId;
 use firebreak::report::MOST_LINES;
 use serde_json::{Value, json};
 
-use super::facts::{Difference, Names, Topic, differences};
-use super::{ISOLATE, SNAPSHOT, Stage, StepShown, entries};
+use super::facts::{Names, Topic};
+use super::{ISOLATE, SNAPSHOT, Stage, StepShown};
+use crate::compare::{differences, entries, list};
+use crate::undo::{AfterUndo, launched};
 
 /// The shortest timeouts that AWS takes, in seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html>).
 const SHORTEST: [(&str, i64); 3] = [("TcpEstablishedTimeout", 60), ("UdpStreamTimeout", 60), ("UdpTimeout", 30)];
-/// The timeouts where none is set (same page).
-const DEFAULTS: [(&str, i64); 3] = [("TcpEstablishedTimeout", 432_000), ("UdpStreamTimeout", 180), ("UdpTimeout", 30)];
 
 /// What a world makes different.
 #[derive(Debug, Clone, Default)]
@@ -58,25 +58,13 @@ impl<'a> Victim<'a> {
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// Instances that are in an Auto Scaling group now and did not exist before.
-fn replacements<'a>(before: &Value, after: &'a Value) -> BTreeSet<&'a str> {
-    entries(&after["auto_scaling_groups"])
-        .flat_map(|(_, group)| entries(&group["instances"]).map(|(id, _)| id))
-        .filter(|id| before["instances"].get(*id).is_none())
-        .collect()
-}
-
 impl Stage<'_> {
     /// Every fact of a containment that the observer can read in the member account.
     pub fn check_contained(&mut self, before: &Value, after: &Value, expect: &Expect) -> Result<()> {
         let id = self.drill.victim.clone();
         let names = self.names.clone();
         let victim = Victim::of(before, &id, &names);
-        for new in replacements(before, after) {
+        for new in launched(before, after) {
             self.names.name(new, "replacement");
         }
         self.moment("contained", after)?;
@@ -178,7 +166,7 @@ impl Stage<'_> {
 
     /// What no containment has to touch is as it was, byte for byte.
     fn check_untouched(&mut self, victim: &Victim<'_>, before: &Value, after: &Value) {
-        let new = replacements(before, after);
+        let new = launched(before, after);
         let found = differences(&neutral(victim, before, before, &new), &neutral(victim, before, after, &new));
         let shown: Vec<String> = found.iter().map(|difference| difference.show(&self.names)).collect();
         self.same(Topic::Untouched, "nothing else has changed in the account", &json!([]), &json!(shown));
@@ -273,11 +261,11 @@ impl Stage<'_> {
         self.moment("undone", undone)?;
         let (id, names) = (self.drill.victim.clone(), self.names.clone());
         let victim = Victim::of(before, &id, &names);
-        let new = replacements(before, undone);
+        let undo = AfterUndo::of(before, undone, &id, []);
         let mut undeclared = Vec::new();
         let mut declared: BTreeSet<String> = BTreeSet::new();
         for difference in differences(before, undone) {
-            let by = declared_by(&difference, &victim, undone, &new);
+            let by = undo.declared_by(&difference);
             let subject = difference.path.get(1).map_or("", |id| names.of(id));
             let step = by.and_then(|action| {
                 let declares = |step: &&StepShown| step.action == action && step.caveat.is_some();
@@ -373,73 +361,5 @@ fn neutral(victim: &Victim<'_>, before: &Value, state: &Value, new: &BTreeSet<&s
 fn remove(object: &mut Value, matches: impl Fn(&str, &Value) -> bool) {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|name, value| !matches(name, value));
-    }
-}
-
-/// The action whose declaration explains a difference after the undo, when the difference is what it declares.
-fn declared_by(
-    difference: &Difference,
-    victim: &Victim<'_>,
-    undone: &Value,
-    new: &BTreeSet<&str>,
-) -> Option<&'static str> {
-    let part = |index: usize| difference.path.get(index).map_or("", String::as_str);
-    let (was, is) = (difference.before.as_ref(), difference.after.as_ref());
-    let of_victim = victim.interfaces.iter().any(|(id, _)| *id == part(1));
-    match part(0) {
-        "interfaces" if of_victim && part(2) == "addresses" => {
-            // Another public address of the same kind, nothing else.
-            let blank = |value: Option<&Value>| {
-                let mut value = value.cloned().unwrap_or_default();
-                for address in value.as_array_mut().into_iter().flatten() {
-                    if address["kind"] == "automatic" {
-                        address["public"] = json!("assigned");
-                    }
-                }
-                value
-            };
-            (blank(was) == blank(is)).then_some("ec2.remove-public-address")
-        }
-        "interfaces" if of_victim && part(2) == "tracking" => {
-            // What was not set is AWS's default, in so many words.
-            let default = match difference.path.get(3) {
-                None => was.is_none_or(Value::is_null) && is == Some(&timeouts(DEFAULTS)),
-                Some(name) => was.is_none() && DEFAULTS.iter().any(|(n, s)| n == name && is == Some(&json!(s))),
-            };
-            default.then_some("ec2.tighten-connection-tracking")
-        }
-        "auto_scaling_groups" if part(2) == "desired" => {
-            let number = |value: Option<&Value>| value.and_then(Value::as_i64);
-            (number(is) == number(was).map(|n| n + 1)).then_some("autoscaling.detach-instance")
-        }
-        "auto_scaling_groups" if part(2) == "instances" => {
-            new.contains(part(3)).then_some("autoscaling.detach-instance")
-        }
-        "instances" => new.contains(part(1)).then_some("autoscaling.detach-instance"),
-        "interfaces" | "volumes" => {
-            let owner = if part(0) == "interfaces" {
-                undone["interfaces"][part(1)]["instance"].as_str()
-            } else {
-                undone["volumes"][part(1)]["attached"][0][0].as_str()
-            };
-            owner.is_some_and(|owner| new.contains(owner)).then_some("autoscaling.detach-instance")
-        }
-        "target_groups" | "classic_load_balancers" => {
-            // The replacement is registered beside the others.
-            let others = |value: Option<&Value>| -> Vec<Value> {
-                let of_new = |target: &&Value| {
-                    let id = if target.is_array() { &target[0] } else { target };
-                    !id.as_str().is_some_and(|id| new.contains(id))
-                };
-                value.into_iter().flat_map(list).filter(of_new).cloned().collect()
-            };
-            (others(was) == others(is)).then_some("autoscaling.detach-instance")
-        }
-        "security_groups" => {
-            let empty = was.is_none() && is.is_some_and(|group| list(&group["rules"]).count() == 0);
-            empty.then_some("ec2.create-group")
-        }
-        "snapshots" => was.is_none().then_some("ec2.create-snapshots"),
-        _ => None,
     }
 }

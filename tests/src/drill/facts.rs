@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::compare::Difference;
+
 /// What a fact is about; the order is that of an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,17 +114,6 @@ impl Names {
     }
 }
 
-/// A difference between two documents.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
-    /// Where: the names of the fields on the way.
-    pub path: Vec<String>,
-    /// Before; nothing when it was absent.
-    pub before: Option<Value>,
-    /// After; nothing when it is absent.
-    pub after: Option<Value>,
-}
-
 impl Difference {
     /// The difference in one line.
     #[must_use]
@@ -134,41 +125,6 @@ impl Difference {
         };
         format!("{}: {} → {}", path.join("/"), value(&self.before), value(&self.after))
     }
-
-    /// Whether the path begins with these parts; `*` is any one.
-    #[must_use]
-    pub fn is_at(&self, parts: &[&str]) -> bool {
-        self.path.len() >= parts.len()
-            && parts.iter().zip(&self.path).all(|(part, found)| *part == "*" || part == found)
-    }
-}
-
-/// Every difference between two documents. Objects are compared field by field, all else as it is.
-#[must_use]
-pub fn differences(before: &Value, after: &Value) -> Vec<Difference> {
-    let mut found = Vec::new();
-    compare(&mut Vec::new(), Some(before), Some(after), &mut found);
-    found
-}
-
-fn compare(path: &mut Vec<String>, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Difference>) {
-    if before == after {
-        return;
-    }
-    let fields = |value: Option<&Value>| match value {
-        Some(Value::Object(fields)) => Some(fields.clone()),
-        _ => None,
-    };
-    if let (Some(was), Some(is)) = (fields(before), fields(after)) {
-        let names: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-        for name in names {
-            path.push(name.clone());
-            compare(path, was.get(name), is.get(name), found);
-            path.pop();
-        }
-        return;
-    }
-    found.push(Difference { path: path.clone(), before: before.cloned(), after: after.cloned() });
 }
 
 #[cfg(test)]
@@ -177,15 +133,6 @@ mod tests {
 
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn differences_are_found_field_by_field() {
-        let before = json!({"a": {"b": 1, "c": [1]}, "d": 1});
-        let after = json!({"a": {"b": 1, "c": [2]}, "e": 1});
-        let found: Vec<String> = differences(&before, &after).iter().map(|d| d.show(&Names::default())).collect();
-        assert_eq!(found, ["a/c: 1 → 2", "d: 1 → absent", "e: absent → 1"]);
-        assert!(differences(&before, &before).is_empty());
-    }
 
     #[test]
     fn ids_are_shown_by_name() {

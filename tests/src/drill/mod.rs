@@ -16,6 +16,7 @@ use firebreak::ledger::decisions::Verb;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::compare::entries;
 use crate::emulator::Emulator;
 use crate::lab::{Binary, Function, Invoked, Lab};
 use facts::{Fact, Names, Topic};
@@ -386,9 +387,4 @@ impl<'e> Stage<'e> {
         self.say(&format!("a person decides: {} {playbook}", verb.as_str()));
         self.lab.decide(&mut self.function, &run, verb).await
     }
-}
-
-/// The entries of an object.
-pub(crate) fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }

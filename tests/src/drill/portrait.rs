@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::entries;
 use super::facts::Names;
+use crate::compare::{entries, list};
 
 /// How the victim stands at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -84,10 +84,6 @@ pub(super) fn take(title: &str, state: &Value, victim: &str, names: &Names) -> M
     let locked = kept.iter().filter(|snapshot| !snapshot["lock"].is_null()).count();
     line("snapshots of its disks".to_owned(), format!("{} of {}, {locked} locked", kept.len(), volumes.len()));
     Moment { title: title.to_owned(), lines }
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 fn count(value: &Value) -> usize {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::checks::Expect;
 use super::facts::Topic;
 use super::{Contained, ISOLATE, SNAPSHOT, Stage};
+use crate::compare::entries;
 use crate::lab::{Function, Setup};
 
 /// The event file of most scenarios.
@@ -200,7 +201,7 @@ async fn asg_at_maximum(stage: &mut Stage<'_>) -> Result<()> {
     let asg = |state: &Value| state["auto_scaling_groups"].clone();
     stage.same(Topic::Undone, "a full group is left as it is", &asg(&full), &asg(&undone));
     let victim = stage.drill.victim.clone();
-    for (id, was) in super::entries(&incident.before["interfaces"]).filter(|(_, i)| i["instance"] == victim) {
+    for (id, was) in entries(&incident.before["interfaces"]).filter(|(_, i)| i["instance"] == victim) {
         let what = format!("{} is in its groups again", stage.names.of(id));
         stage.same(Topic::Undone, &what, &was["groups"], &undone["interfaces"][id]["groups"]);
     }

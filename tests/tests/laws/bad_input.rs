@@ -5,24 +5,22 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use firebreak::failure::Class;
-use firebreak::playbook::Playbook;
 use firebreak::run::Outcome;
 use firebreak_tests::faults::{Fault, Place};
-use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, run_to_end};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::contains;
+use crate::support::isolating;
 
-/// A case of the first playbook that contains, in the least world.
+/// A case of an instance.
 async fn case(permits: Permits) -> Case {
     let security = Security::fresh(permits).await.unwrap();
     case_in(&security).await
 }
 
 async fn case_in(security: &Arc<Security>) -> Case {
-    let (_, playbook) = playbooks().iter().find(|(_, playbook)| contains(*playbook)).unwrap();
-    Case::new(security, playbook, "single-interface").await.unwrap()
+    Case::new(security, isolating(), "single-interface").await.unwrap()
 }
 
 /// The evidence bucket's objects under `unreadable/`, as text.
@@ -141,7 +139,7 @@ fn an_instance_that_is_gone_is_an_outcome() {
     run_to_end(|| async {
         let case = case(Permits::Enforce).await;
         let params = json!({"InstanceIds": [case.ids.get("victim").unwrap()]});
-        case.security.observer.call(&case.member, REGION, "ec2", "terminate_instances", params).await.unwrap();
+        case.call("ec2", "terminate_instances", params).await.unwrap();
         let (outcome, why) = outcome(&case, &case.event).await;
         assert_eq!(outcome, Outcome::Gone);
         assert!(why.contains("terminated"), "{why}");
@@ -251,6 +249,5 @@ fn a_role_that_cannot_be_taken_is_told_and_not_retried_for_ever() {
         let told = case.security.messages().await.unwrap().join("\n");
         assert!(told.contains("FAILED"), "{told}");
         nothing_happened(&case).await;
-        let _ = case.playbook.meta();
     });
 }

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, is_so, named};
+use crate::support::{all, done, is_so, named, worlds};
 
 /// More than a decision's ten minutes.
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -65,7 +65,7 @@ fn a_decision_is_used_once_and_its_row_is_never_written() {
         for (_, playbook) in playbooks() {
             let security = &security;
             cases.push(named(playbook.id(), async move {
-                let case = Case::new(security, playbook, "single-interface").await?;
+                let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
                 proposed(&case).await?;
                 for (verb, wanted) in [(Verb::Approve, done(*playbook)), (Verb::Undo, Outcome::Undone)] {
                     let decision = decided(&case, verb, Timestamp::now()).await?;
@@ -97,7 +97,7 @@ fn of_a_decision_delivered_many_times_at_once_one_is_carried_out() {
                 let same = verbs.iter().all(|verb| *verb == Verb::Approve);
                 let name = if same { "the same four times" } else { "four different ones" };
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(security, playbook, "single-interface").await?;
+                    let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
                     proposed(&case).await?;
                     let mut events = Vec::new();
                     for verb in verbs {
@@ -138,7 +138,7 @@ fn a_decision_that_has_lapsed_is_not_carried_out() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         let (_, playbook) = playbooks()[0];
-        let case = Case::new(&security, playbook, "single-interface").await.unwrap();
+        let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
         let run = proposed(&case).await.unwrap();
         let before = case.state().await.unwrap();
         let old = decided(&case, Verb::Approve, Timestamp::now() - AN_HOUR).await.unwrap();
@@ -166,7 +166,7 @@ fn a_decision_is_carried_out_as_it_was_made_or_not_at_all() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         let (_, playbook) = playbooks()[0];
-        let case = Case::new(&security, playbook, "single-interface").await.unwrap();
+        let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
         let run = proposed(&case).await.unwrap();
         let ledger = security.ledger().unwrap();
         let decision = decided(&case, Verb::Approve, Timestamp::now()).await.unwrap();

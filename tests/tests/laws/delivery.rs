@@ -8,6 +8,7 @@ use firebreak::finding::Finding;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
+use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
     Case, Delivered, Permits, REGION, Security, Traced, event_about, finding_in, playbooks, run_to_end,
@@ -16,7 +17,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, is_restored, is_so, named};
+use crate::support::{all, done, is_restored, is_so, named, worlds};
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
@@ -65,7 +66,7 @@ fn one_target_is_one_run_however_it_is_reported() {
         for (_, playbook) in playbooks() {
             let eight = Arc::clone(&security);
             cases.push(named(format!("{}: the same finding eight times at once", playbook.id()), async move {
-                let case = Case::new(&eight, playbook, "single-interface").await?;
+                let case = Case::new(&eight, playbook, &worlds(playbook).await.least).await?;
                 let before = case.state().await?;
                 one_run(&case, &vec![case.event.clone(); 8]).await?;
                 // The first before-state is the one that undo restores.
@@ -74,12 +75,10 @@ fn one_target_is_one_run_however_it_is_reported() {
             }));
             let three = Arc::clone(&security);
             cases.push(named(format!("{}: three findings at once", playbook.id()), async move {
-                let case = Case::new(&three, playbook, "single-interface").await?;
+                let case = Case::new(&three, playbook, &worlds(playbook).await.least).await?;
                 let mut events = vec![case.event.clone()];
                 for _ in 0..2 {
-                    let event = event_about(*playbook, &three.account, &case.member, case.ids.get("victim")?)?;
-                    three.observer.put_finding(&three.account, REGION, &event["detail"]).await?;
-                    events.push(event);
+                    events.push(case.report(&case.target.id).await?);
                 }
                 one_run(&case, &events).await
             }));
@@ -87,7 +86,7 @@ fn one_target_is_one_run_however_it_is_reported() {
             cases.push(named(
                 format!("{}: copies of member and administrator, in every shape", playbook.id()),
                 async move {
-                    let case = Case::new(&shapes, playbook, "single-interface").await?;
+                    let case = Case::new(&shapes, playbook, &worlds(playbook).await.least).await?;
                     let mut of_member = case.event.clone();
                     of_member["account"] = json!(case.member);
                     let bare = case.event["detail"].clone();
@@ -128,7 +127,7 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
         for (_, playbook) in playbooks() {
             let next = Arc::clone(&security);
             cases.push(named(format!("{}: the next is answered at once", playbook.id()), async move {
-                let case = Case::new(&next, playbook, "single-interface").await?;
+                let case = Case::new(&next, playbook, &worlds(playbook).await.least).await?;
                 let (second, third) = (another_joins(&case).await?, another_joins(&case).await?);
                 // The first finding's run changes nothing, the second's is carried out.
                 let until = second.id.to_string();
@@ -148,7 +147,7 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
             }));
             let dies = Arc::clone(&security);
             cases.push(named(format!("{}: the process dies in between", playbook.id()), async move {
-                let mut case = Case::new(&dies, playbook, "single-interface").await?;
+                let mut case = Case::new(&dies, playbook, &worlds(playbook).await.least).await?;
                 let second = another_joins(&case).await?;
                 let id = second.id.to_string();
                 case.faults.rule(move |request| {
@@ -167,7 +166,7 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
             }));
             let fails = Arc::clone(&security);
             cases.push(named(format!("{}: answering fails, then nothing changes", playbook.id()), async move {
-                let case = Case::new(&fails, playbook, "single-interface").await?;
+                let case = Case::new(&fails, playbook, &worlds(playbook).await.least).await?;
                 let second = another_joins(&case).await?;
                 let id = second.id.to_string();
                 let mut begun = false;
@@ -196,7 +195,7 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
 }
 
 /// A finding as `GetFindings` shows it.
-fn pascal(value: &Value) -> Value {
+pub fn pascal(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let upper =
@@ -236,7 +235,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             for (name, forge) in FORGERIES {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
                     let mut forged = case.event.clone();
                     forge(&mut forged, &case)?;
                     let before = case.state().await?;
@@ -291,9 +290,7 @@ const FOREIGN: &[(&str, Foreign)] = &[
 /// Changes the subject of a step with the independent client.
 async fn change(case: &Case, step: &Step) -> Result<()> {
     let subject = step.id.0.split(' ').nth(1).context("a step has no subject")?;
-    let call = |service: &'static str, operation: &'static str, params: Value| async move {
-        case.security.observer.call(&case.member, REGION, service, operation, params).await
-    };
+    let call = |service, operation, params| case.call(service, operation, params);
     match step.action.as_str() {
         "autoscaling.detach-instance" => {
             let group = json!({
@@ -378,7 +375,7 @@ fn undo_refuses_what_somebody_else_has_changed_and_changes_nothing() {
 }
 
 async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
-    let case = Case::new(security, playbook, "web-server").await?;
+    let case = Case::new(security, playbook, &worlds(playbook).await.largest).await?;
     case.deliver().await.answer()?;
     let run = case.the_run().await?;
     let undone: Vec<&Step> = run
@@ -411,8 +408,8 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
         ensure!(right, "{}: {result:?}", step.id);
     }
     let after = case.state().await?;
-    let differs = firebreak_tests::compare::differences(&changed, &after);
-    ensure!(differs.is_empty(), "undo changed {differs:?}");
+    let differs = differences(&changed, &after);
+    ensure!(differs.is_empty(), "undo changed\n{}", shown(&differs));
     let conflicts = run.undone.values().any(|undone| matches!(undone.result, UndoResult::Conflict { .. }));
     let expected = if conflicts { Outcome::UndonePartly } else { Outcome::Undone };
     ensure!(answer.outcomes.iter().all(|o| o.outcome == expected), "{:?}", answer.outcomes);

@@ -1,16 +1,17 @@
 //! What an attacker in a member account controls widens nothing, skips nothing, and is shown nowhere unescaped.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use firebreak::run::Outcome;
 use firebreak_tests::compare::differences;
-use firebreak_tests::emulator::world;
 use firebreak_tests::faults::Place;
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, Settings, playbooks, run_to_end};
 use serde_json::{Value, json};
 
-use crate::support::{contains, done, is_so};
+use crate::facts;
+use crate::support::{done, is_so, isolating};
 
 /// A text that would do harm in a terminal, a page, a chat message, a policy or a shell.
 const EVIL: &str = "evil\u{1b}[31m\r\nUNDONE: all is well `rm` <script>alert(1)</script> ${aws:username} * | \u{202e}";
@@ -30,30 +31,16 @@ const RAW_IN_POLICIES: [&str; 3] = ["\u{1b}", "\n", "\u{202e}"];
 /// Texts that must be seen nowhere at all.
 const SECRET: &str = "CANARY-OF-A-TAG";
 
-/// The largest world, with an attacker's texts wherever its people may write.
-fn hostile() -> Value {
-    let mut world = world("web-server").unwrap();
-    let victim = &mut world["instances"]["victim"];
-    victim["tags"] = json!({
-        "Name": in_xml(), "evil\u{202e}key": "x", "secret": SECRET, "long": "x".repeat(256),
-        "IsTriageRequired": "False", "firebreak:exempt": "true", "exempt": "true", "firebreak:run": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
-    });
-    world["groups"]["sg_web"]["name"] = json!("web ${aws:username} <b>");
-    world["groups"]["sg_squatted"] = json!({
-        "vpc": "vpc", "name": "firebreak-quarantine-01ARZ3NDEKTSV4RRFFQ69G5FAV", "description": "Firebreak: keep it",
-        "ingress": [{"ipv4": ["0.0.0.0/0"]}],
-        "tags": {"firebreak:purpose": "firebreak-quarantine", "firebreak:run": "01ARZ3NDEKTSV4RRFFQ69G5FAV"},
-    });
-    world["auto_scaling_groups"]["asg"]["name"] = json!("asg*? ${aws:username} <script>");
-    world
+thread_local! {
+    /// What this test's thread has logged, while it is recorded.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct OfThisThread;
 
-impl Write for Log {
+impl Write for OfThisThread {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.iter_mut().for_each(|log| log.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -61,23 +48,29 @@ impl Write for Log {
     }
 }
 
+/// Records the function's log from now on. One subscriber serves the whole process: whether a line is of interest to
+/// anybody is decided once, by whichever thread comes to it first, and other tests come to the same lines.
+fn record_log() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        let log = tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).with_writer(|| OfThisThread);
+        tracing::subscriber::set_global_default(log.finish()).unwrap();
+    });
+    LOG.set(Some(Vec::new()));
+}
+
+fn recorded_log() -> String {
+    String::from_utf8(LOG.take().unwrap_or_default()).unwrap()
+}
+
 #[test]
 fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
     run_to_end(|| async {
         for (_, playbook) in playbooks() {
             let security = Security::fresh(Permits::Everything).await.unwrap();
-            let log = Log::default();
-            let writer = log.clone();
-            // With one subscriber alone, whether a line is of interest is asked of the thread that writes it first:
-            // another test's, which has none, would switch the line off for all. With two, all are asked.
-            let second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
-            let subscriber = tracing_subscriber::fmt()
-                .json()
-                .with_max_level(tracing::Level::INFO)
-                .with_writer(move || writer.clone())
-                .finish();
-            let guard = tracing::subscriber::set_default(subscriber);
-            let case = Case::of(&security, playbook, &hostile(), Settings::default()).await.unwrap();
+            record_log();
+            let world = facts::hostile(*playbook, &in_xml(), SECRET).unwrap();
+            let case = Case::of(&security, playbook, &world, Settings::default()).await.unwrap();
             let before = case.state().await.unwrap();
             // The finding's own texts are the attacker's too: GuardDuty quotes names.
             let mut event = case.event.clone();
@@ -88,11 +81,10 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
             let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
             assert_eq!(answer.outcomes[0].outcome, done(*playbook), "{:?}", answer.outcomes);
             is_so(&case).await.unwrap();
-            drop((guard, second));
+            let log = recorded_log();
 
             // Nothing of it where people or machines read.
             let messages = security.messages().await.unwrap().join("\n---\n");
-            let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
             let policies: Vec<String> = case.faults.sessions().into_values().collect();
             let events: Vec<String> = case
                 .faults
@@ -127,14 +119,13 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                     }
                 }
             }
-            // A group with our name and our tags is still somebody else's.
+            // What has our name and our tags is still somebody else's.
             let after = case.state().await.unwrap();
-            let squatted = case.ids.get("sg_squatted").unwrap();
-            let touched: Vec<_> =
-                differences(&before, &after).into_iter().filter(|d| d.path.contains(&squatted.to_owned())).collect();
-            assert!(touched.is_empty(), "{touched:?}");
-            let used = after["interfaces"].to_string().contains(squatted);
-            assert!(!used, "a group of somebody else's is used");
+            let squatted = facts::squatted(&case).unwrap();
+            let touched = differences(&before, &after).into_iter().find(|d| d.path.iter().any(|part| part == squatted));
+            assert!(touched.is_none(), "{touched:?}");
+            let used = differences(&before, &after).into_iter().find(|d| d.to_string().contains(squatted));
+            assert!(used.is_none(), "what is somebody else's is used: {used:?}");
         }
     });
 }
@@ -142,7 +133,7 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
 #[test]
 fn l18_a_tag_makes_the_guard_stricter_and_never_laxer() {
     run_to_end(|| async {
-        let (_, playbook) = playbooks().iter().find(|(_, playbook)| contains(*playbook)).unwrap();
+        let playbook = isolating();
         for (policies, wanted) in [
             // Permitted only for whoever wears a tag: anybody may wear it, so nobody is let in.
             (

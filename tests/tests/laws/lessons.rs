@@ -6,18 +6,13 @@ use anyhow::{Context, Result, ensure};
 use firebreak::ledger::Budget;
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::Outcome;
-use firebreak_tests::emulator::{workspace, world};
+use firebreak_tests::emulator::workspace;
 use firebreak_tests::faults::{Fault, Place};
-use firebreak_tests::in_process::{
-    Case, FUNCTIONS, Permits, REGION, Security, Settings, Traced, event_about, playbooks, run_to_end,
-};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, REGION, Security, Settings, run_to_end};
 use serde_json::{Value, json};
 
-use crate::support::{all, contains, is_restored, is_so, named, open_interfaces};
-
-fn isolating() -> &'static Traced {
-    playbooks().iter().find(|(_, playbook)| contains(*playbook)).map(|(_, playbook)| *playbook).unwrap()
-}
+use crate::facts::open;
+use crate::support::{all, is_restored, is_so, isolating, named};
 
 /// A world whose victim has this many interfaces, each with this many groups.
 fn grid(interfaces: usize, groups: usize) -> Value {
@@ -67,9 +62,7 @@ fn l04_a_spent_budget_asks_a_person() {
         let deadline = || std::time::Instant::now() + case.settings.time;
         let first = hub.receive(case.event.to_string().as_bytes(), deadline()).await.unwrap();
         assert_eq!(first.outcomes[0].outcome, Outcome::Contained);
-        let other =
-            event_about(isolating(), &security.account, &case.member, case.ids.get("neighbour").unwrap()).unwrap();
-        security.observer.put_finding(&security.account, REGION, &other["detail"]).await.unwrap();
+        let other = case.report(case.ids.get("neighbour").unwrap()).await.unwrap();
         let before = (case.state().await.unwrap(), faults.requests().len());
         let second = hub.receive(other.to_string().as_bytes(), deadline()).await.unwrap();
         assert_eq!(second.outcomes[0].outcome, Outcome::Proposed);
@@ -92,7 +85,9 @@ fn l15_l17_isolation_needs_no_profile_and_waits_for_no_evidence() {
             evidence.then_some(Fault::Hangs)
         });
         let http = aws_smithy_runtime_api::client::http::SharedHttpClient::new(faults.clone());
-        let aws = security.aws(http, std::time::Duration::from_secs(60)).unwrap();
+        let aws = security
+            .aws(http, Settings { attempt_timeout: std::time::Duration::from_secs(60), ..Settings::default() })
+            .unwrap();
         let function = FUNCTIONS.iter().find(|f| f.playbooks.iter().any(|p| p.meta().id == isolating().id())).unwrap();
         let hub = firebreak::hub::Hub::new(function.name, function.playbooks, security.config().unwrap(), aws);
         let bytes = case.event.to_string().into_bytes();
@@ -104,7 +99,7 @@ fn l15_l17_isolation_needs_no_profile_and_waits_for_no_evidence() {
                 ended = &mut delivery => panic!("the function answered first: {ended:?}"),
                 () = tokio::time::sleep(std::time::Duration::from_millis(250)) => {}
             }
-            if open_interfaces(&case, &case.state().await.unwrap()).unwrap().is_empty() {
+            if open(&case, &case.state().await.unwrap()).unwrap().is_empty() {
                 break;
             }
             assert!(begun.elapsed().as_secs() < 15, "isolation waits for evidence");
@@ -125,15 +120,13 @@ fn l16_our_group_is_emptied_on_every_use() {
             json!([{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}], "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}]);
         for operation in ["authorize_security_group_ingress", "authorize_security_group_egress"] {
             let params = json!({"GroupId": group.id.as_str(), "IpPermissions": everywhere});
-            security.observer.call(&case.member, REGION, "ec2", operation, params).await.unwrap();
+            case.call("ec2", operation, params).await.unwrap();
         }
         let victim = case.ids.get("victim").unwrap();
-        assert!(!open_interfaces(&case, &case.state().await.unwrap()).unwrap().is_empty(), "{victim} is open again");
+        assert!(!open(&case, &case.state().await.unwrap()).unwrap().is_empty(), "{victim} is open again");
         // The next instance of the VPC is isolated, and with it the group is empty again.
-        let other =
-            event_about(isolating(), &security.account, &case.member, case.ids.get("neighbour").unwrap()).unwrap();
-        security.observer.put_finding(&security.account, REGION, &other["detail"]).await.unwrap();
-        let answer = case.deliver_bytes(other.to_string().as_bytes()).await.answer().unwrap();
+        let other = case.report(case.ids.get("neighbour").unwrap()).await.unwrap();
+        let answer = case.deliver_event(&other).await.answer().unwrap();
         assert_eq!(answer.outcomes[0].outcome, Outcome::Contained, "{:?}", answer.outcomes);
         is_so(&case).await.unwrap();
         let state = case.state().await.unwrap();
@@ -175,7 +168,7 @@ fn l24_samples_change_nothing_however_they_say_so() {
         let text = std::fs::read_to_string(workspace().join("events/guardduty/sample.json")).unwrap();
         let sample: Value = serde_json::from_str(&text).unwrap();
         for event in [flagged.clone(), sample] {
-            let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
+            let answer = case.deliver_event(&event).await.answer().unwrap();
             assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
         }
         assert!(case.faults.requests().is_empty(), "a sample cost a call");
@@ -195,9 +188,8 @@ fn l26_the_first_before_state_wins() {
         let case = Case::new(security, isolating(), "web-server").await.unwrap();
         let before = case.state().await.unwrap();
         let again = async |name: &str| -> Result<()> {
-            let event = event_about(isolating(), &security.account, &case.member, case.ids.get("victim")?)?;
-            security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
-            let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer()?;
+            let event = case.report(&case.target.id).await?;
+            let answer = case.deliver_event(&event).await.answer()?;
             let outcome = answer.outcomes.first().map(|o| o.outcome).context("no outcome")?;
             ensure!(outcome == Outcome::NoChange, "{name}: {outcome}");
             Ok(())
@@ -213,6 +205,5 @@ fn l26_the_first_before_state_wins() {
         again("while it is held").await.unwrap();
         case.decide(Verb::Undo).await.unwrap().answer().unwrap();
         is_restored(&case, &before, &case.the_run().await.unwrap()).await.unwrap();
-        let _ = world("web-server").unwrap();
     });
 }

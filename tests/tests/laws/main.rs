@@ -6,13 +6,18 @@
 
 mod bad_input;
 mod custody;
+mod death;
 mod decisions;
 mod delivery;
+mod facts;
 mod faults;
 mod hostile;
 mod journeys;
 mod lessons;
 mod many;
+mod meanwhile;
 mod permissions;
 mod said;
+mod silence;
+mod situations;
 mod support;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
-use firebreak_tests::emulator::{Emulator, workspace};
+use firebreak_tests::compare::list;
+use firebreak_tests::emulator::Emulator;
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
 use firebreak_tests::in_process::{FUNCTIONS, playbooks, run_to_end};
 use serde_json::Value;
@@ -89,13 +90,6 @@ fn wanted(playbook: &dyn Playbook) -> Granted {
     wanted
 }
 
-fn list(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(items) => items.iter().collect(),
-        one => vec![one],
-    }
-}
-
 /// What a role of the template grants.
 fn granted(role: &Value) -> Granted {
     let mut granted = Granted::new();
@@ -121,11 +115,7 @@ fn granted(role: &Value) -> Granted {
 
 /// A template as JSON, short tags in their long form.
 async fn template(name: &str) -> Value {
-    const READ: &str = "import json, sys, yaml; from template import Loader; \
-                        print(json.dumps(yaml.load(open(sys.argv[1], encoding='utf-8'), Loader)))";
-    let emulator = Emulator::shared().await.unwrap();
-    let read = emulator.python().args(["-c", READ]).arg(workspace().join(name)).output().unwrap();
-    serde_json::from_slice(&read.stdout).unwrap()
+    Emulator::shared().await.unwrap().observer().await.unwrap().template(name).await.unwrap()
 }
 
 #[test]
@@ -194,7 +184,7 @@ fn a_function_may_do_to_the_tables_what_it_does_and_only_reads_decisions() {
             let role = &template["Resources"][format!("{}Role", function.logical)]["Properties"];
             let mut may: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
             for statement in role["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-                for action in list(&statement["Action"]).into_iter().filter_map(Value::as_str) {
+                for action in list(&statement["Action"]).filter_map(Value::as_str) {
                     if action.starts_with("dynamodb:") {
                         let table = statement["Resource"]["Fn::GetAtt"][0].as_str().unwrap();
                         may.entry(table).or_default().insert(action.to_owned());
@@ -220,9 +210,8 @@ fn every_session_allows_its_calls_on_nothing_but_what_they_change() {
             let policy: Value = serde_json::from_str(policy).unwrap_or_else(|error| panic!("{error}: {policy}"));
             for action in iam_actions(request) {
                 let statements = list(&policy["Statement"]);
-                let allows = |s: &&&Value| list(&s["Action"]).iter().any(|a| *a == action.as_str());
+                let allows = |s: &&Value| list(&s["Action"]).any(|a| a == action.as_str());
                 let resources: Vec<&str> = statements
-                    .iter()
                     .filter(allows)
                     .flat_map(|s| list(&s["Resource"]))
                     .map(|resource| resource.as_str().unwrap())

@@ -1,29 +1,24 @@
 //! What is said is so, and is said until it has arrived: reports over the whole life of a run.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result, ensure};
 use firebreak::ledger::Budget;
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::{Mode, Outcome, RunState};
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault};
-use firebreak_tests::in_process::{Case, Permits, REGION, Security, Settings, Traced, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, Permits, Security, Settings, playbooks, run_to_end};
 use serde_json::{Value, json};
 
-use crate::support::{contains, done, is_so, open_interfaces};
-
-fn isolating() -> &'static Traced {
-    playbooks().iter().find(|(_, playbook)| contains(*playbook)).map(|(_, playbook)| *playbook).unwrap()
-}
+use crate::facts::{alter, open};
+use crate::support::{contains, done, is_so, isolating, worlds};
 
 /// Somebody who holds the account allows everything out of the case's quarantine group.
 async fn open_our_group(case: &Case) -> Result<String> {
     let group = case.groups().await?.into_iter().next().context("there is no group")?.id.to_string();
     let everywhere = json!([{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]);
     let params = json!({"GroupId": group, "IpPermissions": everywhere});
-    case.security.observer.call(&case.member, REGION, "ec2", "authorize_security_group_egress", params).await?;
-    ensure!(!open_interfaces(case, &case.state().await?)?.is_empty(), "it is not open");
+    case.call("ec2", "authorize_security_group_egress", params).await?;
+    ensure!(!open(case, &case.state().await?)?.is_empty(), "it is not open");
     Ok(group)
 }
 
@@ -55,7 +50,7 @@ fn nothing_is_called_cut_while_our_group_has_rules() {
             security.messages().await.unwrap();
             let answer = case.deliver().await.answer().unwrap();
             assert_eq!(answer.outcomes[0].outcome, Outcome::Partial, "{fault:?}");
-            assert!(!open_interfaces(&case, &case.state().await.unwrap()).unwrap().is_empty());
+            assert!(!open(&case, &case.state().await.unwrap()).unwrap().is_empty());
             let end = case.the_run().await.unwrap().end.unwrap();
             assert_eq!(end.contained_after_ms, None, "{fault:?}");
             assert!(end.not_done.iter().any(|line| line.starts_with("egress rules of ")), "{:?}", end.not_done);
@@ -118,7 +113,7 @@ fn a_plan_that_was_shortened_can_be_approved() {
         let answer = case.decide(Verb::Approve).await.unwrap().answer().unwrap();
         assert_eq!(case.the_run().await.unwrap().head.id, run.head.id, "another run was proposed");
         assert_ne!(answer.outcomes[0].outcome, Outcome::Proposed, "{:?}", answer.outcomes);
-        assert!(open_interfaces(&case, &case.state().await.unwrap()).unwrap().is_empty());
+        assert!(open(&case, &case.state().await.unwrap()).unwrap().is_empty());
     });
 }
 
@@ -157,19 +152,13 @@ fn an_approval_that_is_not_carried_out_is_told() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         for (_, playbook) in playbooks() {
-            let case = Case::new(&security, playbook, "single-interface").await.unwrap();
+            let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
             case.deliver().await.answer().unwrap();
             let before = case.state().await.unwrap();
             security.messages().await.unwrap();
             let (hub, _) =
                 case.process_with(|config| config.budget = Budget { account_per_hour: 0, total_per_hour: 0 }).unwrap();
-            let run = case.the_run().await.unwrap();
-            let decision =
-                firebreak::ledger::decisions::Decision::new(&run, Verb::Approve, "tester", jiff::Timestamp::now());
-            security.ledger().unwrap().decide(&decision).await.unwrap();
-            let event = json!({
-                "source": "firebreak", "detail-type": "Firebreak Decision", "detail": {"id": decision.id},
-            });
+            let event = case.decision(Verb::Approve).await.unwrap();
             let deadline = std::time::Instant::now() + case.settings.time;
             let answer = hub.receive(event.to_string().as_bytes(), deadline).await.unwrap();
             assert_eq!(answer.outcomes[0].outcome, Outcome::Refused, "{:?}", answer.outcomes);
@@ -204,12 +193,12 @@ fn what_is_observed_or_turned_away_is_told_once_a_finding() {
         let observe = Security::fresh(Permits::Observe).await.unwrap();
         let enforce = Security::fresh(Permits::Enforce).await.unwrap();
         for (_, playbook) in playbooks() {
-            let case = Case::new(&observe, playbook, "single-interface").await.unwrap();
+            let case = Case::new(&observe, playbook, &worlds(playbook).await.least).await.unwrap();
             for wanted in [Outcome::Observed, Outcome::NoChange, Outcome::NoChange] {
                 let answer = case.deliver().await.answer().unwrap();
                 assert_eq!(answer.outcomes[0].outcome, wanted, "{:?}", answer.outcomes);
             }
-            let gone = Case::new(&enforce, playbook, "terminated").await.unwrap();
+            let gone = Case::new(&enforce, playbook, &worlds(playbook).await.gone).await.unwrap();
             enforce.messages().await.unwrap();
             for _ in 0..3 {
                 let answer = gone.deliver().await.answer().unwrap();
@@ -239,29 +228,16 @@ fn a_proposal_is_made_of_all_that_can_be_read() {
     });
 }
 
-/// A volume, attached to the victim by the independent client.
-async fn attach_volume(case: &Case) -> Result<String> {
-    let call = async |operation: &str, params: Value| {
-        case.security.observer.call(&case.member, REGION, "ec2", operation, params).await
-    };
-    let zone = format!("{REGION}a");
-    let made = call("create_volume", json!({"AvailabilityZone": zone, "Size": 4, "VolumeType": "gp3"})).await?;
-    let volume = made["VolumeId"].as_str().context("a volume has no id")?.to_owned();
-    let victim = case.ids.get("victim")?;
-    call("attach_volume", json!({"Device": "/dev/sdq", "InstanceId": victim, "VolumeId": volume})).await?;
-    Ok(volume)
-}
-
 #[test]
 fn a_volume_that_was_attached_meanwhile_is_in_the_case_and_the_others_are_not_snapshotted_again() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
-            let case = Arc::new(Case::new(&security, playbook, "single-interface").await.unwrap());
+            let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
             // The set is made, and its locks are refused: the schedule goes on when the volume is there.
             case.faults.rule(|request| (request.operation == "LockSnapshot").then_some(Fault::ServerError));
             case.deliver().await.answer().unwrap();
-            attach_volume(&case).await.unwrap();
+            alter(&case).await.unwrap();
             case.faults.mend();
             case.settle().await.unwrap();
             let run = case.the_run().await.unwrap();

@@ -1,15 +1,24 @@
-//! What the laws share: cases side by side, and what is true of an account whatever Firebreak says.
+//! What the laws share: cases side by side, the worlds that they use, and what an undo has to give back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
-use firebreak::plan::{Leave, Step, StepId, Undo};
-use firebreak::playbook::{Playbook, Purpose};
-use firebreak::run::{Outcome, Run, StepResult};
-use firebreak_tests::compare::{Difference, differences};
-use firebreak_tests::in_process::{Case, Traced};
+use anyhow::{Context, Result, ensure};
+use firebreak::plan::{Leave, Plan, Step, StepId, Undo};
+use firebreak::playbook::{Planned, Playbook, Purpose};
+use firebreak::run::{Outcome, Run, RunState, StepResult, UndoResult};
+use firebreak::target::TargetKind;
+use firebreak_tests::compare::{Difference, differences, normal, shown};
+use firebreak_tests::emulator::Ids;
+use firebreak_tests::faults::Request;
+use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, kind_of_target, playbooks, worlds_of};
+use firebreak_tests::undo::{AfterUndo, declares};
 use futures_util::StreamExt;
 use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::facts::holds;
+pub use crate::facts::is_so;
 
 /// How many cases run side by side in one test. The emulator is one process: more would only wait.
 pub const SIDE_BY_SIDE: usize = 6;
@@ -41,9 +50,16 @@ pub async fn all(law: &str, cases: Vec<Named<'_>>) {
     assert!(failed.is_empty(), "{law}: {} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
 }
 
-/// The playbooks of a function that cut something off.
+/// Whether a playbook cuts something off.
 pub fn contains(playbook: &dyn Playbook) -> bool {
     playbook.meta().purpose == Purpose::Contain
+}
+
+/// The playbook that cuts an instance off.
+pub fn isolating() -> &'static Traced {
+    let isolates =
+        |playbook: &Traced| contains(playbook) && kind_of_target(playbook).unwrap() == TargetKind::Ec2Instance;
+    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| isolates(playbook)).unwrap()
 }
 
 /// The outcome that says that everything was done.
@@ -56,152 +72,84 @@ pub fn is_instant(step: &Step) -> bool {
     step.leave == Some(Leave::CutTrackedFlows)
 }
 
-/// Interfaces of the victim that are not cut off, each with the reason, by the independent client's state.
-pub fn open_interfaces(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
-    let victim = case.ids.get("victim")?;
-    let mut open = BTreeSet::new();
-    let interfaces = state["interfaces"].as_object().context("the state has no interfaces")?;
-    let mut seen = 0;
-    for (id, interface) in interfaces.iter().filter(|(_, interface)| interface["instance"] == victim) {
-        seen += 1;
-        let groups = interface["groups"].as_array().context("an interface has no groups")?;
-        let [group] = groups.as_slice() else {
-            open.insert(id.clone());
-            continue;
-        };
-        let group = &state["security_groups"][group.as_str().unwrap_or_default()];
-        let ours = group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine-"));
-        let owned = group["owner"] == case.member.as_str();
-        let empty = group["rules"].as_array().is_some_and(Vec::is_empty);
-        if !(ours && owned && empty) {
-            open.insert(id.clone());
-        }
-    }
-    ensure!(seen > 0, "the victim has no interface");
-    Ok(open)
+/// The worlds of a playbook that the laws use.
+#[derive(Debug)]
+pub struct Worlds {
+    /// The one with the longest plan.
+    pub largest: String,
+    /// The one with the shortest.
+    pub least: String,
+    /// One whose target is gone.
+    pub gone: String,
+    /// For each action the one with the shortest plan that holds it.
+    pub by_action: BTreeMap<String, String>,
 }
 
-/// Whether what the playbook is for is so, by the independent client alone.
-pub async fn is_so(case: &Case) -> Result<()> {
-    let state = case.state().await?;
-    if contains(case.playbook) {
-        let open = open_interfaces(case, &state)?;
-        ensure!(open.is_empty(), "not cut off: {open:?}");
-        let victim = case.ids.get("victim")?;
-        for (id, interface) in state["interfaces"].as_object().context("no interfaces")? {
-            let public = interface["addresses"].as_array().into_iter().flatten().any(|a| !a["public"].is_null());
-            ensure!(interface["instance"] != victim || !public, "{id} has a public address");
-        }
-        for group in state["target_groups"].as_object().context("no target groups")?.values() {
-            let targets = group["targets"].to_string();
-            ensure!(!targets.contains(victim), "still a target: {targets}");
-        }
-    } else {
-        let victim = case.ids.get("victim")?;
-        for (id, volume) in state["volumes"].as_object().context("no volumes")? {
-            if !volume["attached"].to_string().contains(victim) {
-                continue;
-            }
-            let of = |s: &&Value| s["volume"] == id.as_str();
-            let snapshots: Vec<&Value> =
-                state["snapshots"].as_object().context("no snapshots")?.values().filter(of).collect();
-            ensure!(snapshots.len() == 1, "{id} has {} snapshots", snapshots.len());
-            ensure!(snapshots.iter().all(|s| s["lock"]["state"] == "governance"), "a snapshot of {id} is not locked");
-        }
+impl Worlds {
+    /// The fewest worlds in which every action is reached.
+    pub fn fewest(&self) -> BTreeSet<&str> {
+        self.by_action.values().map(String::as_str).collect()
     }
-    Ok(())
+
+    /// The largest first, then the others that are needed to reach every action.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        let others = self.fewest().into_iter().filter(|of| *of != self.largest);
+        [self.largest.as_str()].into_iter().chain(others)
+    }
 }
 
-/// What undo may leave different, for each action that declares that something will be. Reviewed: a line here is
-/// the checkable form of the words in the action's `UNDO`.
-const DECLARED: &[(&str, fn(&Difference) -> bool)] = &[
-    ("autoscaling.detach-instance", |d| {
-        // The group launches a replacement, which brings an interface, a volume and targets of its own.
-        let new = d.before.is_null();
-        match at(d, 0) {
-            "auto_scaling_groups" => true,
-            // AWS's own tag says which group it is in.
-            "instances" if at(d, 2) == "tags" => at(d, 3) == "aws:autoscaling:groupName",
-            "instances" | "interfaces" | "volumes" | "instance_profiles" => new && d.path.len() == 2,
-            "target_groups" => only_adds(d),
-            "classic_load_balancers" => only_adds(d),
-            _ => false,
-        }
-    }),
-    ("ec2.close-interface", |_| false),
-    ("ec2.create-group", |d| at(d, 0) == "security_groups" && is_new_group_of_ours(d)),
-    ("ec2.create-snapshots", |d| at(d, 0) == "snapshots" && d.before.is_null() && d.path.len() == 2),
-    ("ec2.empty-group", |_| false),
-    ("ec2.lock-snapshot", |_| false),
-    ("ec2.open-group", |_| false),
-    ("ec2.open-interface", |_| false),
-    ("ec2.remove-public-address", |d| {
-        // Another address, of the same kind, at the same place.
-        let without = |value: &Value| {
-            let list = value.as_array().cloned().unwrap_or_default();
-            let strip = |mut a: Value| {
-                a["public"] = Value::Bool(a["public"].is_null());
-                a
+/// The worlds of a playbook, found once by planning over all there are.
+pub async fn worlds(playbook: &Traced) -> &'static Worlds {
+    static FOUND: OnceCell<BTreeMap<&'static str, Worlds>> = OnceCell::const_new();
+    &FOUND.get_or_init(|| async { find_worlds().await.unwrap() }).await[playbook.id()]
+}
+
+async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
+    let security = Security::fresh(Permits::Everything).await?;
+    let mut plans: BTreeMap<&'static str, Vec<(usize, String, Plan)>> = BTreeMap::new();
+    let mut gone = BTreeMap::new();
+    // Planning changes nothing, so the playbooks share the account of a world.
+    let mut seeded: BTreeMap<String, (String, Ids)> = BTreeMap::new();
+    for (_, playbook) in playbooks() {
+        for world in worlds_of(*playbook)? {
+            let case = match seeded.get(&world) {
+                Some((account, ids)) => {
+                    Case::about(&security, playbook, account.clone(), ids.clone(), Settings::default()).await?
+                }
+                None => Case::new(&security, playbook, &world).await?,
             };
-            list.into_iter().map(strip).collect::<Vec<_>>()
-        };
-        at(d, 0) == "interfaces" && at(d, 2) == "addresses" && without(&d.before) == without(&d.after)
-    }),
-    ("ec2.replace-instance-profile", |d| {
-        at(d, 0) == "instance_profiles"
-            || (at(d, 0) == "instances" && matches!(at(d, 2), "profile" | "profile_association"))
-    }),
-    ("ec2.tighten-connection-tracking", |d| {
-        let defaults = [("TcpEstablishedTimeout", 432_000), ("UdpStreamTimeout", 180), ("UdpTimeout", 30)];
-        let is_default = |key: &str, value: &Value| defaults.iter().any(|(k, n)| *k == key && *value == *n);
-        at(d, 0) == "interfaces"
-            && at(d, 2) == "tracking"
-            && d.before.is_null()
-            && match &d.after {
-                Value::Object(all) => all.iter().all(|(key, value)| is_default(key, value)),
-                one => is_default(at(d, 3), one),
+            seeded.insert(world.clone(), (case.member.clone(), case.ids.clone()));
+            match case.plan().await? {
+                Planned::Plan(plan) => {
+                    plans.entry(playbook.id()).or_default().push((plan.steps().count(), world, plan));
+                }
+                Planned::Gone(_) => _ = gone.insert(playbook.id(), world),
+                Planned::Refused(_) => {}
             }
-    }),
-];
-
-fn at(d: &Difference, n: usize) -> &str {
-    d.path.get(n).map_or("", String::as_str)
-}
-
-fn only_adds(d: &Difference) -> bool {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let after = list(&d.after);
-    list(&d.before).iter().all(|item| after.contains(item))
-}
-
-fn is_new_group_of_ours(d: &Difference) -> bool {
-    let name = d.after["name"].as_str().unwrap_or_default();
-    d.before.is_null() && name.starts_with("firebreak-") && d.after["rules"].as_array().is_some_and(Vec::is_empty)
-}
-
-/// Differences after an undo that no action in `steps` declares.
-pub fn undeclared<'a>(before: &Value, after: &Value, actions: &BTreeSet<&'a str>) -> Vec<Difference> {
-    let allowed: Vec<_> = DECLARED.iter().filter(|(name, _)| actions.contains(name)).collect();
-    let mut found = differences(before, after);
-    found.retain(|d| !allowed.iter().any(|(_, allows)| allows(d)));
-    found
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (id, mut plans) in plans {
+        plans.sort_by_key(|(steps, ..)| *steps);
+        let mut by_action = BTreeMap::new();
+        for (_, world, plan) in &plans {
+            for step in plan.steps() {
+                by_action.entry(step.action.clone()).or_insert_with(|| world.clone());
+            }
+        }
+        let (Some((_, least, _)), Some((_, largest, _))) = (plans.first(), plans.last()) else { continue };
+        let gone = gone.remove(id).with_context(|| format!("{id}: no world is without its target"))?;
+        found.insert(id, Worlds { largest: largest.clone(), least: least.clone(), gone, by_action });
+    }
+    Ok(found)
 }
 
 /// The table of declared differences and the actions' own words agree on which actions have any.
 pub fn check_declared(playbook: &'static Traced) -> Result<()> {
     for action in playbook.actions() {
-        let listed = DECLARED.iter().any(|(name, _)| *name == action.name());
-        let exact = action.undo_kind() == Undo::Exact;
-        ensure!(
-            listed != exact,
-            "{}: {}",
-            action.name(),
-            if exact {
-                "is undone exactly, but the table lets it differ"
-            } else {
-                "add its line to the table DECLARED"
-            }
-        );
+        let (name, exact) = (action.name(), action.undo_kind() == Undo::Exact);
+        ensure!(!exact || !declares(name), "{name} is undone exactly, but the table lets it differ");
+        ensure!(exact || declares(name), "{name}: add its line to the table DECLARED in tests/src/undo.rs");
     }
     Ok(())
 }
@@ -209,14 +157,66 @@ pub fn check_declared(playbook: &'static Traced) -> Result<()> {
 /// Every difference that a run has left after its undo is declared by one of its actions.
 pub async fn is_restored(case: &Case, before: &Value, run: &Run) -> Result<()> {
     let after = case.state().await?;
-    let actions = run.all_steps().map(|step| step.action.as_str()).collect();
-    let differs = undeclared(before, &after, &actions);
-    if differs.is_empty() {
-        return Ok(());
+    let differs = undeclared(case, before, &after, run);
+    ensure!(differs.is_empty(), "after the undo these differ and no action says so:\n{}", shown(&differs));
+    Ok(())
+}
+
+/// Differences after the undo of a run that none of its actions declares.
+pub fn undeclared(case: &Case, before: &Value, after: &Value, run: &Run) -> Vec<Difference> {
+    let actions: BTreeSet<&str> = run.all_steps().map(|step| step.action.as_str()).collect();
+    let is_left = |step: &&Step| matches!(run.undo_result(&step.id), Some(UndoResult::Left { declared: false, .. }));
+    let left = run.all_steps().filter(is_left).map(|step| step.action.as_str());
+    let undo = AfterUndo::of(before, after, &case.target.id, left);
+    let mut found = differences(before, after);
+    found.retain(|d| !undo.declared_by(d).is_some_and(|action| actions.contains(action)));
+    found
+}
+
+/// The end of an undisturbed run in a world, in terms that every account shares, and the requests that it made.
+#[derive(Debug)]
+pub struct Reference {
+    pub state: Value,
+    pub requests: Vec<Request>,
+}
+
+/// The undisturbed run of a playbook in a world, made once.
+pub async fn reference(playbook: &'static Traced, of: &str, permits: Permits) -> Result<Arc<Reference>> {
+    type Made = Arc<OnceCell<Arc<Reference>>>;
+    static ALL: Mutex<BTreeMap<(&str, String, Permits), Made>> = Mutex::new(BTreeMap::new());
+    let made = {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry((playbook.id(), of.to_owned(), permits)).or_default())
+    };
+    let make = || async {
+        let security = Security::fresh(permits).await?;
+        let case = Case::new(&security, playbook, of).await?;
+        case.deliver().await.answer()?;
+        let state = in_shared_terms(&case, &case.state().await?, &case.the_run().await?);
+        Ok::<_, anyhow::Error>(Arc::new(Reference { state, requests: case.faults.requests() }))
+    };
+    made.get_or_try_init(make).await.cloned()
+}
+
+fn in_shared_terms(case: &Case, state: &Value, run: &Run) -> Value {
+    normal(state, &case.ids, &case.member, Some(run.head.id.as_str()))
+}
+
+/// The run is held, everything is so, nothing waits, and the account is as after an undisturbed run.
+pub async fn ends_as_undisturbed(case: &Case, of: &str) -> Result<Run> {
+    let run = case.the_run().await?;
+    let outcome = run.end.as_ref().map(|end| end.outcome);
+    ensure!(run.state == RunState::Held, "{}", results(&run));
+    ensure!(outcome == Some(done(case.playbook)), "{outcome:?}: {}", results(&run));
+    let state = case.state().await?;
+    holds(case, &state)?;
+    // What an Auto Scaling group launches in the largest world differs from one account to the next.
+    if of != worlds(case.playbook).await.largest {
+        let undisturbed = reference(case.playbook, of, case.security.permits).await?;
+        let differs = differences(&undisturbed.state, &in_shared_terms(case, &state, &run));
+        ensure!(differs.is_empty(), "the end is another than undisturbed:\n{}", shown(&differs));
     }
-    let lines: Vec<String> =
-        differs.iter().map(|d| format!("  {}: {} → {}", d.path.join("/"), d.before, d.after)).collect();
-    bail!("after the undo these differ and no action says so:\n{}", lines.join("\n"))
+    Ok(run)
 }
 
 /// The steps that need `failed`, directly or through others.

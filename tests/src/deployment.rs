@@ -1,0 +1,54 @@
+//! What is deployed here: every function of the workspace, and the clients of the accounts that it is deployed to.
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials as SdkCredentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use firebreak::aws::{Aws, Connection};
+use firebreak::hub::Playbooks;
+
+use crate::emulator::{Credentials, Emulator};
+
+/// The Region of every deployment.
+pub const REGION: &str = "eu-west-1";
+
+/// The organization that the templates are given.
+pub const ORGANIZATION: &str = "o-firebreak01";
+
+/// A function of the workspace.
+#[derive(Clone, Copy)]
+pub struct Function {
+    /// Its folder in `functions/`, which is its name, its binary's and its role's.
+    pub name: &'static str,
+    /// Its logical id in `template.yaml`.
+    pub logical: &'static str,
+    /// Its playbooks.
+    pub playbooks: Playbooks,
+}
+
+/// The function that contains compute.
+pub const CONTAIN_COMPUTE: Function =
+    Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS };
+
+/// Every function. The one list: what is not in it has no law, no page and no role, and a test says so.
+pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE];
+
+/// An account of the emulator, as Firebreak's own clients reach it.
+pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connection: &Connection) -> anyhow::Result<Aws> {
+    let credentials = SdkCredentials::new(
+        &held.access_key_id,
+        &held.secret_access_key,
+        Some(held.session_token.clone()),
+        None,
+        "emulator",
+    );
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(aws_config::Region::new(REGION))
+        .endpoint_url(emulator.endpoint())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(connection.http.clone())
+        .retry_config(connection.retries())
+        .timeout_config(connection.timeouts())
+        .build();
+    Ok(Aws::new(account.parse()?, REGION.parse()?, config))
+}
