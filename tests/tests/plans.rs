@@ -45,8 +45,16 @@ fn sorted_lists(step: &str) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// `<b>, <a>` as `<a>, <b>`.
+/// `<b>, <a>` as `<a>, <b>`, and `<b>,<a>` as `<a>,<b>`.
 fn sorted_names(line: &str) -> String {
+    let word = |word: &str| {
+        let mut names: Vec<&str> = word.split(',').collect();
+        if names.len() > 1 && names.iter().all(|name| name.starts_with('<')) {
+            names.sort_unstable();
+        }
+        names.join(",")
+    };
+    let line = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
     let mut out = String::new();
     for (n, part) in line.split(": ").enumerate() {
         if n > 0 {
