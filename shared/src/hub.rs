@@ -6,9 +6,11 @@
 mod decide;
 mod due;
 mod policy;
+mod preflight;
 mod preview;
 mod tell;
 
+pub use preflight::Quarantine;
 pub use preview::Preview;
 pub use tell::{DECISION_EVENT, EVENT_SOURCE, OUTCOME_EVENT};
 

@@ -6,3 +6,4 @@ pub mod emulator;
 pub mod faults;
 pub mod in_process;
 pub mod lab;
+pub mod templates;
