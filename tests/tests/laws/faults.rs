@@ -161,7 +161,7 @@ async fn one_step_fails(
     if run.state == RunState::Held {
         case.decide(Verb::Undo).await?.answer()?;
         let run = case.the_run().await?;
-        if run.undone.values().all(UndoResult::is_clean) {
+        if run.undone.values().all(|undone| undone.result.is_clean()) {
             is_restored(&case, &before, &run).await?;
         } else {
             // An interface whose closing was refused is where undo does not expect it: a person puts it back.
@@ -458,7 +458,7 @@ async fn dies_in_undo(
     let conflicts: Vec<_> = run
         .undone
         .iter()
-        .filter(|(_, r)| matches!(r, UndoResult::Conflict { .. } | UndoResult::Failed { .. }))
+        .filter(|(_, r)| matches!(r.result, UndoResult::Conflict { .. } | UndoResult::Failed { .. }))
         .collect();
     ensure!(conflicts.is_empty(), "{conflicts:?}");
     is_restored(&case, &before, &run).await
