@@ -214,6 +214,60 @@ async fn plan_shows_every_step_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_an_attack_sequence_names_elsewhere_is_in_the_plan_and_in_the_report() {
+    let lab = lab(Some("starter")).await;
+    let operator = Operator { lab: &lab };
+    let mut function = lab.start().await.unwrap();
+    let mut finding = lab.finding("attack-sequence-ec2", "victim").await.unwrap();
+    finding["resource"] = json!({"resourceType": "AttackSequence"});
+    let (victim, stranger) = (lab.ids.get("victim").unwrap(), "i-0123456789abcdef0");
+    let eni = lab.ids.get("eni_a").unwrap();
+    finding["service"]["detection"]["sequence"]["resources"] = json!([
+        {"uid": victim, "resourceType": "EC2_INSTANCE", "accountId": lab.member, "region": REGION},
+        {"uid": stranger, "resourceType": "EC2_INSTANCE", "accountId": "333333333333", "region": "us-east-1"},
+        {"uid": eni, "resourceType": "EC2_NETWORK_INTERFACE", "accountId": lab.member, "region": REGION},
+        {"uid": "eni-0123456789abcdef0", "resourceType": "EC2_NETWORK_INTERFACE", "accountId": lab.member, "region": REGION},
+    ]);
+    let expected = [
+        format!("not touched: {stranger} in account 333333333333, us-east-1, which the finding names as well"),
+        "not touched, unless it is named itself: the instance of eni-0123456789abcdef0".to_owned(),
+    ];
+    lab.put_in_guardduty(&finding).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, serde_json::to_vec(&finding).unwrap()).unwrap();
+    let plan = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
+    let not_touched = |text: &str| text.matches("not touched").count();
+    assert!(expected.iter().all(|line| plan.matches(line.as_str()).count() == 2), "for both playbooks:\n{plan}");
+    assert_eq!(not_touched(&plan), 4, "its own interface is its own:\n{plan}");
+
+    let invoked = lab.deliver(&mut function, &finding).await.unwrap();
+    assert_eq!(invoked.outcomes(), ["contained", "preserved"], "{invoked:?}");
+    let ended = lab.outcome_events().await.unwrap();
+    for playbook in ["isolate-instance", "snapshot-volumes"] {
+        let event = ended.iter().find(|event| event["playbook"] == playbook).unwrap();
+        assert_eq!(event["remains"].as_array().unwrap()[..2], expected.each_ref().map(|line| json!(line)), "{event}");
+    }
+    let told = lab.messages().await.unwrap();
+    assert_eq!(told.iter().filter(|(_, text)| text.contains(stranger)).count(), 2, "{told:?}");
+    let shown = operator.good(&["runs", "--json"]).await;
+    let run: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    let shown = operator.good(&["show", run["run"].as_str().unwrap()]).await;
+    assert!(shown.contains(&expected[0]), "{shown}");
+
+    // Another finding about the held instance joins its run; what it names besides is told all the same.
+    let mut another = finding.clone();
+    let id = "e".repeat(32);
+    another["arn"] = json!(another["arn"].as_str().unwrap().replace(another["id"].as_str().unwrap(), &id));
+    another["id"] = json!(id);
+    another["service"]["count"] = json!(1);
+    let invoked = lab.deliver(&mut function, &another).await.unwrap();
+    assert_eq!(invoked.outcomes(), ["no_change", "no_change"], "{invoked:?}");
+    let told = lab.messages().await.unwrap();
+    assert!(told.iter().any(|(_, text)| text.starts_with("NOT ANSWERED") && text.contains(&expected[0])), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     let lab = lab(None).await;
     let operator = Operator { lab: &lab };
