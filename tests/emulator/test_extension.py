@@ -722,6 +722,23 @@ class Templates(Emulated):
         self.assertEqual(len(deliver(Findings.DETAIL)), 1)
         self.assertEqual(deliver({**Findings.DETAIL, "type": "Discovery:S3/AnomalousBehavior"}), [])
 
+    def test_a_further_region(self):
+        function = self.make("template.yaml", OrganizationId="o-abcdefghij")["functions"]["ContainCompute"]
+        elsewhere = "eu-central-1"
+        path = str(HERE.parents[1] / "template-region.yaml")
+        Stack(self.accounts, self.account, elsewhere, path, {"HubRegion": REGION}, "firebreak-region").make()
+        events = self.accounts.client(self.account, elsewhere, "events")
+
+        def forwarded(source, detail):
+            entry = {"Source": source, "DetailType": "GuardDuty Finding", "Detail": json.dumps(detail)}
+            events.put_events(Entries=[entry])
+            return self.client("sqs").receive_message(QueueUrl=function["queue_url"]).get("Messages", [])
+
+        detail = {**Findings.DETAIL, "region": elsewhere}
+        delivered = forwarded("aws.guardduty", detail)
+        self.assertEqual([json.loads(message["Body"])["detail"] for message in delivered], [detail])
+        self.assertEqual(forwarded("somebody", detail), [])
+
     def test_member(self):
         made = self.make("template-member.yaml", HubAccount="111111111111", OrganizationId="o-abcdefghij")
         roles = {r["Arn"] for r in self.client("iam").list_roles(PathPrefix="/firebreak/")["Roles"]}
