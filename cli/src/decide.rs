@@ -1,5 +1,5 @@
-//! `firebreak approve`, `reject` and `undo`: a person's word, written into the decisions table with the
-//! person's own credentials. The event that follows carries nothing but the decision's id.
+//! `firebreak approve`, `reject` and `undo`: a person's word, written into the decisions table as an operator.
+//! The event that follows carries nothing but the decision's id.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
-    let hub = crate::connect::hub().await?;
+    let (hub, operator) = crate::connect::operator().await?;
     let run = hub.ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
     let fits = match verb {
         Verb::Approve | Verb::Reject => run.state == RunState::Proposed,
@@ -26,8 +26,8 @@ pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
     if !fits {
         bail!("run {id} is {}: there is nothing to {}", run.state.as_str(), verb.as_str());
     }
-    let by = crate::connect::caller(&hub).await?;
-    let decision = Decision::new(&run, verb, &by, Timestamp::now());
+    let by = &operator.arn;
+    let decision = Decision::new(&run, verb, by, Timestamp::now());
     hub.ledger.decide(&decision).await?;
     send(&hub, &decision).await?;
     let mut out = anstream::stdout().lock();

@@ -140,13 +140,20 @@ impl Explainer {
         if let Some(away) = screen(finding, envelope, self.hub_account.as_ref()) {
             return (Vec::new(), Some(away.to_string()));
         }
-        let answers: Vec<Answer> = PLAYBOOKS
+        let mut answers: Vec<Answer> = PLAYBOOKS
             .iter()
             .flat_map(|playbook| {
                 playbook.targets(finding).into_iter().map(move |target| self.answer(*playbook, target, finding))
             })
             .collect();
-        let notify = answers.is_empty().then(|| why_unanswered(PLAYBOOKS, finding).to_owned());
+        let not_touched = finding.not_touched(|_| false);
+        let notify = answers.is_empty().then(|| {
+            let why = why_unanswered(PLAYBOOKS, finding).to_owned();
+            std::iter::once(why).chain(not_touched.iter().cloned()).collect::<Vec<_>>().join("; ")
+        });
+        for answer in &mut answers {
+            answer.reasons.extend(not_touched.iter().cloned());
+        }
         (answers, notify)
     }
 

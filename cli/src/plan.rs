@@ -15,7 +15,7 @@ pub(crate) async fn run(event: &Path) -> Result<bool> {
     let Trigger::Findings(reported) = Trigger::parse(&bytes).with_context(|| event.display().to_string())? else {
         bail!("{} holds no finding", event.display());
     };
-    let hub = crate::connect::hub().await?;
+    let (hub, operator) = crate::connect::operator().await?;
     let mut out = anstream::stdout().lock();
     let mut well = true;
     for finding in reported.findings {
@@ -40,7 +40,7 @@ pub(crate) async fn run(event: &Path) -> Result<bool> {
             writeln!(out, "  nothing answers it: {}", hub.why_unanswered(&finding))?;
         }
         for (playbook, target) in answers {
-            match hub.preview(playbook, &target, &finding).await {
+            match hub.preview(&operator, playbook, &target, &finding).await {
                 Ok(preview) => print(&mut out, &preview)?,
                 Err(failure) => {
                     well = false;

@@ -25,11 +25,10 @@ pub(crate) async fn publish(path: &Path) -> Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
     let policies = read(path)?;
     policies.validate().with_context(|| format!("{} cannot be used", path.display()))?;
-    let hub = crate::connect::hub().await?;
+    let (hub, operator) = crate::connect::operator().await?;
     let Some((bucket, key)) = &hub.config.policy_object else {
         bail!("FIREBREAK_POLICY_BUCKET and FIREBREAK_POLICY_KEY are not set: there is nowhere to publish to");
     };
-    let by = crate::connect::caller(&hub).await?;
     hub.aws
         .s3()
         .put_object()
@@ -40,7 +39,7 @@ pub(crate) async fn publish(path: &Path) -> Result<bool> {
         .send()
         .await
         .with_context(|| format!("could not write s3://{bucket}/{key}"))?;
-    hub.ledger.accept_policy(&policies.sha256, &by, Timestamp::now()).await?;
+    hub.ledger.accept_policy(&policies.sha256, &operator.arn, Timestamp::now()).await?;
     writeln!(anstream::stdout(), "published to s3://{bucket}/{key}, accepted sha256 {}", policies.sha256)?;
     Ok(true)
 }

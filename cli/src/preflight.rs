@@ -2,16 +2,13 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result, bail};
-use aws_sdk_ec2::types::SecurityGroupRule;
+use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
-use firebreak::action::GroupPurpose;
-use firebreak::actions::ec2::filter;
 use firebreak::aws::Aws;
 use firebreak::failure::Failure;
-use firebreak::hub::Hub;
+use firebreak::hub::{Hub, Quarantine};
 use firebreak::ids::{AccountId, Region, VpcId};
-use firebreak::playbook::Playbook;
+use firebreak::operator::{ONBOARD, Operator, PLAN};
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
 
@@ -33,48 +30,90 @@ fn brief<T>(result: Result<T, Failure>, good: impl FnOnce(T) -> String) -> Resul
 }
 
 pub(crate) async fn run(accounts: &[AccountId], regions: Vec<Region>) -> Result<bool> {
-    let hub = crate::connect::hub().await?;
+    let (hub, operator) = crate::connect::operator().await?;
     let regions = if regions.is_empty() { vec![hub.aws.region.clone()] } else { regions };
-    let now = Timestamp::now();
-    let mut checks = vec![
-        Check::new("hub", "ledger writable", brief(hub.ledger.probe().await, |()| hub.config.ledger_table.clone())),
-        Check::new(
-            "hub",
-            "evidence writable",
-            brief(hub.evidence.probe(now).await, |()| hub.config.evidence_bucket.clone()),
-        ),
-        Check::new("hub", "policy valid", hub.probe_policy().await.map(|sha256| format!("sha256 {:.12}…", sha256))),
-        Check::new(
-            "hub",
-            "break-glass list",
-            match hub.config.break_glass.len() {
-                0 => Err("empty: set the break-glass principals".to_owned()),
-                n => Ok(format!("{n} principals")),
-            },
-        ),
-    ];
+    let mut checks = of_the_hub(&hub).await;
     for region in &regions {
-        checks.push(Check::new(region.as_str(), "GuardDuty on in the security account", guardduty(&hub, region).await));
+        guardduty(&hub, region, accounts, &mut checks).await;
     }
     for account in accounts {
         for region in &regions {
-            let wher = format!("{account} {region}");
-            for playbook in hub.playbooks {
-                let session = hub.probe_role(*playbook, account, region).await;
-                let what = format!("role {}", playbook.meta().id);
-                match session {
-                    Ok(aws) => {
-                        checks.push(Check::new(&wher, &what, Ok("can be assumed".to_owned())));
-                        if playbook.meta().id == ISOLATE {
-                            groups(&hub, &aws, account, region, &wher, &mut checks).await;
-                        }
-                    }
-                    Err(failure) => checks.push(Check::new(&wher, &what, Err(failure.brief()))),
-                }
-            }
+            of_an_account(&hub, &operator, account, region, &mut checks).await;
         }
     }
     print(&checks)
+}
+
+/// What every run needs of the security account.
+async fn of_the_hub(hub: &Hub) -> Vec<Check> {
+    let check = |what: &str, result| Check::new("hub", what, result);
+    vec![
+        check("ledger writable", brief(hub.ledger.probe().await, |()| hub.config.ledger_table.clone())),
+        check("decisions table there", hub.probe_decisions().await),
+        check(
+            "evidence writable",
+            brief(hub.evidence.probe(Timestamp::now()).await, |()| hub.config.evidence_bucket.clone()),
+        ),
+        check("policy valid", hub.probe_policy().await.map(|sha256| format!("sha256 {sha256:.12}…"))),
+        check("somebody is told", hub.probe_topic().await.map(|count| format!("{count} subscribed"))),
+        check("event bus there", hub.probe_bus().await),
+        check(
+            "break-glass list",
+            match hub.config.break_glass.len() {
+                0 => Err("empty: set the break-glass principals".to_owned()),
+                1 => Ok("1 principal".to_owned()),
+                n => Ok(format!("{n} principals")),
+            },
+        ),
+    ]
+}
+
+/// GuardDuty in a Region: on in the security account, and the accounts are members of it.
+async fn guardduty(hub: &Hub, region: &Region, accounts: &[AccountId], checks: &mut Vec<Check>) {
+    const MEMBER: &str = "GuardDuty member";
+    let detector = hub.probe_detector(region).await;
+    let shown = detector.clone().map(|detector| format!("detector {detector}"));
+    checks.push(Check::new(region.as_str(), "GuardDuty on in the security account", shown));
+    let wher = |account: &AccountId| format!("{account} {region}");
+    let members = match &detector {
+        Ok(detector) => hub.probe_members(region, detector, accounts).await.map_err(|failure| failure.brief()),
+        Err(_) => Err("not known without the security account's detector".to_owned()),
+    };
+    for account in accounts {
+        let stands = match &members {
+            Ok(members) => members.get(account).cloned().unwrap_or_else(|| Err("GuardDuty does not say".to_owned())),
+            Err(why) => Err(why.clone()),
+        };
+        checks.push(Check::new(&wher(account), MEMBER, stands.map(|()| "enabled".to_owned())));
+    }
+}
+
+/// The operators' roles in an account, and its quarantine groups. The playbooks' roles are made with them, from one
+/// template and with the same trust; but only the functions can take those on.
+async fn of_an_account(hub: &Hub, operator: &Operator, account: &AccountId, region: &Region, checks: &mut Vec<Check>) {
+    let wher = format!("{account} {region}");
+    let mut reading = None;
+    for playbook in hub.playbooks {
+        let id = playbook.meta().id;
+        let session = hub.probe_plan(operator, *playbook, account, region).await;
+        let result = brief(session, |aws| {
+            if id == ISOLATE {
+                reading = Some(aws);
+            }
+            "reads".to_owned()
+        });
+        checks.push(Check::new(&wher, &format!("role {PLAN}, for {id}"), result));
+    }
+    let onboarding = async {
+        let aws = hub.onboarding(operator, account, region).await?;
+        Hub::vpcs_in_use(&aws).await
+    };
+    checks.push(Check::new(&wher, &format!("role {ONBOARD}"), brief(onboarding.await, |_| "reads".to_owned())));
+    if let Some(aws) = reading
+        && let Err(failure) = groups(hub, &aws, account, region, &wher, checks).await
+    {
+        checks.push(Check::new(&wher, "quarantine groups", Err(failure.brief())));
+    }
 }
 
 fn print(checks: &[Check]) -> Result<bool> {
@@ -101,88 +140,47 @@ fn print(checks: &[Check]) -> Result<bool> {
     Ok(failed == 0)
 }
 
+/// The playbook that needs quarantine groups.
 const ISOLATE: &str = "isolate-instance";
 
-async fn guardduty(hub: &Hub, region: &Region) -> Result<String, String> {
-    let aws = hub.aws.in_region(region.clone());
-    let answer = aws.guardduty().list_detectors().send().await;
-    let answer = answer.map_err(Failure::from_sdk("list the GuardDuty detectors of", region)).map_err(|f| f.brief())?;
-    match answer.detector_ids().first() {
-        Some(detector) => Ok(format!("detector {}", firebreak::text::plain(detector, 40))),
-        None => Err("there is no detector: findings of this Region cannot be fetched again".to_owned()),
-    }
-}
-
-async fn rules_of(aws: &Aws, group: &str) -> Result<Vec<SecurityGroupRule>, Failure> {
-    let call = aws.ec2().describe_security_group_rules().filters(filter("group-id", group));
-    let found = call.into_paginator().items().send().try_collect().await;
-    found.map_err(Failure::from_sdk("read the rules of", group))
-}
-
 /// Each VPC with an interface: its quarantine group is there, and empty.
-async fn groups(hub: &Hub, aws: &Aws, account: &AccountId, region: &Region, wher: &str, checks: &mut Vec<Check>) {
-    let known = match hub.ledger.groups(account, Some(region)).await {
-        Ok(known) => known,
-        Err(failure) => {
-            checks.push(Check::new(wher, "quarantine groups", Err(failure.brief())));
-            return;
-        }
-    };
-    let vpcs = match vpcs_in_use(aws).await {
-        Ok(vpcs) => vpcs,
-        Err(failure) => {
-            checks.push(Check::new(wher, "quarantine groups", Err(failure.brief())));
-            return;
-        }
-    };
-    for vpc in vpcs {
-        let what = format!("quarantine group of {vpc}");
-        let group = known.iter().find(|known| known.vpc == vpc && known.purpose == GroupPurpose::Quarantine);
-        let result = match group {
-            None => Err(format!("none yet: firebreak onboard --account {account} --regions {region} --vpc {vpc}")),
-            Some(known) => match rules_of(aws, known.id.as_str()).await {
-                Ok(rules) if rules.is_empty() => Ok(format!("{}, no rules", known.id)),
-                Ok(rules) => {
-                    Err(format!("{} has {} rules: run onboard again, and ask who added them", known.id, rules.len()))
-                }
-                Err(failure) => Err(failure.brief()),
-            },
+async fn groups(
+    hub: &Hub,
+    aws: &Aws,
+    account: &AccountId,
+    region: &Region,
+    wher: &str,
+    checks: &mut Vec<Check>,
+) -> Result<(), Failure> {
+    let known = hub.ledger.groups(account, Some(region)).await?;
+    for vpc in Hub::vpcs_in_use(aws).await? {
+        let onboard = || format!("firebreak onboard --account {account} --regions {region} --vpc {vpc}");
+        let result = match hub.quarantine(aws, &known, &vpc).await {
+            Ok(Quarantine::Unmade) => Err(format!("none yet: {}", onboard())),
+            Ok(Quarantine::Lost { group, why }) => Err(format!("{group} is recorded, but {why}: {}", onboard())),
+            Ok(Quarantine::There { group, rules: 0 }) => Ok(format!("{group}, no rules")),
+            Ok(Quarantine::There { group, rules }) => {
+                Err(format!("{group} has {rules} rules: run onboard again, and ask who added them"))
+            }
+            Err(failure) => Err(failure.brief()),
         };
-        checks.push(Check::new(wher, &what, result));
+        checks.push(Check::new(wher, &format!("quarantine group of {vpc}"), result));
     }
-}
-
-/// The VPCs of a Region that have a network interface: those where there is something to contain.
-async fn vpcs_in_use(aws: &Aws) -> Result<Vec<VpcId>, Failure> {
-    let call = aws.ec2().describe_network_interfaces().max_results(1000);
-    let found: Vec<_> = call
-        .into_paginator()
-        .items()
-        .send()
-        .try_collect()
-        .await
-        .map_err(Failure::from_sdk("list the network interfaces of", &aws.account))?;
-    let mut vpcs: Vec<VpcId> = found.iter().filter_map(|interface| interface.vpc_id()?.parse().ok()).collect();
-    vpcs.sort();
-    vpcs.dedup();
-    Ok(vpcs)
+    Ok(())
 }
 
 pub(crate) async fn onboard(account: &AccountId, regions: Vec<Region>, vpcs: Vec<VpcId>) -> Result<bool> {
-    let hub = crate::connect::hub().await?;
+    let (hub, operator) = crate::connect::operator().await?;
     let regions = if regions.is_empty() { vec![hub.aws.region.clone()] } else { regions };
-    let playbook: &'static dyn Playbook = hub
-        .playbooks
-        .iter()
-        .copied()
-        .find(|playbook| playbook.meta().id == ISOLATE)
-        .context("the playbook isolate-instance is not in this build")?;
     let mut made = 0;
     for region in &regions {
-        let aws = hub.probe_role(playbook, account, region).await?;
-        let vpcs = if vpcs.is_empty() { vpcs_in_use(&aws).await? } else { vpcs.clone() };
+        let vpcs = if vpcs.is_empty() {
+            Hub::vpcs_in_use(&hub.onboarding(&operator, account, region).await?).await?
+        } else {
+            vpcs.clone()
+        };
         for vpc in vpcs {
-            let group = hub.onboard(playbook, account, region, &vpc).await?;
+            let group = hub.onboard(&operator, account, region, &vpc).await?;
             made += 1;
             writeln!(anstream::stdout(), "{account} {region} {vpc}: {} is there, without rules", group.id)?;
         }

@@ -119,6 +119,48 @@ fn takes_what_it_does_not_know_at_its_strictest_and_says_so() {
 }
 
 #[test]
+fn names_what_an_attack_sequence_names_and_nothing_is_done_about() {
+    let event = "events/guardduty/attack-sequence-ec2.json";
+    let mut document: Value = serde_json::from_str(&std::fs::read_to_string(root().join(event)).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("event.json");
+    let explained = |document: &Value| {
+        std::fs::write(&path, document.to_string()).unwrap();
+        lines(&explain(&["--hub-account", "111111111111", &path.display().to_string()])).remove(0)
+    };
+    let interface = "not touched, unless it is named itself: the instance of eni-b5e0eee6e28efca6d";
+    let answers = explained(&document)["answers"].clone();
+    assert_eq!(answers.as_array().unwrap().len(), 4);
+    for answer in answers.as_array().unwrap() {
+        assert!(answer["reasons"].as_array().unwrap().iter().any(|reason| reason == interface), "{answer}");
+    }
+
+    // One of its two instances in another account, and then both.
+    let resources = &mut document["detail"]["service"]["detection"]["sequence"]["resources"];
+    resources[1]["uid"] = "arn:aws:ec2:us-east-1:333333333333:instance/i-9eb615db1d6886473".into();
+    resources.as_array_mut().unwrap().retain(|resource| resource["resourceType"] != "AUTOSCALING_AUTO_SCALING_GROUP");
+    let elsewhere =
+        "not touched: i-9eb615db1d6886473 in account 333333333333, us-east-1, which the finding names as well";
+    let line = explained(&document);
+    for answer in line["answers"].as_array().unwrap() {
+        assert_eq!(answer["target"]["id"], "i-57dfeda647010ab65");
+        assert!(answer["reasons"].as_array().unwrap().iter().any(|reason| reason == elsewhere), "{answer}");
+    }
+    let resources = &mut document["detail"]["service"]["detection"]["sequence"]["resources"];
+    resources
+        .as_array_mut()
+        .unwrap()
+        .retain(|resource| resource["uid"].as_str().is_some_and(|uid| uid.contains("333333333333")));
+    let line = explained(&document);
+    assert_eq!(line["answers"], serde_json::json!([]));
+    let notify = line["notify"].as_str().unwrap();
+    assert!(
+        notify.starts_with("every instance it names is in another account") && notify.ends_with(elsewhere),
+        "{notify}"
+    );
+}
+
+#[test]
 fn refuses_a_policy_set_that_does_not_validate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.cedar");

@@ -18,7 +18,6 @@ use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, Region, RunId};
 use crate::ledger::Ledger;
-use crate::permission::Permission;
 use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::requests;
@@ -95,16 +94,10 @@ impl<'a> Engine<'a> {
             .ok_or_else(|| Failure::new(Class::Bug, "find the action", step.action.clone()))
     }
 
-    /// Every permission that planning and verifying need.
-    fn reads(&self) -> Vec<Permission> {
-        let actions = self.playbook.actions().iter().flat_map(|action| action.permissions().iter().copied());
-        self.playbook.meta().reads.iter().copied().chain(actions).collect()
-    }
-
     /// A session that can only read.
     pub async fn reading(&self, run: &RunId, account: &AccountId, region: Option<&Region>) -> Result<Aws, Failure> {
         let region = region.unwrap_or(&self.hub.region);
-        let policy = session::read_policy(self.reads());
+        let policy = session::read_policy(self.playbook.permissions());
         session::assume(self.hub, self.playbook.meta().id, account, region, run, &policy).await
     }
 

@@ -7,9 +7,11 @@ mod decide;
 mod due;
 mod joined;
 mod policy;
+mod preflight;
 mod preview;
 mod tell;
 
+pub use preflight::Quarantine;
 pub use preview::Preview;
 pub use tell::{DECISION_EVENT, EVENT_SOURCE, OUTCOME_EVENT};
 
@@ -187,17 +189,18 @@ impl Hub {
             }
             let answers = self.answers(&finding);
             if answers.is_empty() {
-                let why = self.why_unanswered(&finding);
+                let mut why = vec![self.why_unanswered(&finding).to_owned()];
+                why.extend(finding.not_touched(|_| false));
                 telemetry::turned_away("not-answered-here");
                 if self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding.finding_type)) {
-                    self.tell_unanswered(&finding, why).await;
+                    self.tell_unanswered(&finding, &why).await;
                 }
                 answer.outcomes.push(Answered {
                     playbook: None,
                     target: None,
                     outcome: Outcome::NoChange,
                     run: None,
-                    why: why.to_owned(),
+                    why: why.join("; "),
                 });
                 continue;
             }
@@ -206,6 +209,12 @@ impl Hub {
                 answers.iter().map(|(playbook, target)| self.answer(*playbook, target, &finding, arrived, deadline)),
             )
             .await;
+            // What else the finding names is in every message but those that say that nothing is to be done.
+            let is_quiet = |report: &Report| matches!(report.outcome, Outcome::NoChange | Outcome::Gone);
+            let not_touched = finding.not_touched(|_| false);
+            if !not_touched.is_empty() && results.iter().all(|result| result.as_ref().is_ok_and(is_quiet)) {
+                self.tell_unanswered(&finding, &not_touched).await;
+            }
             for result in results {
                 match result {
                     Ok(report) => answer.outcomes.push(Answered::from(&report)),
@@ -325,6 +334,7 @@ impl Hub {
             }
             Ok((_, Planned::Refused(why))) => {
                 let mut report = Report::of(meta.id, target, &genuine, Outcome::Refused, why);
+                report.reasons.extend(genuine.not_touched(|_| false));
                 report.page = true;
                 return Ok(self.told(playbook, report).await);
             }
@@ -474,6 +484,7 @@ impl Hub {
             Mode::Refuse => {
                 let mut report = Report::of(&head.playbook, &head.target, &head.finding, Outcome::Refused, "");
                 report.reasons = head.reasons;
+                report.reasons.extend(head.finding.not_touched(|_| false));
                 return Ok(self.told(playbook, report).await);
             }
         };
@@ -695,6 +706,7 @@ impl Hub {
         telemetry::alarm("plan-failed", &failure.brief());
         let why = format!("the account could not be read, so nothing was done: {}", failure.brief());
         let mut report = Report::of(playbook.meta().id, target, finding, Outcome::Failed, why);
+        report.reasons.extend(finding.not_touched(|_| false));
         report.page = true;
         let report = self.told(playbook, report).await;
         match failure.class {

@@ -14,6 +14,7 @@ pub mod hub;
 pub mod ids;
 pub mod lambda;
 pub mod ledger;
+pub mod operator;
 pub mod permission;
 pub mod plan;
 pub mod playbook;

@@ -103,6 +103,14 @@ pub trait Playbook: Sync {
     ) -> Boxed<'a, Result<Planned, Failure>>;
 }
 
+impl dyn Playbook + '_ {
+    /// Every permission that its plans and its actions need.
+    pub fn permissions(&self) -> impl Iterator<Item = Permission> {
+        let actions = self.actions().iter().flat_map(|action| action.permissions().iter().copied());
+        self.meta().reads.iter().copied().chain(actions)
+    }
+}
+
 impl Meta {
     /// Whether a finding of this type is of concern even when it is not answered.
     pub fn is_concerned(&self, finding_type: &str) -> bool {

@@ -16,7 +16,7 @@ use crate::plan::StepId;
 pub const MOST_POLICY_CHARACTERS: usize = 2048;
 
 /// Sessions last the shortest time STS gives.
-const SESSION_SECONDS: i32 = 900;
+pub(crate) const SESSION_SECONDS: i32 = 900;
 
 /// A session policy and the steps it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,36 +116,66 @@ pub async fn assume(
     run: &RunId,
     policy: &Value,
 ) -> Result<Aws, Failure> {
-    let role = format!("arn:{}:iam::{account}:role/firebreak/{playbook}", region.partition());
-    let policy = policy.to_string();
-    if policy.len() > MOST_POLICY_CHARACTERS {
-        return Err(Failure::new(Class::Bug, "narrow a session for", role));
+    let name = format!("firebreak-{run}");
+    let take = Take {
+        role: playbook,
+        name: &name,
+        source_identity: Some(run.as_str()),
+        seconds: SESSION_SECONDS,
+        policy: Some(policy),
+    };
+    take.on(hub, account, region).await
+}
+
+/// A role of ours to be taken on.
+#[derive(Debug)]
+pub(crate) struct Take<'a> {
+    /// Its name, below `/firebreak/`.
+    pub(crate) role: &'static str,
+    /// The session's name, by which CloudTrail shows it.
+    pub(crate) name: &'a str,
+    /// The source identity, which stays when further roles are taken on, and cannot be changed then.
+    pub(crate) source_identity: Option<&'a str>,
+    /// How long the session lasts.
+    pub(crate) seconds: i32,
+    /// What it is narrowed to.
+    pub(crate) policy: Option<&'a Value>,
+}
+
+impl Take<'_> {
+    /// A session of the role in this account, with which calls go to this Region.
+    pub(crate) async fn on(self, from: &Aws, account: &AccountId, region: &Region) -> Result<Aws, Failure> {
+        let role = format!("arn:{}:iam::{account}:role/firebreak/{}", region.partition(), self.role);
+        let policy = self.policy.map(Value::to_string);
+        if policy.as_ref().is_some_and(|policy| policy.len() > MOST_POLICY_CHARACTERS) {
+            return Err(Failure::new(Class::Bug, "narrow a session for", role));
+        }
+        let answer = from
+            .sts()
+            .assume_role()
+            .role_arn(&role)
+            .role_session_name(self.name)
+            .set_source_identity(self.source_identity.map(str::to_owned))
+            .duration_seconds(self.seconds)
+            .set_policy(policy)
+            .send()
+            .await
+            .map_err(Failure::from_sdk("assume role", &role))?;
+        let given = answer.credentials().ok_or_else(|| Failure::new(Class::Bug, "assume role", role.clone()))?;
+        // The account of the session is what STS says it is, and must be the target's.
+        let arn = answer.assumed_role_user().map(|user| user.arn()).unwrap_or_default();
+        if arn.parse::<crate::ids::Arn>().ok().and_then(|arn| arn.account).as_ref() != Some(account) {
+            return Err(Failure::new(Class::Refused, "use a session of another account than", account.as_str()));
+        }
+        let credentials = SharedCredentialsProvider::new(Credentials::new(
+            given.access_key_id(),
+            given.secret_access_key(),
+            Some(given.session_token().to_owned()),
+            None,
+            "firebreak",
+        ));
+        Ok(from.with_credentials(account.clone(), region.clone(), credentials))
     }
-    let answer = hub
-        .sts()
-        .assume_role()
-        .role_arn(&role)
-        .role_session_name(format!("firebreak-{run}"))
-        .source_identity(run.as_str())
-        .duration_seconds(SESSION_SECONDS)
-        .policy(policy)
-        .send()
-        .await
-        .map_err(Failure::from_sdk("assume role", &role))?;
-    let given = answer.credentials().ok_or_else(|| Failure::new(Class::Bug, "assume role", role.clone()))?;
-    // The account of the session is what STS says it is, and must be the target's.
-    let arn = answer.assumed_role_user().map(|user| user.arn()).unwrap_or_default();
-    if arn.parse::<crate::ids::Arn>().ok().and_then(|arn| arn.account).as_ref() != Some(account) {
-        return Err(Failure::new(Class::Refused, "use a session of another account than", account.as_str()));
-    }
-    let credentials = SharedCredentialsProvider::new(Credentials::new(
-        given.access_key_id(),
-        given.secret_access_key(),
-        Some(given.session_token().to_owned()),
-        None,
-        "firebreak",
-    ));
-    Ok(hub.with_credentials(account.clone(), region.clone(), credentials))
 }
 
 #[cfg(test)]

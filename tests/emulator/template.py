@@ -208,6 +208,7 @@ class Stack:
         "AWS::S3::BucketPolicy": "bucket_policy",
         "AWS::SQS::QueuePolicy": "queue_policy",
         "AWS::SNS::TopicPolicy": "topic_policy",
+        "AWS::Events::Rule": "rule",
         "AWS::Serverless::Function": "function",
     }
     # What only the real CloudFormation needs.
@@ -316,6 +317,11 @@ class Stack:
             self.clients("sns").set_topic_attributes(
                 TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(properties["PolicyDocument"])
             )
+
+    def make_rule(self, logical: str, properties: dict) -> None:
+        events, name = self.clients("events"), self.physical(logical)
+        events.put_rule(Name=name, EventPattern=json.dumps(properties["EventPattern"]))
+        events.put_targets(Rule=name, Targets=properties["Targets"])
 
     def make_function(self, logical: str, properties: dict) -> None:
         """Its rules, each with one queue as target: moto cannot start a function.

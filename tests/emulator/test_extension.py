@@ -573,6 +573,40 @@ class Findings(Emulated):
         self.assertEqual([f["Type"] for f in found], ["Trojan:EC2/DNSDataExfiltration"])
 
 
+class Members(Emulated):
+    def status(self, detector, account):
+        answer = self.client("guardduty").get_members(DetectorId=detector, AccountIds=[account])
+        return [m["RelationshipStatus"] for m in answer["Members"]], [u["AccountId"] for u in answer["UnprocessedAccounts"]]
+
+    def test_an_account_is_a_member_once_the_administrator_has_made_it_one(self):
+        guardduty = self.client("guardduty")
+        detector = guardduty.create_detector(Enable=True)["DetectorId"]
+        member = {"AccountId": "222222222222", "Email": "member@example.com"}
+        self.assertEqual(self.status(detector, "222222222222"), ([], ["222222222222"]))
+        # Not as an organization's administrator: the account would still have to be invited.
+        guardduty.create_members(DetectorId=detector, AccountDetails=[member])
+        self.assertEqual(self.status(detector, "222222222222"), (["Created"], []))
+        manager = self.accounts.client(f"8{self.number:011d}", REGION, "guardduty")
+        manager.enable_organization_admin_account(AdminAccountId=self.account)
+        guardduty.create_members(DetectorId=detector, AccountDetails=[member])
+        self.assertEqual(self.status(detector, "222222222222"), (["Enabled"], []))
+        self.refused("BadRequestException", guardduty.get_members, DetectorId=detector, AccountIds=["1" * 12] * 51)
+
+
+class Subscriptions(Emulated):
+    def test_a_topic_counts_them(self):
+        sns, sqs = self.client("sns"), self.client("sqs")
+        topic = sns.create_topic(Name="t")["TopicArn"]
+
+        def confirmed():
+            return sns.get_topic_attributes(TopicArn=topic)["Attributes"]["SubscriptionsConfirmed"]
+
+        self.assertEqual(confirmed(), "0")
+        sqs.create_queue(QueueName="q")
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{self.account}:q")
+        self.assertEqual(confirmed(), "1")
+
+
 class Delivery(Emulated):
     def test_the_whole_envelope_and_the_text_as_it_is(self):
         sqs, events = self.client("sqs"), self.client("events")
@@ -786,6 +820,23 @@ class Templates(Emulated):
 
         self.assertEqual(len(deliver(Findings.DETAIL)), 1)
         self.assertEqual(deliver({**Findings.DETAIL, "type": "Discovery:S3/AnomalousBehavior"}), [])
+
+    def test_a_further_region(self):
+        function = self.make("template.yaml", OrganizationId="o-abcdefghij")["functions"]["ContainCompute"]
+        elsewhere = "eu-central-1"
+        path = str(HERE.parents[1] / "template-region.yaml")
+        Stack(self.accounts, self.account, elsewhere, path, {"HubRegion": REGION}, "firebreak-region").make()
+        events = self.accounts.client(self.account, elsewhere, "events")
+
+        def forwarded(source, detail):
+            entry = {"Source": source, "DetailType": "GuardDuty Finding", "Detail": json.dumps(detail)}
+            events.put_events(Entries=[entry])
+            return self.client("sqs").receive_message(QueueUrl=function["queue_url"]).get("Messages", [])
+
+        detail = {**Findings.DETAIL, "region": elsewhere}
+        delivered = forwarded("aws.guardduty", detail)
+        self.assertEqual([json.loads(message["Body"])["detail"] for message in delivered], [detail])
+        self.assertEqual(forwarded("somebody", detail), [])
 
     def test_member(self):
         made = self.make("template-member.yaml", HubAccount="111111111111", OrganizationId="o-abcdefghij")

@@ -315,6 +315,7 @@ impl<'e> Lab<'e> {
         if parameters.get("BreakGlassPrincipals").is_none() {
             parameters["BreakGlassPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/break-glass"));
         }
+        parameters["OperatorPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/responder"));
         let root = workspace();
         let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters).await?;
         let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
@@ -334,6 +335,7 @@ impl<'e> Lab<'e> {
             aws,
         };
         lab.subscribe().await?;
+        lab.turn_guardduty_on().await?;
         if let Some(policy) = setup.policy {
             lab.publish(&fs::read_to_string(root.join("policies").join(format!("{policy}.cedar")))?).await?;
         }
@@ -358,6 +360,17 @@ impl<'e> Lab<'e> {
         });
         self.at_hub("sns", "subscribe", subscription).await?;
         Ok(())
+    }
+
+    /// GuardDuty as an organization has it: the security account administers it, and has the member in it.
+    async fn turn_guardduty_on(&self) -> Result<()> {
+        let management = fresh_account();
+        let named = json!({"AdminAccountId": self.hub});
+        self.observer.call(&management, REGION, "guardduty", "enable_organization_admin_account", named).await?;
+        let detector = self.at_hub("guardduty", "create_detector", json!({"Enable": true})).await?;
+        let member = json!({"AccountId": self.member, "Email": "member@example.com"});
+        let members = json!({"DetectorId": detector["DetectorId"], "AccountDetails": [member]});
+        self.at_hub("guardduty", "create_members", members).await.map(|_| ())
     }
 
     /// Puts a policy set into its bucket and accepts its hash.

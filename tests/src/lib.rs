@@ -7,4 +7,5 @@ pub mod emulator;
 pub mod faults;
 pub mod in_process;
 pub mod lab;
+pub mod templates;
 pub mod undo;

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Output;
 
-use firebreak_tests::emulator::{Emulator, workspace};
+use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE};
+use firebreak_tests::deployment::REGION;
+use firebreak_tests::emulator::{Call, Emulator, fresh_account, workspace};
 use firebreak_tests::lab::{Binary, Lab, Setup};
+use firebreak_tests::templates::{self, list, matches_wildcard, statements};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -40,6 +44,19 @@ impl Operator<'_, '_> {
         assert!(output.status.success(), "{arguments:?} ended with {}:\n{out}\n{err}", output.status);
         out
     }
+
+    /// What a command prints that ends with this status.
+    async fn bad(&self, arguments: &[&str], status: i32) -> String {
+        let output = self.run(arguments).await;
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{arguments:?}: {out}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        out
+    }
 }
 
 async fn lab(policy: Option<&'static str>) -> Lab<'static> {
@@ -49,37 +66,116 @@ async fn lab(policy: Option<&'static str>) -> Lab<'static> {
     Lab::new(emulator, binary, &Setup { world: "web-server", policy, parameters }).await.unwrap()
 }
 
+/// The lines of a table that say no.
+fn refusals(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| line.starts_with("NO ")).collect()
+}
+
+/// Groups of ours in the member account, as the independent client reads them.
+async fn quarantine_groups(lab: &Lab<'_>) -> Vec<(String, Value)> {
+    let state = lab.state().await.unwrap();
+    let groups = state["security_groups"].as_object().unwrap().iter();
+    groups
+        .filter(|(_, group)| group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine")))
+        .map(|(id, group)| (id.clone(), group.clone()))
+        .collect()
+}
+
 #[tokio::test]
 async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let lab = lab(None).await;
     let operator = Operator { lab: &lab };
-    // GuardDuty is on once the lab has a detector.
-    let finding = lab.finding("command-and-control", "victim").await.unwrap();
-    lab.put_in_guardduty(&finding).await.unwrap();
+    let preflight = ["preflight", "--accounts", lab.member.as_str()];
 
-    let before = operator.run(&["preflight", "--accounts", &lab.member]).await;
+    let before = operator.run(&preflight).await;
     let text = String::from_utf8(before.stdout).unwrap();
     assert_eq!(before.status.code(), Some(1), "{text}");
     let vpc = lab.ids.get("vpc").unwrap();
-    assert!(text.contains(&format!("quarantine group of {vpc}")) && text.contains("firebreak onboard"), "{text}");
+    let [refused] = refusals(&text)[..] else { panic!("{text}") };
+    assert!(refused.contains(&format!("quarantine group of {vpc}")) && refused.contains("firebreak onboard"), "{text}");
 
     let made = operator.good(&["onboard", "--account", &lab.member]).await;
     assert!(made.contains(vpc), "{made}");
-    let after = operator.good(&["preflight", "--accounts", &lab.member]).await;
-    assert!(after.contains("ready:") && !after.contains("NOT ready"), "{after}");
+    let after = operator.good(&preflight).await;
+    assert!(after.contains("ready: 13 checks") && !after.contains("NOT ready"), "{after}");
 
-    // Read back by the independent client: a group of ours in the VPC, without any rule.
-    let groups = lab.state().await.unwrap();
-    let ours: Vec<&Value> = groups["security_groups"]
-        .as_object()
-        .unwrap()
-        .values()
-        .filter(|group| group["name"].as_str().is_some_and(|name| name.starts_with("firebreak-quarantine")))
-        .collect();
-    assert_eq!(ours.len(), 1, "{ours:?}");
+    // A group of ours in the VPC, without any rule.
+    let ours = quarantine_groups(&lab).await;
+    let [(group, seen)] = &ours[..] else { panic!("{ours:?}") };
+    assert_eq!((&seen["vpc"], &seen["rules"]), (&json!(vpc), &json!([])));
+    let state = lab.state().await.unwrap();
     let again = operator.good(&["onboard", "--account", &lab.member, "--vpc", vpc]).await;
     assert_eq!(again.lines().count(), 1);
-    assert_eq!(lab.state().await.unwrap()["security_groups"], groups["security_groups"], "onboarding twice is once");
+    assert_eq!(lab.state().await.unwrap(), state, "onboarding twice is once");
+
+    // Somebody opens it.
+    let everywhere = json!([{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]);
+    let open = json!({"GroupId": group, "IpPermissions": everywhere});
+    lab.at_member("ec2", "authorize_security_group_ingress", open).await.unwrap();
+    let text = operator.bad(&preflight, 1).await;
+    assert!(refusals(&text).iter().all(|line| line.contains(&format!("{group} has 1 rules"))), "{text}");
+    operator.good(&["onboard", "--account", &lab.member]).await;
+    assert_eq!(lab.state().await.unwrap(), state);
+
+    // Somebody deletes it: what the ledger has is worth nothing, and onboarding makes another one.
+    lab.at_member("ec2", "delete_security_group", json!({"GroupId": group})).await.unwrap();
+    let text = operator.bad(&preflight, 1).await;
+    let [refused] = refusals(&text)[..] else { panic!("{text}") };
+    assert!(refused.contains(&format!("{group} is recorded, but it does not exist any more")), "{text}");
+    assert!(refused.contains("firebreak onboard"), "{text}");
+    operator.good(&["onboard", "--account", &lab.member]).await;
+    let ours = quarantine_groups(&lab).await;
+    let [(another, seen)] = &ours[..] else { panic!("{ours:?}") };
+    assert!(another != group && seen["rules"] == json!([]), "{ours:?}");
+    let known = lab.ledger().unwrap();
+    let known = known.groups(&lab.member.parse().unwrap(), Some(&REGION.parse().unwrap())).await.unwrap();
+    assert_eq!(known.iter().map(|known| known.id.as_str()).collect::<Vec<_>>(), [another.as_str()]);
+    operator.good(&preflight).await;
+}
+
+#[tokio::test]
+async fn preflight_says_what_a_deployment_lacks() {
+    let lab = lab(None).await;
+    let operator = Operator { lab: &lab };
+    operator.good(&["onboard", "--account", &lab.member]).await;
+    let preflight = ["preflight", "--accounts", lab.member.as_str()];
+    operator.good(&preflight).await;
+    let says = async |what: &str, why: &str| {
+        let text = operator.bad(&preflight, 1).await;
+        let refused = refusals(&text);
+        assert!(refused.iter().any(|line| line.contains(what) && line.contains(why)), "{what}: {why}:\n{text}");
+        refused.len()
+    };
+
+    // GuardDuty off; then on again, with a member that has not been enabled, and an account that is none.
+    let detectors = lab.at_hub("guardduty", "list_detectors", json!({})).await.unwrap();
+    let detector = &detectors["DetectorIds"][0];
+    let switch = async |on: bool| {
+        let switched = json!({"DetectorId": detector, "Enable": on});
+        lab.at_hub("guardduty", "update_detector", switched).await.unwrap();
+    };
+    switch(false).await;
+    assert_eq!(says("GuardDuty on", "DISABLED").await, 2, "and the members are not known");
+    switch(true).await;
+    let stranger = fresh_account();
+    let text = operator.bad(&["preflight", "--accounts", &stranger], 1).await;
+    assert!(text.contains("no member of the security account"), "{text}");
+    let elsewhere = operator.bad(&["preflight", "--accounts", &lab.member, "--regions", "eu-central-1"], 1).await;
+    assert!(elsewhere.contains("there is no detector"), "{elsewhere}");
+
+    // Nobody is told.
+    let subscribed = lab.at_hub("sns", "list_subscriptions", json!({})).await.unwrap();
+    let arn = subscribed["Subscriptions"][0]["SubscriptionArn"].clone();
+    lab.at_hub("sns", "unsubscribe", json!({"SubscriptionArn": arn})).await.unwrap();
+    assert_eq!(says("somebody is told", "nobody has subscribed").await, 1);
+    // No table for decisions, and no topic at all.
+    let table = lab.stack.output("DecisionsTable").unwrap();
+    let open = json!({"TableName": table, "DeletionProtectionEnabled": false});
+    lab.at_hub("dynamodb", "update_table", open).await.unwrap();
+    lab.at_hub("dynamodb", "delete_table", json!({"TableName": table})).await.unwrap();
+    says("decisions table there", "ResourceNotFoundException").await;
+    lab.at_hub("sns", "delete_topic", json!({"TopicArn": lab.stack.output("TopicArn").unwrap()})).await.unwrap();
+    assert_eq!(says("somebody is told", "NotFound").await, 2);
 }
 
 #[tokio::test]
@@ -116,6 +212,60 @@ async fn plan_shows_every_step_and_changes_nothing() {
     std::fs::write(&file, serde_json::to_vec(&forged).unwrap()).unwrap();
     let text = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
     assert!(text.contains("not genuine"), "{text}");
+}
+
+#[tokio::test]
+async fn what_an_attack_sequence_names_elsewhere_is_in_the_plan_and_in_the_report() {
+    let lab = lab(Some("starter")).await;
+    let operator = Operator { lab: &lab };
+    let mut function = lab.start().await.unwrap();
+    let mut finding = lab.finding("attack-sequence-ec2", "victim").await.unwrap();
+    finding["resource"] = json!({"resourceType": "AttackSequence"});
+    let (victim, stranger) = (lab.ids.get("victim").unwrap(), "i-0123456789abcdef0");
+    let eni = lab.ids.get("eni_a").unwrap();
+    finding["service"]["detection"]["sequence"]["resources"] = json!([
+        {"uid": victim, "resourceType": "EC2_INSTANCE", "accountId": lab.member, "region": REGION},
+        {"uid": stranger, "resourceType": "EC2_INSTANCE", "accountId": "333333333333", "region": "us-east-1"},
+        {"uid": eni, "resourceType": "EC2_NETWORK_INTERFACE", "accountId": lab.member, "region": REGION},
+        {"uid": "eni-0123456789abcdef0", "resourceType": "EC2_NETWORK_INTERFACE", "accountId": lab.member, "region": REGION},
+    ]);
+    let expected = [
+        format!("not touched: {stranger} in account 333333333333, us-east-1, which the finding names as well"),
+        "not touched, unless it is named itself: the instance of eni-0123456789abcdef0".to_owned(),
+    ];
+    lab.put_in_guardduty(&finding).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, serde_json::to_vec(&finding).unwrap()).unwrap();
+    let plan = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
+    let not_touched = |text: &str| text.matches("not touched").count();
+    assert!(expected.iter().all(|line| plan.matches(line.as_str()).count() == 2), "for both playbooks:\n{plan}");
+    assert_eq!(not_touched(&plan), 4, "its own interface is its own:\n{plan}");
+
+    let invoked = lab.deliver(&mut function, &finding).await.unwrap();
+    assert_eq!(invoked.outcomes(), ["contained", "preserved"], "{invoked:?}");
+    let ended = lab.outcome_events().await.unwrap();
+    for playbook in ["isolate-instance", "snapshot-volumes"] {
+        let event = ended.iter().find(|event| event["playbook"] == playbook).unwrap();
+        assert_eq!(event["remains"].as_array().unwrap()[..2], expected.each_ref().map(|line| json!(line)), "{event}");
+    }
+    let told = lab.messages().await.unwrap();
+    assert_eq!(told.iter().filter(|(_, text)| text.contains(stranger)).count(), 2, "{told:?}");
+    let shown = operator.good(&["runs", "--json"]).await;
+    let run: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    let shown = operator.good(&["show", run["run"].as_str().unwrap()]).await;
+    assert!(shown.contains(&expected[0]), "{shown}");
+
+    // Another finding about the held instance joins its run; what it names besides is told all the same.
+    let mut another = finding.clone();
+    let id = "e".repeat(32);
+    another["arn"] = json!(another["arn"].as_str().unwrap().replace(another["id"].as_str().unwrap(), &id));
+    another["id"] = json!(id);
+    another["service"]["count"] = json!(1);
+    let invoked = lab.deliver(&mut function, &another).await.unwrap();
+    assert_eq!(invoked.outcomes(), ["no_change", "no_change"], "{invoked:?}");
+    let told = lab.messages().await.unwrap();
+    assert!(told.iter().any(|(_, text)| text.starts_with("NOT ANSWERED") && text.contains(&expected[0])), "{told:?}");
 }
 
 #[tokio::test]
@@ -204,4 +354,166 @@ async fn a_published_policy_set_is_in_force_and_a_changed_object_is_not() {
     let bad = folder.path().join("bad.cedar");
     std::fs::write(&bad, "permit (principal").unwrap();
     assert_eq!(operator.run(&["policy", "publish", bad.to_str().unwrap()]).await.status.code(), Some(2));
+}
+
+/// The IAM actions that a call needs (Service Authorization Reference). Reviewed.
+fn iam_actions(call: &Call) -> Vec<String> {
+    match (call.service.as_str(), call.operation.as_str()) {
+        ("s3", "ListObjectsV2") => vec!["s3:ListBucket".to_owned()],
+        // Both buckets are asked for what may be absent, which may be said only to whoever may list.
+        ("s3", "GetObject") => vec!["s3:GetObject".to_owned(), "s3:ListBucket".to_owned()],
+        // Its groups are tagged as they are made.
+        ("ec2", "CreateSecurityGroup") => vec!["ec2:CreateSecurityGroup".to_owned(), "ec2:CreateTags".to_owned()],
+        // A source identity that a person comes with goes on to the next role.
+        ("sts", "AssumeRole") => vec!["sts:AssumeRole".to_owned(), "sts:SetSourceIdentity".to_owned()],
+        (service, operation) => vec![format!("{service}:{operation}")],
+    }
+}
+
+/// The statements of a role in a template.
+fn held<'t>(template: &'t Value, role: &str) -> Vec<&'t Value> {
+    let roles = template["Resources"].as_object().unwrap().values();
+    let role = roles.map(|resource| &resource["Properties"]).find(|properties| properties["RoleName"] == role).unwrap();
+    statements(&role["Policies"])
+}
+
+/// Whether a statement of the hub's template is about this thing of the lab's.
+fn is_about(lab: &Lab<'_>, statement: &Value, arn: &str) -> bool {
+    list(&statement["Resource"]).into_iter().any(|resource| {
+        let written = match (&resource["Fn::GetAtt"][0], &resource["Fn::Sub"]) {
+            (Value::String(logical), _) => format!("${{{logical}.Arn}}"),
+            (_, Value::String(text)) => text.clone(),
+            _ => return resource == "*",
+        };
+        let mut pattern = written.replace("${PolicyKey}", lab.setting("FIREBREAK_POLICY_KEY").unwrap());
+        for logical in ["EvidenceBucket", "PolicyBucket"] {
+            let name = &lab.stack.resources[logical];
+            pattern = pattern.replace(&format!("${{{logical}.Arn}}"), &format!("arn:aws:s3:::{name}"));
+        }
+        matches_wildcard(&pattern.replace("${AWS::Partition}", "aws"), arn)
+    })
+}
+
+/// Whether a statement lets rows of this partition key be written.
+fn lets_write(statement: &Value, table: &str, key: &str) -> bool {
+    let leading = list(&statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]);
+    statement["Resource"]["Fn::GetAtt"][0] == table
+        && (leading.is_empty() || leading.iter().any(|pattern| matches_wildcard(pattern.as_str().unwrap(), key)))
+}
+
+/// Every command that reaches AWS, in a row, against a function that answers.
+async fn every_command(operator: &Operator<'_, '_>) {
+    let (lab, member) = (operator.lab, operator.lab.member.as_str());
+    let mut function = lab.start().await.unwrap();
+    operator.bad(&["preflight", "--accounts", member], 1).await;
+    operator.good(&["onboard", "--account", member]).await;
+    // With rules both ways, so that both are revoked.
+    let [(group, _)] = &quarantine_groups(lab).await[..] else { panic!("one group") };
+    let everywhere = json!([{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]);
+    let open = json!({"GroupId": group, "IpPermissions": everywhere});
+    lab.at_member("ec2", "authorize_security_group_ingress", open).await.unwrap();
+    operator.good(&["onboard", "--account", member]).await;
+    operator.good(&["preflight", "--accounts", member]).await;
+
+    let finding = lab.finding("command-and-control", "victim").await.unwrap();
+    lab.put_in_guardduty(&finding).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, serde_json::to_vec(&finding).unwrap()).unwrap();
+    operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
+    lab.deliver(&mut function, &finding).await.unwrap();
+    let mut runs = BTreeMap::new();
+    for line in operator.good(&["runs", "--json"]).await.lines() {
+        let run: Value = serde_json::from_str(line).unwrap();
+        runs.insert(run["playbook"].as_str().unwrap().to_owned(), run["run"].as_str().unwrap().to_owned());
+    }
+    let (isolate, snapshot) = (runs["isolate-instance"].as_str(), runs["snapshot-volumes"].as_str());
+    for (verb, run) in [("reject", snapshot), ("approve", isolate), ("undo", isolate)] {
+        operator.good(&[verb, run, "--no-wait"]).await;
+        for event in lab.delivered().await.unwrap() {
+            function.invoke(event).await.unwrap().answer.unwrap();
+        }
+    }
+    operator.good(&["show", isolate]).await;
+    operator.good(&["evidence", "verify", isolate]).await;
+    operator.good(&["evidence", "get", isolate, folder.path().to_str().unwrap()]).await;
+    operator.good(&["policy", "publish", "policies/starter.cedar"]).await;
+}
+
+/// The emulator enforces no policy, so this holds the calls of the commands against the roles of the templates.
+#[tokio::test]
+async fn the_commands_call_exactly_what_the_operators_roles_hold() {
+    let lab = lab(None).await;
+    let operator = Operator { lab: &lab };
+    let since = lab.observer.calls(u64::MAX, &[]).await.unwrap().next;
+    every_command(&operator).await;
+    let calls = lab.observer.calls(since, &[]).await.unwrap().calls;
+    let in_the_lab = |call: &&Call| call.account == lab.hub || call.account == lab.member;
+    let calls: Vec<Call> =
+        calls.iter().filter(in_the_lab).filter(|call| !call.agent.contains("app/observer")).cloned().collect();
+    let of_role = |role: &str| {
+        let end = format!(":role/{role}");
+        calls.iter().filter(move |call| call.role.ends_with(&end)).collect::<Vec<&Call>>()
+    };
+    let (hub, member) = (
+        templates::read(lab.emulator, "template.yaml").unwrap(),
+        templates::read(lab.emulator, "template-member.yaml").unwrap(),
+    );
+    let used = |calls: &[&Call]| calls.iter().flat_map(|call| iam_actions(call)).collect::<BTreeSet<String>>();
+    let granted = |statements: &[&Value]| {
+        let actions = statements.iter().flat_map(|statement| list(&statement["Action"]));
+        actions.map(|action| action.as_str().unwrap().to_owned()).collect::<BTreeSet<String>>()
+    };
+
+    // A person's own credentials do nothing but to take the role on; the playbooks' roles are the function's.
+    let own: BTreeSet<&str> =
+        of_role("OrganizationAccountAccessRole").iter().map(|call| call.operation.as_str()).collect();
+    assert_eq!(own, BTreeSet::from(["AssumeRole", "GetCallerIdentity"]));
+    let people = of_role("firebreak/operator");
+    let taken: BTreeSet<&str> = people
+        .iter()
+        .flat_map(|call| &call.about)
+        .filter_map(|about| about.strip_prefix("RoleArn="))
+        .map(|arn| arn.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(taken, BTreeSet::from(["onboard", "plan"]));
+
+    let statements = held(&hub, "operator");
+    assert_eq!(used(&people), granted(&statements), "called, and held by operator");
+    let onboarding = of_role("firebreak/onboard");
+    assert_eq!(used(&onboarding), granted(&held(&member, "onboard")), "called, and held by onboard");
+    let planning = used(&of_role("firebreak/plan"));
+    // It holds what the playbooks declare that they read, some of it for plans of a run that is under way.
+    assert!(planning.len() > 10 && planning.is_subset(&granted(&held(&member, "plan"))), "{planning:?}");
+
+    // Each call is about something that the statement names.
+    for call in &people {
+        let action = format!("{}:{}", call.service, call.operation);
+        let holds = |statement: &&&Value| list(&statement["Action"]).iter().any(|held| **held == action.as_str());
+        let about = call.about.first().map(String::as_str).unwrap_or_default();
+        let allowed = match (call.service.as_str(), call.operation.as_str()) {
+            ("s3", "GetObject" | "PutObject") => {
+                let arn = format!("arn:aws:s3:::{}", about.trim_start_matches('/'));
+                statements.iter().filter(holds).any(|statement| is_about(&lab, statement, &arn))
+            }
+            ("dynamodb", "PutItem" | "DeleteItem") => {
+                // A decision's row has an id for its only key.
+                let (table, key) = match about.split_once(' ') {
+                    Some((key, _)) => ("LedgerTable", key),
+                    None => ("DecisionsTable", about),
+                };
+                statements.iter().filter(holds).any(|statement| lets_write(statement, table, key))
+            }
+            ("sts", "AssumeRole") => call
+                .about
+                .iter()
+                .filter_map(|about| about.strip_prefix("RoleArn="))
+                .all(|arn| statements.iter().filter(holds).any(|statement| is_about(&lab, statement, arn))),
+            _ => continue,
+        };
+        assert!(allowed, "{action} of {:?}", call.about);
+    }
+    let sends = statements.iter().find(|statement| statement["Action"] == "events:PutEvents").unwrap();
+    let only = json!({"StringEquals": {"events:source": EVENT_SOURCE, "events:detail-type": DECISION_EVENT}});
+    assert_eq!(sends["Condition"], only);
 }

@@ -6,30 +6,14 @@ use std::collections::BTreeSet;
 use firebreak::config::Config;
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE};
 use firebreak::ledger::LEASE;
-use firebreak_tests::compare::list;
+use firebreak::operator::{ONBOARD, OPERATOR, PLAN};
 use firebreak_tests::deployment::{FUNCTIONS, Function, ORGANIZATION, REGION};
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace};
+use firebreak_tests::templates::{list, matches_wildcard, statements};
 use serde_json::{Value, json};
 
 const HUB: &str = "template.yaml";
 const MEMBER: &str = "template-member.yaml";
-
-/// A template as JSON, short tags in their long form.
-async fn template(name: &str) -> Value {
-    Emulator::shared().await.unwrap().observer().await.unwrap().template(name).await.unwrap()
-}
-
-/// Every statement of every policy document in a template.
-fn statements(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Object(fields) => {
-            let own = fields.get("Statement").map(list).unwrap_or_default();
-            own.chain(fields.values().flat_map(statements)).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(statements).collect(),
-        _ => Vec::new(),
-    }
-}
 
 #[tokio::test]
 async fn nothing_is_allowed_by_a_star() {
@@ -46,7 +30,7 @@ async fn nothing_is_allowed_by_a_star() {
             }
             assert!(statement.get("NotAction").is_none() && statement.get("NotResource").is_none(), "{statement}");
             let actions = list(&statement["Action"]);
-            assert!(actions.len() > 0, "{name}: {statement}");
+            assert!(!actions.is_empty(), "{name}: {statement}");
             for action in actions {
                 assert!(!action.as_str().unwrap().contains('*'), "{name}: {action} in {statement}");
             }
@@ -88,9 +72,14 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
     }
 }
 
+/// A template as JSON.
+async fn template(name: &str) -> Value {
+    firebreak_tests::templates::read(Emulator::shared().await.unwrap(), name).unwrap()
+}
+
 /// Whether an EventBridge pattern for one value lets a text through. Knows what our patterns use.
 fn lets_through(pattern: &Value, text: &str) -> bool {
-    list(pattern).any(|rule| match rule {
+    list(pattern).into_iter().any(|rule| match rule {
         Value::String(exact) => exact == text,
         Value::Object(rule) if rule.len() == 1 => match (rule.get("prefix"), rule.get("wildcard")) {
             (Some(Value::String(prefix)), None) => text.starts_with(prefix.as_str()),
@@ -99,17 +88,6 @@ fn lets_through(pattern: &Value, text: &str) -> bool {
         },
         other => panic!("this test does not know the rule {other}"),
     })
-}
-
-fn matches_wildcard(pattern: &str, text: &str) -> bool {
-    let parts: Vec<&str> = pattern.split('*').collect();
-    let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    for part in parts.iter().skip(1).take(parts.len().saturating_sub(2)) {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    if parts.len() == 1 { rest.is_empty() } else { rest.ends_with(last) }
 }
 
 #[tokio::test]
@@ -142,14 +120,9 @@ async fn the_rules_let_through_every_type_that_is_answered() {
 #[tokio::test]
 async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
     let (hub, member) = (template(HUB).await, template(MEMBER).await);
-    let roles = || {
-        let resources = member["Resources"].as_object().unwrap().values();
-        // `no-access` is not a playbook's: it is the role without permissions of `ec2.replace-instance-profile`.
-        resources
-            .filter(|resource| resource["Type"] == "AWS::IAM::Role")
-            .map(|role| &role["Properties"])
-            .filter(|role| role["RoleName"] != "no-access")
-    };
+    // `no-access` is nobody's: it is the role without permissions of `ec2.replace-instance-profile`.
+    let not_a_playbooks = ["no-access", PLAN, ONBOARD];
+    let roles = || roles_of(&member).filter(|role| !not_a_playbooks.contains(&role["RoleName"].as_str().unwrap()));
     let expected: BTreeSet<&str> =
         FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| playbook.meta().id)).collect();
     let found: BTreeSet<&str> = roles().map(|role| role["RoleName"].as_str().unwrap()).collect();
@@ -158,31 +131,119 @@ async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
     for Function { logical, name: function, playbooks } in FUNCTIONS {
         let role = &hub["Resources"][format!("{logical}Role")]["Properties"];
         assert_eq!((&role["Path"], &role["RoleName"]), (&json!("/firebreak/"), &json!(function)));
-        let taken: BTreeSet<&str> = statements(role)
-            .into_iter()
-            .filter(|statement| {
-                statement["Principal"].is_null() && list(&statement["Action"]).any(|action| action == "sts:AssumeRole")
-            })
-            .flat_map(|statement| list(&statement["Resource"]))
-            .map(|resource| resource["Fn::Sub"].as_str().unwrap().rsplit('/').next().unwrap())
-            .collect();
+        let taken = taken_on_by(role);
         let own: BTreeSet<&str> = playbooks.iter().map(|playbook| playbook.meta().id).collect();
         assert_eq!(taken, own, "{logical}");
 
         for role in roles().filter(|role| own.contains(role["RoleName"].as_str().unwrap())) {
-            assert_eq!(role["Path"], "/firebreak/");
-            let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]).as_slice();
-            assert_eq!(trust.len(), 1, "{role}");
-            assert_eq!(
-                trust[0]["Principal"],
-                json!({"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${HubAccount}:root"}})
-            );
-            let taker = format!("arn:${{AWS::Partition}}:iam::${{HubAccount}}:role/firebreak/{function}");
-            let wanted = json!({
-                "ArnEquals": {"aws:PrincipalArn": {"Fn::Sub": taker}},
-                "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
-            });
-            assert_eq!(trust[0]["Condition"], wanted);
+            trusts_only(role, function);
+        }
+    }
+}
+
+/// The roles of a template.
+fn roles_of(template: &Value) -> impl Iterator<Item = &Value> {
+    let resources = template["Resources"].as_object().unwrap().values();
+    resources.filter(|resource| resource["Type"] == "AWS::IAM::Role").map(|role| &role["Properties"])
+}
+
+/// The names of the member roles that a role of the hub may take on. Only those of the organization.
+fn taken_on_by(role: &Value) -> BTreeSet<&str> {
+    let taking = |statement: &&Value| {
+        statement["Principal"].is_null() && list(&statement["Action"]).contains(&&json!("sts:AssumeRole"))
+    };
+    let mut taken = BTreeSet::new();
+    for statement in statements(role).into_iter().filter(taking) {
+        assert_eq!(statement["Condition"], json!({"StringEquals": {"aws:ResourceOrgID": {"Ref": "OrganizationId"}}}));
+        for resource in list(&statement["Resource"]) {
+            let arn = resource["Fn::Sub"].as_str().unwrap();
+            taken.insert(arn.strip_prefix("arn:${AWS::Partition}:iam::*:role/firebreak/").expect(arn));
+        }
+    }
+    taken
+}
+
+/// That a role of a member account may be taken on by one role of the hub, of the same organization, and nobody else.
+fn trusts_only(role: &Value, taker: &str) {
+    assert_eq!(role["Path"], "/firebreak/");
+    let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]);
+    assert_eq!(trust.len(), 1, "{role}");
+    assert_eq!(trust[0]["Principal"], json!({"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${HubAccount}:root"}}));
+    assert_eq!(trust[0]["Action"], json!(["sts:AssumeRole", "sts:SetSourceIdentity"]));
+    let taker = format!("arn:${{AWS::Partition}}:iam::${{HubAccount}}:role/firebreak/{taker}");
+    let wanted = json!({
+        "ArnEquals": {"aws:PrincipalArn": {"Fn::Sub": taker}},
+        "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
+    });
+    assert_eq!(trust[0]["Condition"], wanted);
+}
+
+#[tokio::test]
+async fn people_have_roles_of_their_own_that_only_named_principals_may_take() {
+    let (hub, member) = (template(HUB).await, template(MEMBER).await);
+    let operator = &hub["Resources"]["OperatorRole"];
+    let role = &operator["Properties"];
+    assert_eq!((&role["Path"], &role["RoleName"]), (&json!("/firebreak/"), &json!(OPERATOR)));
+    let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]);
+    assert_eq!(trust.len(), 1, "{role}");
+    assert_eq!(trust[0]["Principal"], json!({"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}));
+    let wanted = json!({
+        "ArnEquals": {"aws:PrincipalArn": {"Ref": "OperatorPrincipals"}},
+        "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
+    });
+    assert_eq!(trust[0]["Condition"], wanted);
+    assert_eq!(taken_on_by(role), BTreeSet::from([PLAN, ONBOARD]));
+    for name in [PLAN, ONBOARD] {
+        trusts_only(roles_of(&member).find(|role| role["RoleName"] == name).unwrap(), OPERATOR);
+    }
+    for Function { logical, name: function, .. } in FUNCTIONS {
+        let own = taken_on_by(&hub["Resources"][format!("{logical}Role")]["Properties"]);
+        assert!(!own.contains(PLAN) && !own.contains(ONBOARD), "{function} has people's roles");
+    }
+
+    // Nobody by default, and then there is no role; a condition that is always met would be one for everybody.
+    assert_eq!(hub["Parameters"]["OperatorPrincipals"]["Default"], "");
+    let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
+    for (given, expected) in [(None, false), (Some("arn:aws:iam::111111111111:role/responder"), true)] {
+        let mut parameters = json!({"OrganizationId": "o-abcdefghij"});
+        parameters["OperatorPrincipals"] = json!(given.unwrap_or_default());
+        let stack = observer.hub(&fresh_account(), "eu-west-1", &workspace().join(HUB), parameters).await.unwrap();
+        assert_eq!(stack.resources.contains_key("OperatorRole"), expected, "{given:?}");
+    }
+}
+
+/// The actions for which AWS knows no resource (Service Authorization Reference): a statement that names one for them
+/// allows nothing. Reviewed.
+const WITHOUT_RESOURCE: &[&str] = &[
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeAutoScalingInstances",
+    "ec2:DescribeAddresses",
+    "ec2:DescribeIamInstanceProfileAssociations",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLockedSnapshots",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroupRules",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSnapshots",
+    "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
+    "guardduty:GetFindings",
+    "guardduty:GetMembers",
+    "guardduty:ListDetectors",
+];
+
+#[tokio::test]
+async fn a_star_for_a_resource_stands_where_aws_knows_no_resource_and_nowhere_else() {
+    for name in [HUB, MEMBER] {
+        let template = template(name).await;
+        for statement in statements(&template).into_iter().filter(|statement| statement["Principal"].is_null()) {
+            let everything = list(&statement["Resource"]) == [&json!("*")];
+            for action in list(&statement["Action"]) {
+                let knows_none = WITHOUT_RESOURCE.contains(&action.as_str().unwrap());
+                assert_eq!(everything, knows_none, "{name}: {action} on {}", statement["Resource"]);
+            }
         }
     }
 }

@@ -119,13 +119,13 @@ impl Playbook for IsolateInstance {
         &'a self,
         cx: &'a PlanContext<'a>,
         target: &'a Target,
-        _finding: &'a Finding,
+        finding: &'a Finding,
     ) -> Boxed<'a, Result<Planned, Failure>> {
-        Box::pin(plan(cx, target))
+        Box::pin(plan(cx, target, finding))
     }
 }
 
-async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure> {
+async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Result<Planned, Failure> {
     let id = reads::instance_id(cx.aws, target)?;
     let Some(facts) = reads::facts(cx, &id).await? else {
         return Ok(Planned::Gone(format!("{id} does not exist")));
@@ -133,7 +133,10 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     if let Some(not) = reads::not_ours_to_change(&id, &facts.instance) {
         return Ok(not);
     }
-    Ok(Planned::Plan(Planner::new(cx, META.id, target, &id, &facts).plan()))
+    let mut plan = Planner::new(cx, META.id, target, &id, &facts).plan();
+    let own = |id: &InterfaceId| facts.interfaces.iter().any(|seen| seen.network_interface_id() == Some(id.as_str()));
+    plan.remains.splice(0..0, finding.not_touched(own));
+    Ok(Planned::Plan(plan))
 }
 
 impl Planner<'_> {

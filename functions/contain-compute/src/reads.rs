@@ -11,7 +11,7 @@ use aws_sdk_elasticloadbalancingv2::types::{TargetGroup, TargetHealthDescription
 use firebreak::actions::autoscaling::detach_instance;
 use firebreak::actions::ec2::replace_instance_profile::{association, profile_of};
 use firebreak::actions::ec2::set_instance_attribute::{Protection, value_of};
-use firebreak::actions::ec2::{empty_group, filter, is_gone};
+use firebreak::actions::ec2::{empty_group, filter, groups_there, is_gone};
 use firebreak::actions::elasticloadbalancing::deregister_targets::targets_of;
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure};
@@ -78,7 +78,7 @@ pub(crate) async fn facts(cx: &PlanContext<'_>, id: &InstanceId) -> Result<Optio
         optional(cx, addresses(aws, id)),
         optional(cx, detach_instance::membership(aws, id)),
         optional(cx, profile),
-        optional(cx, groups(aws, &ours)),
+        optional(cx, groups_there(aws, &ours)),
         optional(cx, empty_group::rules_of(aws, &ours)),
         optional(cx, target_groups(aws)),
         optional(cx, balancers(aws)),
@@ -127,20 +127,6 @@ async fn addresses(aws: &Aws, id: &InstanceId) -> Result<Vec<Address>, Failure> 
     let call = aws.ec2().describe_addresses().filters(filter("instance-id", id.as_str()));
     let answer = call.send().await.map_err(Failure::from_sdk("describe the addresses of", id))?;
     Ok(answer.addresses.unwrap_or_default())
-}
-
-/// By a filter, not by id: a group that is gone is then absent instead of an error about all of them.
-async fn groups(aws: &Aws, ours: &[GroupId]) -> Result<Vec<SecurityGroup>, Failure> {
-    let mut found = Vec::new();
-    // A filter takes 200 values.
-    for ids in ours.chunks(200) {
-        let values = ids.iter().map(GroupId::to_string).collect();
-        let filter = aws_sdk_ec2::types::Filter::builder().name("group-id").set_values(Some(values)).build();
-        let call = aws.ec2().describe_security_groups().filters(filter).max_results(1000);
-        let page = call.into_paginator().items().send().try_collect().await;
-        found.extend(page.map_err(Failure::from_sdk("describe our groups in", &aws.region))?);
-    }
-    Ok(found)
 }
 
 async fn target_groups(aws: &Aws) -> Result<Vec<(TargetGroup, Arn, Vec<TargetHealthDescription>)>, Failure> {

@@ -42,7 +42,7 @@ use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
 use firebreak::aws::Aws;
 use firebreak::failure::Failure;
 use firebreak::finding::Finding;
-use firebreak::ids::{SnapshotId, VolumeId};
+use firebreak::ids::{InterfaceId, SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
@@ -87,9 +87,9 @@ impl Playbook for SnapshotVolumes {
         &'a self,
         cx: &'a PlanContext<'a>,
         target: &'a Target,
-        _finding: &'a Finding,
+        finding: &'a Finding,
     ) -> Boxed<'a, Result<Planned, Failure>> {
-        Box::pin(plan(cx, target))
+        Box::pin(plan(cx, target, finding))
     }
 
     fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
@@ -163,7 +163,7 @@ fn problem(snapshot: &Snapshot) -> Option<String> {
     })
 }
 
-async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure> {
+async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Result<Planned, Failure> {
     let id = reads::instance_id(cx.aws, target)?;
     // Before there is a run there can be no snapshots of it.
     let case = async {
@@ -177,6 +177,10 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     if let Some(not) = reads::not_ours_to_change(&id, &instance) {
         return Ok(not);
     }
+    let own = |id: &InterfaceId| {
+        instance.network_interfaces().iter().any(|seen| seen.network_interface_id() == Some(id.as_str()))
+    };
+    let not_touched = finding.not_touched(own);
     let attached = volumes_of(&instance);
     let volumes: BTreeSet<VolumeId> = attached.keys().cloned().collect();
     let made = by_volume(&case, &volumes);
@@ -184,6 +188,7 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
 
     let mut plan = Plan::new(META.id, target.clone());
     plan.tags = reads::tags(&instance);
+    plan.remains = not_touched;
     let missing: BTreeSet<VolumeId> = volumes.iter().filter(|volume| !made.contains_key(volume)).cloned().collect();
     // A volume that was attached meanwhile gets its own set; the others have their moment already.
     let is_boot = |volume: &VolumeId| {

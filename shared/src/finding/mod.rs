@@ -61,12 +61,29 @@ pub struct Finding {
     /// Network interfaces an attack sequence names without naming their instance.
     #[serde(default)]
     pub interfaces: Vec<InterfaceId>,
-    /// Instances an attack sequence names in another account or Region. Never acted on under this
-    /// finding, whose role and session are for one account; the report lists them.
+    /// Instances, and network interfaces without an instance, that an attack sequence names in another account or
+    /// Region. Never acted on under this finding, whose role and session are for one account; the report lists them.
     #[serde(default)]
     pub elsewhere: Vec<Arn>,
     /// The title, written by the service, with names in it that an attacker may have chosen.
     pub title: String,
+}
+
+impl Finding {
+    /// What an attack sequence names and nothing is done about under this finding, one line each, in words.
+    /// `is_own` says whether a network interface is one of the target's.
+    pub fn not_touched(&self, is_own: impl Fn(&InterfaceId) -> bool) -> Vec<String> {
+        let elsewhere = self.elsewhere.iter().map(|arn| {
+            // Read as the ARN of an instance or an interface, with its account and Region.
+            let id = arn.resource.rsplit('/').next().unwrap_or_default();
+            let account = arn.account.as_ref().map_or("", AccountId::as_str);
+            let region = arn.region.as_ref().map_or("", Region::as_str);
+            format!("not touched: {id} in account {account}, {region}, which the finding names as well")
+        });
+        let nobodys = self.interfaces.iter().filter(|id| !is_own(id));
+        let nobodys = nobodys.map(|id| format!("not touched, unless it is named itself: the instance of {id}"));
+        elsewhere.chain(nobodys).collect()
+    }
 }
 
 /// The service a finding came from.

@@ -1,23 +1,19 @@
-//! What a function would do with a finding, and the check of what it needs: reads only.
-
-use std::time::{Duration, Instant};
+//! What a function would do with a finding, planned by a person's command: reads only.
 
 use jiff::Timestamp;
 
 use super::{Hub, Tighten};
-use crate::action::AnyAction;
-use crate::action::{Action, Applied, Context, GroupPurpose, KnownGroup, Of};
-use crate::actions::ec2::create_group::CreateGroup;
-use crate::actions::ec2::empty_group::{Direction, EmptyGroup};
 use crate::authenticate::Authenticity;
 use crate::aws::Aws;
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::guard::Ruling;
-use crate::ids::{AccountId, Region, RunId, VpcId};
+use crate::ids::{AccountId, Region};
 use crate::ledger::Hold;
+use crate::operator::{Operator, PLAN};
 use crate::plan::Plan;
 use crate::playbook::{Planned, Playbook};
+use crate::session;
 use crate::target::Target;
 
 /// The real plan for a finding and a target, and what the guard says of it.
@@ -47,25 +43,39 @@ impl Hub {
         self.playbooks.iter().flat_map(of).collect()
     }
 
+    /// A session that reads for plans of a playbook, as the function's own would.
+    ///
+    /// # Errors
+    /// When the operators' role in the account cannot be taken on.
+    pub(super) async fn planning(
+        &self,
+        by: &Operator,
+        playbook: &'static dyn Playbook,
+        account: &AccountId,
+        region: Option<&Region>,
+    ) -> Result<Aws, Failure> {
+        let policy = session::read_policy(playbook.permissions());
+        by.session(&self.aws, PLAN, account, region.unwrap_or(&self.aws.region), &policy).await
+    }
+
     /// Makes the same plan that an event would make, and asks the guard; changes nothing, records nothing.
     ///
     /// # Errors
     /// When the ledger or the account cannot be read.
     pub async fn preview(
         &self,
+        by: &Operator,
         playbook: &'static dyn Playbook,
         target: &Target,
         finding: &Finding,
     ) -> Result<Preview, Failure> {
         let now = Timestamp::now();
         let id = playbook.meta().id;
-        let run = RunId::new();
-        let engine = self.engine(playbook, Instant::now() + Duration::from_secs(60));
         let (authenticity, view, policy_text, reading) = tokio::join!(
             self.authenticator.check(&self.aws, finding),
             self.ledger.view(id, target, now),
             self.policies.fetch(&self.aws),
-            engine.reading(&run, &target.account, target.region.as_ref()),
+            self.planning(by, playbook, &target.account, target.region.as_ref()),
         );
         let (view, reading) = (view?, reading?);
         let (genuine, finding) = match authenticity {
@@ -95,74 +105,5 @@ impl Hub {
             }
         };
         Ok(Preview { playbook: id, target: target.clone(), genuine, plan, ruling, hold: view.hold })
-    }
-
-    /// Whether a playbook's role in an account can be assumed, and reads.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn probe_role(
-        &self,
-        playbook: &'static dyn Playbook,
-        account: &AccountId,
-        region: &Region,
-    ) -> Result<Aws, Failure> {
-        let engine = self.engine(playbook, Instant::now() + Duration::from_secs(60));
-        engine.reading(&RunId::new(), account, Some(region)).await
-    }
-
-    /// Whether the published policy set is in force: the hash of the set that answers.
-    ///
-    /// # Errors
-    /// What is wrong with the published one.
-    pub async fn probe_policy(&self) -> Result<String, String> {
-        let fetched = self.policies.fetch(&self.aws).await;
-        let accepted = self.ledger.accepted_policy().await.map_err(|failure| failure.brief())?;
-        let choice = self.policies.choose(fetched, accepted.as_deref());
-        match choice.problem {
-            Some(problem) => Err(problem),
-            None => choice.set.validate().map(|()| choice.set.sha256.clone()).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// Makes the quarantine group of a VPC ahead, records it, and leaves it without rules. What is there
-    /// already is only emptied.
-    ///
-    /// # Errors
-    /// When a step fails.
-    pub async fn onboard(
-        &self,
-        playbook: &'static dyn Playbook,
-        account: &AccountId,
-        region: &Region,
-        vpc: &VpcId,
-    ) -> Result<KnownGroup, Failure> {
-        let purpose = GroupPurpose::Quarantine;
-        let run = RunId::new();
-        let engine = self.engine(playbook, Instant::now() + Duration::from_secs(60));
-        let known = self.ledger.groups(account, Some(region)).await?;
-        let group = match KnownGroup::find(&known, vpc, purpose) {
-            Some(id) => KnownGroup { vpc: vpc.clone(), id: id.clone(), purpose },
-            None => {
-                let step = CreateGroup { vpc: vpc.clone(), purpose }.step(&None);
-                let sessions = engine.writing(&run, account, Some(region), &[&step], &[]).await;
-                let cx = Context { aws: sessions.of(&step.id)?, run: &run, made: &[] };
-                match Of::<CreateGroup>::NEW.apply(&cx, &step, true).await? {
-                    Applied::Changed { made: Some(made), .. } | Applied::AlreadySo { made: Some(made) } => {
-                        self.ledger.record_group(account, region, &made, false).await?;
-                        made
-                    }
-                    _ => return Err(Failure::new(Class::Refused, "make the quarantine group of", vpc.as_str())),
-                }
-            }
-        };
-        for direction in Direction::BOTH {
-            let action = EmptyGroup { vpc: vpc.clone(), group: Some(group.id.clone()), purpose, direction };
-            let step = action.step(&None);
-            let sessions = engine.writing(&run, account, Some(region), &[&step], std::slice::from_ref(&group)).await;
-            let cx = Context { aws: sessions.of(&step.id)?, run: &run, made: &[] };
-            Of::<EmptyGroup>::NEW.apply(&cx, &step, false).await?;
-        }
-        Ok(group)
     }
 }

@@ -21,6 +21,9 @@ pub const OUTCOME_EVENT: &str = "Firebreak Outcome";
 /// The detail-type of decisions.
 pub const DECISION_EVENT: &str = "Firebreak Decision";
 
+/// How many reasons a message holds of a finding that nothing answers.
+const SHOWN: usize = 3;
+
 /// What a subscription can filter on (SNS message attributes): `page` = `true` is for what must wake somebody.
 #[derive(Clone, Copy)]
 struct Attributes {
@@ -164,7 +167,7 @@ impl Hub {
 
     /// Tells of a finding about our kind of target that no playbook answers. GuardDuty repeats findings, so
     /// people get a message for the first occurrence only; the event goes out each time.
-    pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &str) {
+    pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String]) {
         let detail = json!({
             "version": 1,
             "playbook": null,
@@ -173,9 +176,12 @@ impl Hub {
             "finding": { "id": finding.id, "type": finding.finding_type, "severity": finding.severity },
             "account": finding.account,
             "region": finding.region,
-            "reasons": [why],
+            "reasons": why,
             "at": Timestamp::now(),
         });
+        let more = why.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!("; {more} more, in the outcome event") } else { String::new() };
+        let why = why.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ") + &more;
         let message = format!(
             "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in its service",
             crate::text::plain(&finding.finding_type, 90),

@@ -1,4 +1,4 @@
-"""GuardDuty: findings, and a door through which a finding comes to be in a detector."""
+"""GuardDuty: findings, a door through which a finding comes to be in a detector, and member accounts."""
 
 import json
 from datetime import datetime, timezone
@@ -31,7 +31,8 @@ class BadRequest(GuardDutyException):
 
 def install() -> None:
     """Routes of the calls that moto lacks."""
-    for path in ("findings", "findings/get", "findings/archive", "findings/unarchive", "findings/create"):
+    findings = ("findings", "findings/get", "findings/archive", "findings/unarchive", "findings/create")
+    for path in (*findings, "member", "member/get"):
         urls.url_paths[f"{{0}}/detector/(?P<detector_id>[^/]+)/{path}$"] = GuardDutyResponse.dispatch
 
 
@@ -208,3 +209,49 @@ def create_sample_findings(self: Any) -> str:
             },
         )
     return "{}"
+
+
+def _members(detector: Detector) -> dict:
+    if not hasattr(detector, "members"):
+        detector.members = {}
+    return detector.members
+
+
+def _is_delegated_administrator(account: str, region: str) -> bool:
+    """Named by the organization's management account, which is another one.
+
+    https://docs.aws.amazon.com/guardduty/latest/APIReference/API_EnableOrganizationAdminAccount.html
+    """
+    backends = [of_account[region] for of_account in list(guardduty_backends.values()) if region in of_account]
+    return any(account in backend.admin_account_ids for backend in backends)
+
+
+@add(GuardDutyResponse)
+def create_members(self: Any) -> str:
+    """An organization's delegated administrator enables the accounts by this call; anybody else must still invite them.
+
+    https://docs.aws.amazon.com/guardduty/latest/APIReference/API_CreateMembers.html
+    """
+    status = "Enabled" if _is_delegated_administrator(self.current_account, self.region) else "Created"
+    held, now = _members(_detector(self)), datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    for details in self._get_param("accountDetails") or []:
+        held[details["accountId"]] = {
+            "accountId": details["accountId"],
+            "masterId": self.current_account,
+            "administratorId": self.current_account,
+            "email": details["email"],
+            "relationshipStatus": status,
+            "updatedAt": now,
+        }
+    return json.dumps({"unprocessedAccounts": []})
+
+
+@add(GuardDutyResponse)
+def get_members(self: Any) -> str:
+    """https://docs.aws.amazon.com/guardduty/latest/APIReference/API_GetMembers.html"""
+    ids = self._get_param("accountIds") or []
+    if not ids or len(ids) > 50:
+        raise BadRequest("The request is rejected because the parameter accountIds has an invalid value.")
+    held = _members(_detector(self))
+    unknown = [{"accountId": i, "result": "The account is not a member of this account."} for i in ids if i not in held]
+    return json.dumps({"members": [held[i] for i in ids if i in held], "unprocessedAccounts": unknown})

@@ -60,8 +60,7 @@ impl Way {
             }
             Self::Retried => {
                 let plan = case.the_plan().await?;
-                let last =
-                    plan.steps().filter(|step| step.leave.is_none()).last().context("there is no step")?.id.clone();
+                let last = plan.steps().rfind(|step| step.leave.is_none()).context("there is no step")?.id.clone();
                 case.faults.rule(move |request| {
                     let its = matches!(&request.doing, Doing::Applying(step) if *step == last);
                     (its && !request.reads()).then_some(Fault::ServerError)

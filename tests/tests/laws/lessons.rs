@@ -1,4 +1,4 @@
-//! Lessons from other tools (`docs/` names them L1 to L32): those that concern instances and have no law of their own.
+//! Lessons from other tools (`docs/lessons.md` names them): those that concern instances and have no law of their own.
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firebreak::operator;
 use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
 use firebreak_tests::compare::list;
@@ -68,9 +69,8 @@ fn every_action_declares_exactly_what_it_calls() {
 /// An IAM action as a role grants it: its resources, and its condition.
 type Granted = BTreeMap<String, (BTreeSet<String>, BTreeSet<(String, String)>)>;
 
-/// What a playbook declares, as its role must say it.
-fn wanted(playbook: &dyn Playbook) -> Granted {
-    let permissions = playbook.actions().iter().flat_map(|action| action.permissions()).chain(playbook.meta().reads);
+/// What is declared, as a role must say it.
+fn wanted(permissions: impl IntoIterator<Item = Permission>) -> Granted {
     let mut wanted = Granted::new();
     for permission in permissions {
         let (on, when) = wanted.entry(permission.action.to_owned()).or_default();
@@ -129,19 +129,24 @@ fn every_role_holds_exactly_what_its_playbook_declares() {
             .filter(|resource| resource["Type"] == "AWS::IAM::Role")
             .map(|role| (role["Properties"]["RoleName"].as_str().unwrap(), &role["Properties"]))
             .collect();
-        for (_, playbook) in playbooks() {
-            let (granted, wanted) = (granted(roles[playbook.id()]), wanted(*playbook));
+        let all: Vec<&dyn Playbook> = playbooks().iter().map(|(_, playbook)| *playbook as &dyn Playbook).collect();
+        let mut declared: BTreeMap<&str, Granted> =
+            all.iter().map(|playbook| (playbook.meta().id, wanted(playbook.permissions()))).collect();
+        // What people have in a member account.
+        declared.insert(operator::PLAN, wanted(operator::plan_permissions(&all)));
+        declared.insert(operator::ONBOARD, wanted(operator::onboard_permissions()));
+        for (role, wanted) in &declared {
+            let granted = granted(roles[role]);
             let names: BTreeSet<&String> = granted.keys().chain(wanted.keys()).collect();
             for name in names {
-                assert_eq!(granted.get(name), wanted.get(name), "{}: {name}: granted, and declared", playbook.id());
+                assert_eq!(granted.get(name), wanted.get(name), "{role}: {name}: granted, and declared");
                 assert!(!name.contains('*'), "{name}");
             }
         }
         for (name, role) in roles {
-            let has_playbook = playbooks().iter().any(|(_, playbook)| playbook.id() == name);
             assert!(
-                has_playbook || granted(role).is_empty(),
-                "role {name} belongs to no playbook and may do something"
+                declared.contains_key(name) || granted(role).is_empty(),
+                "role {name} is nobody's and may do something"
             );
         }
     });

@@ -17,6 +17,7 @@ use firebreak::actions::ec2::replace_instance_profile::{NO_ACCESS_PROFILE, Repla
 use firebreak::actions::ec2::replace_interface_groups::{ReplaceInterfaceGroups, groups_of};
 use firebreak::actions::ec2::set_instance_attribute::{Protection, SetInstanceAttribute};
 use firebreak::actions::ec2::tighten_connection_tracking::{SHORTEST, TightenConnectionTracking, Timeouts};
+use firebreak::actions::ec2::why_lost;
 use firebreak::actions::elasticloadbalancing::deregister_instance::{DeregisterInstance, has_instance};
 use firebreak::actions::elasticloadbalancing::deregister_targets::{DeregisterTargets, registered};
 use firebreak::ids::{AllocationId, GroupId, InstanceId, InterfaceId, VpcId};
@@ -409,16 +410,10 @@ impl<'a> Interface<'a> {
 /// The groups that the ledger says are ours, save those that AWS says are gone or somebody else's. Where
 /// AWS could not be asked the ledger is believed: a group's id, owner and VPC never change.
 fn still_ours(cx: &PlanContext<'_>, facts: &Facts) -> Vec<KnownGroup> {
-    let (account, mut ours) = (cx.aws.account.as_str(), cx.groups.to_vec());
+    let mut ours = cx.groups.to_vec();
     ours.sort_by(|a, b| (&a.vpc, &a.id).cmp(&(&b.vpc, &b.id)));
-    if let Ok(seen) = &facts.groups {
-        ours.retain(|known| {
-            seen.iter().any(|group| {
-                group.group_id() == Some(known.id.as_str())
-                    && group.vpc_id() == Some(known.vpc.as_str())
-                    && group.owner_id() == Some(account)
-            })
-        });
+    if let Ok(there) = &facts.groups {
+        ours.retain(|known| why_lost(known, there, &cx.aws.account).is_none());
     }
     ours
 }

@@ -16,12 +16,12 @@ pub mod replace_interface_groups;
 pub mod set_instance_attribute;
 pub mod tighten_connection_tracking;
 
-use aws_sdk_ec2::types::{Filter, Instance, NetworkInterface, ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{Filter, Instance, NetworkInterface, ResourceType, SecurityGroup, Tag, TagSpecification};
 
 use crate::action::{Context, GroupPurpose, KnownGroup, Set};
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{GroupId, InstanceId, InterfaceId, VpcId};
+use crate::ids::{AccountId, GroupId, InstanceId, InterfaceId, VpcId};
 
 /// The tag that holds the run which made a thing. For people; nothing is decided by it.
 pub const TAG_RUN: &str = "firebreak:run";
@@ -69,6 +69,34 @@ async fn group_made_by_run(cx: &Context<'_>, vpc: &VpcId, purpose: GroupPurpose)
     find_group_of_run(cx, vpc, purpose)
         .await?
         .ok_or_else(|| Failure::new(Class::Transient, "find security group", cx.group_name(purpose)))
+}
+
+/// Those of these groups that exist. By a filter, not by id: a group that is gone is then absent instead of an error
+/// about all of them.
+pub async fn groups_there(aws: &Aws, groups: &[GroupId]) -> Result<Vec<SecurityGroup>, Failure> {
+    let mut found = Vec::new();
+    // A filter takes 200 values.
+    for ids in groups.chunks(200) {
+        let values = ids.iter().map(GroupId::to_string).collect();
+        let filter = Filter::builder().name("group-id").set_values(Some(values)).build();
+        let call = aws.ec2().describe_security_groups().filters(filter).max_results(1000);
+        let page = call.into_paginator().items().send().try_collect().await;
+        found.extend(page.map_err(Failure::from_sdk("describe our groups in", &aws.region))?);
+    }
+    Ok(found)
+}
+
+/// Why a group that the ledger says is ours is of no use, given the groups `there`: it is gone, or somewhere else, or
+/// somebody else's. `None` when it is as it was made.
+pub fn why_lost(known: &KnownGroup, there: &[SecurityGroup], account: &AccountId) -> Option<String> {
+    let Some(group) = there.iter().find(|group| group.group_id() == Some(known.id.as_str())) else {
+        return Some("it does not exist any more".to_owned());
+    };
+    let (vpc, owner) = (group.vpc_id().unwrap_or_default(), group.owner_id().unwrap_or_default());
+    if vpc != known.vpc.as_str() {
+        return Some(format!("it is in {}", crate::text::quoted(vpc)));
+    }
+    (owner != account.as_str()).then(|| format!("it belongs to account {}", crate::text::quoted(owner)))
 }
 
 /// The ARN of `group`, or of every group that it may turn out to be when it is not made yet.
@@ -152,5 +180,33 @@ fn unsupported_is_left<T, S>(answer: Result<T, Failure>, why: &str) -> Result<Se
             Some(code) if UNSUPPORTED.contains(&code) => Ok(Set::Left(format!("{why} (AWS: {code})"))),
             _ => Err(failure),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_lost_when_it_is_gone_or_not_where_it_was_made() {
+        let account: AccountId = "222222222222".parse().unwrap();
+        let known = KnownGroup {
+            vpc: "vpc-00000001".parse().unwrap(),
+            id: "sg-00000001".parse().unwrap(),
+            purpose: GroupPurpose::Quarantine,
+        };
+        let group = |vpc: &str, owner: &str| {
+            SecurityGroup::builder().group_id("sg-00000001").vpc_id(vpc).owner_id(owner).build()
+        };
+        assert_eq!(why_lost(&known, &[group("vpc-00000001", "222222222222")], &account), None);
+        for (there, why) in [
+            (vec![], "does not exist"),
+            (vec![group("vpc-00000002", "222222222222")], "in `vpc-00000002`"),
+            (vec![group("vpc-00000001", "333333333333")], "account `333333333333`"),
+        ] {
+            assert!(why_lost(&known, &there, &account).unwrap().contains(why), "{there:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Named {
     pub(super) instances: Vec<InstanceId>,
     /// Interfaces in a sequence that no listed instance claims.
     pub(super) interfaces: Vec<InterfaceId>,
-    /// Instances of another account or Region.
+    /// Instances, and interfaces that none of them claims, of another account or Region.
     pub(super) elsewhere: Vec<Arn>,
 }
 
@@ -55,6 +55,7 @@ pub(super) fn named(resource: &At<'_>, service: &At<'_>, place: Place<'_>, sampl
 fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
     let resources = service.down(&["detection", "sequence", "resources"])?.items()?;
     let mut interfaces = Vec::new();
+    let mut away: Vec<(InterfaceId, Arn)> = Vec::new();
     let mut claimed: Vec<InterfaceId> = Vec::new();
     for resource in &resources {
         let data = resource.field("data")?;
@@ -69,6 +70,13 @@ fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(),
                 let uid = resource.field("uid")?;
                 interfaces.push(interface(&uid)?.ok_or_else(|| uid.error(Problem::Missing))?);
             }
+            Some("EC2_NETWORK_INTERFACE") => {
+                // Only to be named: nothing is done there, so there is nothing to be strict about.
+                if let Ok(Some(id)) = interface(&resource.field("uid")?) {
+                    let arn = arn_of(resource, place, format!("network-interface/{id}"))?;
+                    away.push((id, arn));
+                }
+            }
             _ => {}
         }
         for group in GROUPS {
@@ -80,7 +88,29 @@ fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(),
     for id in interfaces.into_iter().filter(|id| !claimed.contains(id)) {
         push(&mut named.interfaces, id);
     }
+    for (_, arn) in away.into_iter().filter(|(id, _)| !claimed.contains(id)) {
+        push(&mut named.elsewhere, arn);
+    }
     Ok(())
+}
+
+/// The ARN of something that a sequence's resource names by id: it is where the resource is.
+fn arn_of(resource: &At<'_>, (partition, region, account): Place<'_>, id: String) -> Result<Arn, ParseError> {
+    let mut arn = Arn {
+        partition,
+        service: "ec2".to_owned(),
+        region: Some(region.clone()),
+        account: Some(account.clone()),
+        resource: id,
+    };
+    if let Some(there) = resource.field("accountId")?.id()? {
+        arn.account = Some(there);
+    }
+    if let Some(there) = resource.field("region")?.id::<Region>()? {
+        arn.partition = there.partition();
+        arn.region = Some(there);
+    }
+    Ok(arn)
 }
 
 /// An instance in a sequence, by bare id (it is then where its resource is) or by ARN.
@@ -91,24 +121,11 @@ fn instance(
     named: &mut Named,
 ) -> Result<(), ParseError> {
     let text = uid.text()?.ok_or_else(|| uid.error(Problem::Missing))?;
-    let mut arn = Arn {
-        partition,
-        service: "ec2".to_owned(),
-        region: Some(region.clone()),
-        account: Some(account.clone()),
-        resource: format!("instance/{text}"),
-    };
-    if text.starts_with("arn:") {
-        arn = text.parse().map_err(|e: crate::ids::InvalidId| uid.error(e))?;
+    let arn: Arn = if text.starts_with("arn:") {
+        text.parse().map_err(|e: crate::ids::InvalidId| uid.error(e))?
     } else {
-        if let Some(there) = resource.field("accountId")?.id()? {
-            arn.account = Some(there);
-        }
-        if let Some(there) = resource.field("region")?.id::<Region>()? {
-            arn.partition = there.partition();
-            arn.region = Some(there);
-        }
-    }
+        arn_of(resource, (partition, region, account), format!("instance/{text}"))?
+    };
     let id: InstanceId = arn
         .resource
         .strip_prefix("instance/")

@@ -302,6 +302,30 @@ fn an_instance_of_another_account_or_region_is_kept_apart() {
 }
 
 #[test]
+fn what_is_not_acted_on_is_said_in_words() {
+    let eni = |n: u8| format!("eni-0000000000000000{n}");
+    let finding = one(&sequence(json!([
+        {"uid": "i-00000000000000001", "resourceType": "EC2_INSTANCE"},
+        {"uid": "i-00000000000000002", "resourceType": "EC2_INSTANCE", "accountId": "333333333333", "region": "us-east-1",
+         "data": {"ec2Instance": {"ec2NetworkInterfaceUids": [eni(1)]}}},
+        {"uid": eni(1), "resourceType": "EC2_NETWORK_INTERFACE", "accountId": "333333333333", "region": "us-east-1"},
+        {"uid": eni(2), "resourceType": "EC2_NETWORK_INTERFACE", "accountId": "333333333333"},
+        {"uid": "not an interface", "resourceType": "EC2_NETWORK_INTERFACE", "accountId": "333333333333"},
+        {"uid": eni(3), "resourceType": "EC2_NETWORK_INTERFACE"},
+        {"uid": eni(4), "resourceType": "EC2_NETWORK_INTERFACE"},
+    ])))
+    .unwrap();
+    assert_eq!(
+        finding.not_touched(|id| id.as_str() == eni(4)),
+        [
+            "not touched: i-00000000000000002 in account 333333333333, us-east-1, which the finding names as well",
+            "not touched: eni-00000000000000002 in account 333333333333, eu-west-1, which the finding names as well",
+            "not touched, unless it is named itself: the instance of eni-00000000000000003",
+        ]
+    );
+}
+
+#[test]
 fn a_malformed_member_of_a_sequence_is_an_error() {
     for (resource, at) in [
         (json!({"uid": "i-xyz", "resourceType": "EC2_INSTANCE"}), "$.service.detection.sequence.resources[0].uid"),
