@@ -143,12 +143,13 @@ impl Hub {
             "at": Timestamp::now(),
         });
         let message = format!(
-            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in GuardDuty",
+            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in {}",
             crate::text::plain(&finding.finding_type, 90),
             finding.account,
             finding.region,
             finding.severity,
-            finding.id
+            finding.id,
+            finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
         let first = finding.count.is_none_or(|count| count <= 1);

@@ -1,12 +1,14 @@
-//! The instances and interfaces that a finding names.
+//! What a finding names: instances and interfaces, buckets and snapshots.
 //!
 //! Most types carry one instance in `resource.instanceDetails` (also Runtime Monitoring on an EKS node
 //! or an ECS container instance, and malware on a volume). An attack sequence lists what took part in
 //! `service.detection.sequence.resources`.
 
 use super::super::json::{At, ParseError, Problem};
+use super::super::resource::{self, Place, Resource, ResourceId, Said};
 use super::sample::PLACEHOLDER_INSTANCE;
-use crate::ids::{AccountId, Arn, InstanceId, InterfaceId, Partition, Region};
+use crate::ids::{AccountId, Arn, InstanceId, InterfaceId, Region};
+use crate::text::plain;
 
 /// What a finding names, each once, in its order.
 #[derive(Default)]
@@ -16,7 +18,23 @@ pub(super) struct Named {
     pub(super) interfaces: Vec<InterfaceId>,
     /// Instances of another account or Region.
     pub(super) elsewhere: Vec<Arn>,
+    /// The instances again, buckets and snapshots: those of the finding's account.
+    pub(super) resources: Vec<Resource>,
+    /// What a sequence was put together from.
+    pub(super) signals: Vec<String>,
 }
+
+impl Named {
+    /// Takes a resource in, if it is of the finding's account.
+    fn own(&mut self, resource: Resource, place: Place<'_>) {
+        if resource.account == *place.account {
+            self.resources.push(resource);
+        }
+    }
+}
+
+/// The most signals that are kept: they are shown, and a sequence has a hundred at most.
+const MOST_SIGNALS: usize = 100;
 
 /// Groups in a sequence whose `ec2InstanceUids` are, by the API's own words, the *compromised*
 /// instances that share the group. `eksCluster` and `ecsCluster` have a field of the same name which
@@ -30,8 +48,6 @@ const GROUPS: [&str; 6] = [
     "iamInstanceProfile",
 ];
 
-type Place<'a> = (Partition, &'a Region, &'a AccountId);
-
 pub(super) fn named(resource: &At<'_>, service: &At<'_>, place: Place<'_>, sample: bool) -> Result<Named, ParseError> {
     let mut named = Named::default();
     let instance = resource.down(&["instanceDetails", "instanceId"])?;
@@ -42,18 +58,42 @@ pub(super) fn named(resource: &At<'_>, service: &At<'_>, place: Place<'_>, sampl
         Err(_) if sample => {}
         Err(error) => return Err(error),
     }
-    match sequence(service, place, &mut named) {
-        Err(error) if !sample => return Err(error),
-        _ => {}
+    for read in [sequence, stored] {
+        match read(resource, service, place, &mut named) {
+            Err(error) if !sample => return Err(error),
+            _ => {}
+        }
     }
     if sample {
         named.instances.retain(|id| id.as_str() != PLACEHOLDER_INSTANCE);
     }
+    let instances = named.instances.iter().map(|id| Resource {
+        id: ResourceId::Instance(id.clone()),
+        account: place.account.clone(),
+        region: Some(place.region.clone()),
+    });
+    named.resources = instances.chain(std::mem::take(&mut named.resources)).collect();
     Ok(named)
 }
 
-fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
-    let resources = service.down(&["detection", "sequence", "resources"])?.items()?;
+/// Buckets, and the snapshot in which malware was found.
+fn stored(resource: &At<'_>, _service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
+    for bucket in resource.field("s3BucketDetails")?.items().unwrap_or_default() {
+        let name = bucket.field("name")?;
+        if !name.is_absent() {
+            named.own(resource::read("S3_BUCKET", &name, place, Said::default())?, place);
+        }
+    }
+    let snapshot = resource.down(&["ebsSnapshotDetails", "snapshotArn"])?;
+    if !snapshot.is_absent() {
+        named.own(resource::read("AWS::EC2::Snapshot", &snapshot, place, Said::default())?, place);
+    }
+    Ok(())
+}
+
+fn sequence(_resource: &At<'_>, service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
+    let sequence = service.down(&["detection", "sequence"])?;
+    let resources = sequence.field("resources")?.items()?;
     let mut interfaces = Vec::new();
     let mut claimed: Vec<InterfaceId> = Vec::new();
     for resource in &resources {
@@ -69,6 +109,10 @@ fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(),
                 let uid = resource.field("uid")?;
                 interfaces.push(interface(&uid)?.ok_or_else(|| uid.error(Problem::Missing))?);
             }
+            Some("S3_BUCKET") if is_of(resource, place.account)? => {
+                let said = Said { region: resource.field("region")?.id()?, ..Said::default() };
+                named.own(resource::read("S3_BUCKET", &resource.field("uid")?, place, said)?, place);
+            }
             _ => {}
         }
         for group in GROUPS {
@@ -80,17 +124,18 @@ fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(),
     for id in interfaces.into_iter().filter(|id| !claimed.contains(id)) {
         push(&mut named.interfaces, id);
     }
+    for signal in sequence.field("signals")?.items().unwrap_or_default().iter().take(MOST_SIGNALS) {
+        if let Some(name) = signal.field("name")?.value().as_str() {
+            push(&mut named.signals, plain(name, 128));
+        }
+    }
     Ok(())
 }
 
 /// An instance in a sequence, by bare id (it is then where its resource is) or by ARN.
-fn instance(
-    uid: &At<'_>,
-    resource: &At<'_>,
-    (partition, region, account): Place<'_>,
-    named: &mut Named,
-) -> Result<(), ParseError> {
-    let text = uid.text()?.ok_or_else(|| uid.error(Problem::Missing))?;
+fn instance(uid: &At<'_>, resource: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
+    let Place { partition, region, account } = place;
+    let text = uid.required(At::text)?;
     let mut arn = Arn {
         partition,
         service: "ec2".to_owned(),
@@ -133,10 +178,15 @@ fn interface(uid: &At<'_>) -> Result<Option<InterfaceId>, ParseError> {
 }
 
 /// Whether a resource is in the finding's own account and Region.
-fn is_here(resource: &At<'_>, (_, region, account): Place<'_>) -> Result<bool, ParseError> {
-    let there: Option<AccountId> = resource.field("accountId")?.id()?;
+fn is_here(resource: &At<'_>, place: Place<'_>) -> Result<bool, ParseError> {
     let in_region: Option<Region> = resource.field("region")?.id()?;
-    Ok(there.is_none_or(|a| a == *account) && in_region.is_none_or(|r| r == *region))
+    Ok(is_of(resource, place.account)? && in_region.is_none_or(|r| r == *place.region))
+}
+
+/// Whether a resource is in the finding's own account.
+fn is_of(resource: &At<'_>, account: &AccountId) -> Result<bool, ParseError> {
+    let there: Option<AccountId> = resource.field("accountId")?.id()?;
+    Ok(there.is_none_or(|a| a == *account))
 }
 
 fn push<T: PartialEq>(list: &mut Vec<T>, item: T) {
