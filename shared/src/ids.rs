@@ -109,6 +109,45 @@ checked_id! {
 }
 
 checked_id! {
+    /// An access key's id: `AKIA…` of a long-term key, `ASIA…` of a temporary one.
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+    AccessKeyId, "access key id", |v| is_unique_id(v, "A")
+}
+
+impl AccessKeyId {
+    /// Whether it is a key of a user that does not end by itself.
+    pub fn is_long_term(&self) -> bool {
+        self.0.starts_with("AKIA")
+    }
+}
+
+checked_id! {
+    /// The unique id of an IAM user. A user that is made anew under the same name has another one.
+    UserId, "user id", |v| is_unique_id(v, "AIDA")
+}
+
+checked_id! {
+    /// The unique id of an IAM role. A role that is made anew under the same name has another one.
+    RoleId, "role id", |v| is_unique_id(v, "AROA")
+}
+
+checked_id! {
+    /// The name of an IAM user, without its path.
+    UserName, "user name", |v| is_iam_name(v, 64)
+}
+
+checked_id! {
+    /// The name of an IAM role, without its path.
+    RoleName, "role name", |v| is_iam_name(v, 64)
+}
+
+checked_id! {
+    /// The name of a role's session: the instance id where EC2 made it, else what the caller chose. It goes into
+    /// policies: it can hold nothing that means something there.
+    SessionName, "session name", |v| v.len() >= 2 && is_iam_name(v, 64)
+}
+
+checked_id! {
     /// A finding's id as its service writes it: 1 to 512 visible ASCII characters.
     FindingId, "finding id", |v| (1..=512).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -136,6 +175,18 @@ impl Default for RunId {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A unique id as IAM makes them: capital letters and digits behind the prefix of its kind, 16 to 128 in all.
+fn is_unique_id(value: &str, prefix: &str) -> bool {
+    (16..=128).contains(&value.len())
+        && value.starts_with(prefix)
+        && value.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// Whether IAM could have given this name (`[\w+=,.@-]+`).
+pub(crate) fn is_iam_name(value: &str, most: usize) -> bool {
+    (1..=most).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
 }
 
 /// `prefix` followed by 8 or 17 lower-case hexadecimal digits: the two lengths EC2 has used.
@@ -329,6 +380,31 @@ mod tests {
             "*",
         ] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_only_looks_like_an_identity() {
+        assert!("AKIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        assert!(!"ASIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        for bad in [
+            "",
+            "AKIA",
+            "AKIAIOSFODNN7EXAMPLE\n",
+            "akiaiosfodnn7example",
+            "AKIA_OSFODNN7EXAMPLE",
+            "GeneratedFindingAccessKeyId",
+        ] {
+            assert!(bad.parse::<AccessKeyId>().is_err(), "{bad:?}");
+        }
+        assert!("AIDACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_ok());
+        assert!("AROACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_err());
+        for good in ["i-0a1b2c3d4e5f60718", "a.b@example.com", "x_+=,-"] {
+            assert!(good.parse::<SessionName>().is_ok(), "{good}");
+        }
+        for bad in ["", "x", "*", "a*", "a?b", "${aws:username}", "a b", "a/b", "a\"b", "ä-session"] {
+            assert!(bad.parse::<SessionName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<RoleName>().is_err() || bad == "x", "{bad:?}");
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! [api]: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Finding.html
 
+mod identities;
 mod resources;
 mod sample;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
     let title = at.field("title")?.text()?.unwrap_or_default().to_owned();
     let sample = sample::is_sample(&title, &resource, &service)?;
     let named = resources::named(&resource, &service, (partition, &region, &account), sample)?;
+    let identities = identities::named(&resource, &service, &account, sample)?;
 
     Ok(Finding {
         source: Source::GuardDuty,
@@ -56,6 +58,7 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
         instances: named.instances,
         interfaces: named.interfaces,
         elsewhere: named.elsewhere,
+        identities,
         title,
     })
 }

@@ -1,11 +1,13 @@
 //! A finding: our one normal form of what a detector reported.
 
 mod guardduty;
+pub mod identity;
 mod json;
 mod trigger;
 mod trigger_type;
 mod unanswered;
 
+pub use identity::{Credential, Identity, UserType};
 pub use json::{ParseError, Problem};
 pub use trigger::{Kind, MOST_BYTES, Reported, Trigger, parse};
 pub use trigger_type::{Answers, When};
@@ -65,6 +67,10 @@ pub struct Finding {
     /// finding, whose role and session are for one account; the report lists them.
     #[serde(default)]
     pub elsewhere: Vec<Arn>,
+    /// The identities whose credentials the finding is about, each once: one for most that name any, several for an
+    /// attack sequence.
+    #[serde(default)]
+    pub identities: Vec<Identity>,
     /// The title, written by the service, with names in it that an attacker may have chosen.
     pub title: String,
 }
