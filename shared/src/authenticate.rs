@@ -150,6 +150,14 @@ fn as_detail(found: &gd::Finding) -> Value {
     let service = found.service();
     let resource = found.resource();
     let instance_id = resource.and_then(|r| r.instance_details()).and_then(|i| i.instance_id());
+    let key = resource.and_then(|r| r.access_key_details()).map(|key| {
+        json!({
+            "accessKeyId": key.access_key_id(),
+            "principalId": key.principal_id(),
+            "userName": key.user_name(),
+            "userType": key.user_type(),
+        })
+    });
     let direction = service
         .and_then(|s| s.action())
         .and_then(|a| a.network_connection_action())
@@ -163,6 +171,7 @@ fn as_detail(found: &gd::Finding) -> Value {
     let signals: Vec<Value> = sequence
         .map(|s| s.signals().iter().map(|signal| json!({ "name": signal.name() })).collect())
         .unwrap_or_default();
+    let actors: Vec<Value> = sequence.map(|s| s.actors().iter().map(actor).collect()).unwrap_or_default();
     json!({
         "accountId": found.account_id(),
         "arn": found.arn(),
@@ -175,6 +184,7 @@ fn as_detail(found: &gd::Finding) -> Value {
         "resource": {
             "resourceType": resource.and_then(|r| r.resource_type()),
             "instanceDetails": { "instanceId": instance_id },
+            "accessKeyDetails": key,
             "s3BucketDetails": buckets,
             "ebsSnapshotDetails": { "snapshotArn": snapshot },
         },
@@ -190,7 +200,7 @@ fn as_detail(found: &gd::Finding) -> Value {
                 "type": service.and_then(|s| s.additional_info()).and_then(|a| a.r#type()),
             },
             "action": { "networkConnectionAction": { "connectionDirection": direction } },
-            "detection": { "sequence": { "resources": resources, "signals": signals } },
+            "detection": { "sequence": { "resources": resources, "signals": signals, "actors": actors } },
         },
     })
 }
@@ -205,6 +215,11 @@ fn member(resource: &gd::ResourceV2) -> Value {
         "ec2Vpc": { "ec2InstanceUids": data.and_then(|d| d.ec2_vpc()).map(|g| g.ec2_instance_uids()) },
         "iamInstanceProfile": { "ec2InstanceUids": data.and_then(|d| d.iam_instance_profile()).map(|g| g.ec2_instance_uids()) },
         "ec2Instance": { "ec2NetworkInterfaceUids": data.and_then(|d| d.ec2_instance()).map(|i| i.ec2_network_interface_uids()) },
+        "accessKey": data.and_then(|d| d.access_key()).map(|key| json!({
+            "principalId": key.principal_id(),
+            "userName": key.user_name(),
+            "userType": key.user_type(),
+        })),
     });
     json!({
         "uid": resource.uid(),
@@ -213,4 +228,17 @@ fn member(resource: &gd::ResourceV2) -> Value {
         "region": resource.region(),
         "data": groups,
     })
+}
+
+fn actor(actor: &gd::Actor) -> Value {
+    let user = actor.user().map(|user| {
+        json!({
+            "name": user.name(),
+            "uid": user.uid(),
+            "type": user.r#type(),
+            "credentialUid": user.credential_uid(),
+            "account": { "uid": user.account().and_then(|account| account.uid()) },
+        })
+    });
+    json!({ "user": user, "session": { "issuer": actor.session().and_then(|session| session.issuer()) } })
 }

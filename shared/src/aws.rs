@@ -122,6 +122,10 @@ clients! {
     elb: aws_sdk_elasticloadbalancing,
     /// Elastic Load Balancing v2: application, network and gateway load balancers.
     elbv2: aws_sdk_elasticloadbalancingv2,
+    /// AWS CloudTrail.
+    cloudtrail: aws_sdk_cloudtrail,
+    /// AWS Identity and Access Management.
+    iam: aws_sdk_iam,
     /// Amazon DynamoDB.
     dynamodb: aws_sdk_dynamodb,
     /// Amazon S3.

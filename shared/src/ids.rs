@@ -413,6 +413,31 @@ mod tests {
     }
 
     #[test]
+    fn refuses_what_only_looks_like_an_identity() {
+        assert!("AKIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        assert!(!"ASIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        for bad in [
+            "",
+            "AKIA",
+            "AKIAIOSFODNN7EXAMPLE\n",
+            "akiaiosfodnn7example",
+            "AKIA_OSFODNN7EXAMPLE",
+            "GeneratedFindingAccessKeyId",
+        ] {
+            assert!(bad.parse::<AccessKeyId>().is_err(), "{bad:?}");
+        }
+        assert!("AIDACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_ok());
+        assert!("AROACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_err());
+        for good in ["i-0a1b2c3d4e5f60718", "a.b@example.com", "x_+=,-"] {
+            assert!(good.parse::<SessionName>().is_ok(), "{good}");
+        }
+        for bad in ["", "x", "*", "a*", "a?b", "${aws:username}", "a b", "a/b", "a\"b", "ä-session"] {
+            assert!(bad.parse::<SessionName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<RoleName>().is_err() || bad == "x", "{bad:?}");
+        }
+    }
+
+    #[test]
     fn knows_regions_of_every_partition() {
         for (region, partition) in [
             ("eu-west-1", Partition::Aws),

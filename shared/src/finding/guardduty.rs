@@ -7,11 +7,13 @@
 //!
 //! [api]: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Finding.html
 
+mod identities;
 mod resources;
 mod sample;
 #[cfg(test)]
 mod tests;
 
+pub(super) use identities::of_copy as identity_of_copy;
 pub(super) use sample::{ACTIONS, GENERATED, PLACEHOLDER_INSTANCE, says_sample};
 
 use super::json::{At, ParseError, Problem};
@@ -32,6 +34,7 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
     let title = at.field("title")?.text()?.unwrap_or_default().to_owned();
     let sample = sample::is_sample(&title, &resource, &service)?;
     let named = resources::named(&resource, &service, Place { partition, region: &region, account: &account }, sample)?;
+    let identities = identities::named(&resource, &service, &account, sample)?;
 
     let mut finding = Finding {
         arn,
@@ -49,6 +52,7 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
         instances: named.instances,
         interfaces: named.interfaces,
         elsewhere: named.elsewhere,
+        identities,
         signals: named.signals,
         title,
         ..Finding::new(Source::GuardDuty, id, finding_type, severity, account, region)

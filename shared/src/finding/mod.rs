@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod guardduty;
 mod health;
+pub mod identity;
 mod inspector;
 mod json;
 mod macie;
@@ -24,6 +25,7 @@ mod trusted_advisor;
 mod unanswered;
 
 pub use control::{Compliance, Control};
+pub use identity::{Credential, Identity, UserType};
 pub use json::{ParseError, Problem};
 pub use product::Product;
 pub use resource::{Other, Resource, ResourceId};
@@ -87,6 +89,10 @@ pub struct Finding {
     /// finding, whose role and session are for one account; the report lists them.
     #[serde(default)]
     pub elsewhere: Vec<Arn>,
+    /// The identities whose credentials the finding is about, each once: one for most that name any, several for an
+    /// attack sequence.
+    #[serde(default)]
+    pub identities: Vec<Identity>,
     /// Everything that the finding names and that is of a kind known here, instances too; in the order of the finding,
     /// each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -139,6 +145,7 @@ impl Finding {
             instances: Vec::new(),
             interfaces: Vec::new(),
             elsewhere: Vec::new(),
+            identities: Vec::new(),
             resources: Vec::new(),
             signals: Vec::new(),
             control: None,
@@ -172,7 +179,14 @@ impl Finding {
     /// Adds a resource, once. Of a finding under which nothing is done, what is malformed is left out.
     fn name(&mut self, resource: Result<Resource, ParseError>) -> Result<(), ParseError> {
         match resource {
-            Ok(resource) if !self.resources.contains(&resource) => self.resources.push(resource),
+            Ok(resource) if !self.resources.contains(&resource) => {
+                if let ResourceId::AccessKey(key) = &resource.id
+                    && !self.sample
+                {
+                    self.identities.push(Identity::of_key(key.clone()));
+                }
+                self.resources.push(resource);
+            }
             Err(error) if !self.is_out() => return Err(error),
             _ => {}
         }

@@ -65,10 +65,28 @@ fn read(at: &At<'_>, product: &Product, other_region: Option<&Region>) -> Result
         finding.resource_type = kind_word(first.field("type")?.value().as_str().unwrap_or_default());
     }
     for item in items {
+        let word = item.field("type")?;
+        if source == Source::GuardDuty
+            && matches!(word.value().as_str(), Some("AWS::IAM::AccessKey" | "AwsIamAccessKey"))
+        {
+            identity_of(&item, &mut finding)?;
+            continue;
+        }
         let named = one(&item, &finding);
         securityhub::take(&mut finding, named)?;
     }
     Ok(finding)
+}
+
+/// Who acted, in a finding of GuardDuty's: read as leniently as in its own.
+fn identity_of(item: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
+    let (uid, user) = (item.field("uid")?, item.field("user")?);
+    let key = uid.value().as_str().unwrap_or_default();
+    if !finding.sample {
+        let (kind, principal, name) = (user.field("type")?, user.field("uid")?, user.field("name")?);
+        guardduty::identity_of_copy(key, &kind, &principal, &name, &mut finding.identities);
+    }
+    Ok(())
 }
 
 fn one(item: &At<'_>, finding: &Finding) -> Result<resource::Resource, ParseError> {

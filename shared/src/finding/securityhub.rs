@@ -228,8 +228,27 @@ fn resources(at: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
         finding.resource_type = kind_word(first.field("type")?.value().as_str().unwrap_or_default());
     }
     for item in items {
+        if finding.source == Source::GuardDuty && item.field("type")?.value().as_str() == Some("AwsIamAccessKey") {
+            identity_of(&item, finding)?;
+            continue;
+        }
         let named = one(&item, finding);
         take(finding, named)?;
+    }
+    Ok(())
+}
+
+/// Who acted, in a finding of GuardDuty's: read as leniently as in its own.
+fn identity_of(item: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
+    let details = item.down(&["details", "awsIamAccessKey"])?;
+    let (user, principal) = (details.field("userName")?, details.field("principalName")?);
+    let name = if user.is_absent() { principal } else { user };
+    let id = item.field("id")?;
+    let key = id.value().as_str().unwrap_or_default();
+    let key = key.strip_prefix("AWS::IAM::AccessKey:").unwrap_or(key);
+    if !finding.sample {
+        let (user_type, principal) = (details.field("principalType")?, details.field("principalId")?);
+        guardduty::identity_of_copy(key, &user_type, &principal, &name, &mut finding.identities);
     }
     Ok(())
 }

@@ -172,6 +172,34 @@ fn a_guardduty_finding_is_the_same_whoever_hands_it_on() {
 }
 
 #[test]
+fn who_acted_is_read_out_of_each_copy() {
+    let key = "AKIAIOSFODNN7EXAMPLE";
+    let mut asff = guardduty_copy();
+    asff["Types"] = json!(["TTPs/Discovery/Recon:IAMUser-MaliciousIPCaller"]);
+    asff["Resources"] = json!([{"Type": "AwsIamAccessKey", "Id": format!("AWS::IAM::AccessKey:{key}"), "Region": "eu-west-1",
+        "Details": {"AwsIamAccessKey": {"PrincipalId": "AIDACKCEVSQ6C2EXAMPLE", "PrincipalType": "IAMUser", "PrincipalName": "deploy"}}}]);
+    let ocsf = json!({
+        "class_uid": 2004, "severity_id": 4, "status_id": 1, "cloud": {"account": {"uid": MEMBER}, "region": "eu-west-1"},
+        "metadata": {"product": {"uid": "arn:aws:securityhub:eu-west-1::productv2/aws/guardduty"}},
+        "finding_info": {"uid": "arn:aws:guardduty:eu-west-1:222222222222:detector/d1/finding/0ab1",
+            "types": ["Threats", "Recon:IAMUser/MaliciousIPCaller"]},
+        "resources": [{"uid": key, "type": "AWS::IAM::AccessKey",
+            "user": {"name": "deploy", "uid": "AIDACKCEVSQ6C2EXAMPLE", "type": "IAMUser"}}],
+    });
+    for document in [&asff, &ocsf] {
+        let finding = one(document).unwrap();
+        let [identity] = finding.identities.as_slice() else { panic!("{:?}", finding.identities) };
+        assert_eq!(identity.access_key.as_ref().unwrap().as_str(), key);
+        assert_eq!(identity.user_type, UserType::IamUser);
+        assert_eq!(identity.user_id().unwrap().as_str(), "AIDACKCEVSQ6C2EXAMPLE");
+        assert_eq!(identity.user_name.as_deref(), Some("deploy"));
+        assert!(finding.resources.is_empty());
+    }
+    asff["Resources"][0]["Id"] = json!("ABC-made-up");
+    assert_eq!(one(&asff).unwrap().identities[0].access_key, None);
+}
+
+#[test]
 fn every_type_of_guardduty_survives_security_hub() {
     let types = include_str!("../../../events/guardduty/TYPES.txt");
     for name in types.lines().filter(|line| line.contains(':')) {
@@ -389,6 +417,7 @@ fn a_key_that_lies_open_is_rated_by_what_aws_says_of_it() {
     ] {
         let finding = one(&notice(code, "AKIAIOSFODNN7EXAMPLE")).unwrap();
         assert_eq!((finding.severity, finding.resources[0].kind()), (severity, "iam-access-key"), "{code}");
+        assert!(matches!(finding.identities[0].credential(), Credential::Key(_)));
         assert!(finding.id.as_str().ends_with("/222222222222"));
         assert_eq!(finding.last_seen.unwrap().to_string(), "2026-11-03T09:27:05Z");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::finding::{Direction, Finding, Kind, ParseError, Problem, ResourceRole, State, parse};
+use crate::finding::{Credential, Direction, Finding, Kind, ParseError, Problem, ResourceRole, State, UserType, parse};
 
 const INSTANCE: &str = "i-0a1b2c3d4e5f60718";
 
@@ -323,4 +323,80 @@ fn a_malformed_member_of_a_sequence_is_an_error() {
         assert!(!matches!(error.problem, Problem::UnknownShape { .. }));
     }
     assert_eq!(one(&sequence(json!("x"))).unwrap_err().at, "$.service.detection.sequence.resources");
+}
+
+#[test]
+fn an_identity_is_read_from_the_access_key() {
+    let details = json!({
+        "accessKeyId": "ASIAIOSFODNN7EXAMPLE", "principalId": "AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
+        "userType": "AssumedRole", "userName": "shop-web",
+    });
+    let finding = ok("/resource/accessKeyDetails", details);
+    let [identity] = finding.identities.as_slice() else { panic!("{:?}", finding.identities) };
+    assert_eq!(identity.credential(), Credential::Session);
+    assert_eq!(identity.role_id().unwrap().as_str(), "AROADBQP57FF2AEXAMPLE");
+    assert_eq!(identity.session_name().unwrap().as_str(), "i-0a1b2c3d4e5f60718");
+    assert_eq!(identity.user_name.as_deref(), Some("shop-web"));
+}
+
+#[test]
+fn what_iam_could_not_have_given_is_absent_and_hides_nothing_else() {
+    for (field, bad) in [
+        ("accessKeyId", json!("${key}")),
+        ("principalId", json!("AIDA\u{202e}CKCEVSQ6C2EXAMPLE")),
+        ("userName", json!("../admin")),
+        ("userName", json!(["deploy"])),
+        ("userType", json!(7)),
+    ] {
+        let mut details = json!({
+            "accessKeyId": "AKIAIOSFODNN7EXAMPLE", "principalId": "AIDACKCEVSQ6C2EXAMPLE", "userType": "IAMUser",
+            "userName": "deploy",
+        });
+        details[field] = bad.clone();
+        let finding = ok("/resource/accessKeyDetails", details);
+        let [identity] = finding.identities.as_slice() else { panic!("{bad}: {:?}", finding.identities) };
+        let absent = match field {
+            "accessKeyId" => identity.access_key.is_none(),
+            "principalId" => identity.principal_id.is_none(),
+            "userName" => identity.user_name.is_none(),
+            _ => identity.user_type == UserType::Other,
+        };
+        assert!(absent, "{field}: {identity:?}");
+        assert_eq!(finding.instances[0].as_str(), INSTANCE);
+    }
+    assert!(ok("/resource/accessKeyDetails", json!({"userName": "deploy"})).identities.is_empty());
+    assert!(ok("/resource/accessKeyDetails", json!({})).identities.is_empty());
+}
+
+#[test]
+fn an_attack_sequence_names_its_identities_once_each() {
+    let sequence = json!({"sequence": {
+        "resources": [
+            {"resourceType": "ACCESS_KEY", "uid": "AKIAIOSFODNN7EXAMPLE", "accountId": "222222222222",
+             "data": {"accessKey": {"principalId": "AIDACKCEVSQ6C2EXAMPLE", "userName": "deploy", "userType": "IAMUser"}}},
+            {"resourceType": "ACCESS_KEY", "uid": "AKIAIOSFODNN7ELSE000", "accountId": "333333333333"},
+            {"resourceType": "S3_BUCKET", "uid": "arn:aws:s3:::bucket"},
+        ],
+        "actors": [
+            {"user": {"name": "deploy", "uid": "AIDACKCEVSQ6C2EXAMPLE", "credentialUid": "AKIAIOSFODNN7EXAMPLE"}},
+            {"user": {"name": "shop-web", "uid": "AROADBQP57FF2AEXAMPLE:web", "type": "AssumedRole",
+                      "credentialUid": "ASIAIOSFODNN7EXAMPLE", "account": {"uid": "222222222222"}},
+             "session": {"issuer": "arn:aws:iam::222222222222:role/shop/shop-web"}},
+            {"user": {"uid": "AROADBQP57FF2AFOREIGN:x", "type": "AssumedRole", "account": {"uid": "333333333333"}}},
+            {"user": null},
+        ],
+    }});
+    let finding = ok("/service/detection", sequence);
+    let keys: Vec<_> = finding.identities.iter().map(|i| i.access_key.as_ref().unwrap().as_str()).collect();
+    assert_eq!(keys, ["AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE"]);
+    assert_eq!(finding.identities[0].user_type, UserType::IamUser);
+    assert_eq!(finding.identities[1].arn.as_ref().unwrap().resource, "role/shop/shop-web");
+}
+
+#[test]
+fn a_sample_names_nobody() {
+    let mut document = with("/title", json!("[SAMPLE] a title"));
+    document["resource"]["accessKeyDetails"] =
+        json!({"accessKeyId": "GeneratedFindingAccessKeyId", "principalId": "GeneratedFindingPrincipalId"});
+    assert!(one(&document).unwrap().identities.is_empty());
 }
