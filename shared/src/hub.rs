@@ -32,7 +32,7 @@ use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::Report;
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
-use crate::screen::screen;
+use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
 use policy::PolicySource;
@@ -183,6 +183,11 @@ impl Hub {
             };
             if let Some(away) = screen(&finding, reported.envelope_account.as_ref(), Some(&self.config.hub_account)) {
                 telemetry::turned_away(away.as_str());
+                // Somebody who asks is told why nothing happens; strangers are not.
+                let known = matches!(away, TurnedAway::Sample | TurnedAway::NotLive(..) | TurnedAway::AboutHub(_));
+                if known && finding.request.is_some() {
+                    self.tell_unanswered(&finding, &away.to_string()).await;
+                }
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
@@ -190,7 +195,6 @@ impl Hub {
             if answers.is_empty() {
                 let why = self.why_unanswered(&finding);
                 telemetry::turned_away("not-answered-here");
-                // Somebody who asks gets an answer, whatever he asks about.
                 let concerned = self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding));
                 if concerned || finding.request.is_some() {
                     self.tell_unanswered(&finding, why).await;

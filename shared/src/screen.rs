@@ -63,8 +63,8 @@ impl fmt::Display for TurnedAway {
             Self::Sample => f.write_str("it is a sample finding: samples never change anything"),
             Self::ForeignProduct(name) => write!(
                 f,
-                "it was put into Security Hub by `{name}`, which is no service of AWS's: anybody in the account can \
-                 write such a finding"
+                "it was put into Security Hub by `{name}`, which is no service of AWS's: whoever may import findings can \
+                 write such a one"
             ),
             Self::NotLive(state, source) => match state {
                 State::Archived => write!(f, "it is archived in {}", source.name()),

@@ -35,7 +35,7 @@ pub(super) fn finding(at: &At<'_>, kind: &str, envelope_region: Option<&Region>)
     let mut finding = Finding {
         state,
         first_seen: at.field("createdAt")?.time(),
-        last_seen: at.field("updatedAt")?.time().or(at.field("analyzedAt")?.time()),
+        last_seen: at.field("analyzedAt")?.time().or(at.field("updatedAt")?.time()),
         resource_type: kind_word(word),
         ..Finding::new(Source::AccessAnalyzer, id, finding_type, severity::UNRATED, account, region)
     };

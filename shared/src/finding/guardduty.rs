@@ -84,7 +84,7 @@ fn place(
     let partition = partition_at.id::<Partition>()?.unwrap_or(region.partition());
     partition_at.must_say(partition.as_str(), "the Region", region.partition().as_str())?;
     if let Some(arn) = &arn {
-        must_be(&arn_at, arn, &region, account)?;
+        must_be(&arn_at, arn, ("`region`", &region), ("`accountId`", account))?;
         let in_arn = arn.resource.rsplit("/finding/").next().unwrap_or_default();
         arn_at.must_say(in_arn, "`id`", id.as_str())?;
     }
@@ -92,10 +92,15 @@ fn place(
 }
 
 /// An ARN of a GuardDuty finding must be of GuardDuty, and of the finding's account and Region.
-fn must_be(at: &At<'_>, arn: &Arn, region: &Region, account: &AccountId) -> Result<(), ParseError> {
+fn must_be(
+    at: &At<'_>,
+    arn: &Arn,
+    (region_field, region): (&'static str, &Region),
+    (account_field, account): (&'static str, &AccountId),
+) -> Result<(), ParseError> {
     at.must_say(&arn.service, "the source", "guardduty")?;
-    at.must_say(arn.region.as_ref().map_or("", Region::as_str), "`region`", region.as_str())?;
-    at.must_say(arn.account.as_ref().map_or("", AccountId::as_str), "`accountId`", account.as_str())
+    at.must_say(arn.region.as_ref().map_or("", Region::as_str), region_field, region.as_str())?;
+    at.must_say(arn.account.as_ref().map_or("", AccountId::as_str), account_field, account.as_str())
 }
 
 /// A finding of GuardDuty's that Security Hub hands on: all that is known of it there is its ARN, from which come its
@@ -106,7 +111,7 @@ pub(super) fn of_arn(
     account: &AccountId,
 ) -> Result<(Arn, FindingId, Option<String>), ParseError> {
     let arn: Arn = at.required(At::id)?;
-    must_be(at, &arn, region, account)?;
+    must_be(at, &arn, ("the finding's Region", region), ("the finding's account", account))?;
     let expected = || at.error(Problem::Expected { expected: "a GuardDuty finding's ARN", found: arn.to_string() });
     let (detector, id) = arn
         .resource

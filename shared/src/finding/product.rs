@@ -23,7 +23,8 @@ pub enum Product {
 
 impl Product {
     /// Reads a product ARN, `arn:<partition>:securityhub:<region>::product/aws/<service>`; Security Hub's OCSF
-    /// findings write `productv2`. All else is foreign, an ARN with an account in it first of all.
+    /// findings write `productv2`. All else is foreign, an ARN with an account in it first of all. Its Region is given
+    /// beside it.
     pub(super) fn of(text: &str) -> (Self, Option<Region>) {
         let arn: Option<Arn> = text.parse().ok();
         let service =
@@ -32,10 +33,8 @@ impl Product {
                     arn.resource.strip_prefix("product/aws/").or_else(|| arn.resource.strip_prefix("productv2/aws/"));
                 name.filter(|name| is_service(name))
             });
-        match service {
-            Some(name) => (Self::Aws(name.to_owned()), arn.as_ref().and_then(|arn| arn.region.clone())),
-            None => (Self::Foreign(plain(text, 128)), None),
-        }
+        let product = service.map_or_else(|| Self::Foreign(plain(text, 128)), |name| Self::Aws(name.to_owned()));
+        (product, arn.and_then(|arn| arn.region))
     }
 
     /// An error in a finding of this product: of a foreign one it is no fault of anybody's.
@@ -100,9 +99,9 @@ mod tests {
             "prowler",
             "",
         ] {
-            let (product, region) = Product::of(foreign);
+            let (product, _) = Product::of(foreign);
             assert!(matches!(product, Product::Foreign(_)), "{foreign:?}");
-            assert_eq!((product.source(), region), (Source::SecurityHub, None), "{foreign:?}");
+            assert_eq!(product.source(), Source::SecurityHub, "{foreign:?}");
         }
     }
 }

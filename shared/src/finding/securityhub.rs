@@ -19,36 +19,36 @@ const GUARDDUTY: [&str; 2] = ["aws/guardduty/service/", ""];
 
 /// Reads one finding. `envelope_region` stands in where neither the finding nor its product names a Region.
 pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<Finding, ParseError> {
-    let (product, product_region) = Product::of(at.field("productArn")?.required(At::text)?);
+    let (product, product_region) = Product::of(at.field("ProductArn")?.required(At::text)?);
     let region = product_region.as_ref().or(envelope_region);
     read(at, &product, region).map_err(|error| product.error(error))
 }
 
 fn read(at: &At<'_>, product: &Product, other_region: Option<&Region>) -> Result<Finding, ParseError> {
-    let account: AccountId = at.field("awsAccountId")?.required(At::id)?;
-    let region_at = at.field("region")?;
+    let account: AccountId = at.field("AwsAccountId")?.required(At::id)?;
+    let region_at = at.field("Region")?;
     let region: Region =
         region_at.id()?.or_else(|| other_region.cloned()).ok_or_else(|| region_at.error(Problem::Missing))?;
     let source = product.source();
-    let (arn, id, detector_id) = identity(&at.field("id")?, source, &region, &account)?;
-    let compliance = at.down(&["compliance", "status"])?.text()?.map(Compliance::of);
+    let (arn, id, detector_id) = identity(&at.field("Id")?, source, &region, &account)?;
+    let compliance = at.down(&["Compliance", "Status"])?.text()?.map(Compliance::of);
     let control = control(at, product, &account, compliance)?;
     let finding_type = finding_type(at, source, control.as_ref())?;
-    let fields = at.field("productFields")?;
+    let fields = at.field("ProductFields")?;
     let own = |name: &str| of_guardduty(fields.value(), name).filter(|_| source == Source::GuardDuty);
-    let title = at.field("title")?.text()?.unwrap_or_default().to_owned();
+    let title = at.field("Title")?.text()?.unwrap_or_default().to_owned();
 
     let mut finding = Finding {
         arn,
-        sample: at.field("sample")?.flag()
-            || (source == Source::GuardDuty && is_sample(&title, fields.value(), &at.field("resources")?)?),
+        sample: at.field("Sample")?.flag()
+            || (source == Source::GuardDuty && is_sample(&title, fields.value(), &at.field("Resources")?)?),
         state: state(at, product, compliance, own("archived"))?,
         first_seen: text_time(own("eventFirstSeen"))
-            .or(at.field("firstObservedAt")?.time())
-            .or(at.field("createdAt")?.time()),
+            .or(at.field("FirstObservedAt")?.time())
+            .or(at.field("CreatedAt")?.time()),
         last_seen: text_time(own("eventLastSeen"))
-            .or(at.field("lastObservedAt")?.time())
-            .or(at.field("updatedAt")?.time()),
+            .or(at.field("LastObservedAt")?.time())
+            .or(at.field("UpdatedAt")?.time()),
         count: own("count").and_then(|text| text.parse().ok()),
         detector_id,
         role: guardduty::role(own("resourceRole")),
@@ -88,8 +88,8 @@ fn identity(
 }
 
 fn severity_of(at: &At<'_>, source: Source) -> Result<f64, ParseError> {
-    let now = severity::asff(&at.field("severity")?, source == Source::GuardDuty)?;
-    let imported = at.down(&["findingProviderFields", "severity"])?;
+    let now = severity::asff(&at.field("Severity")?, source == Source::GuardDuty)?;
+    let imported = at.down(&["FindingProviderFields", "Severity"])?;
     // Whoever lowers it asks for less, and may; whoever raises it may not.
     Ok(match severity::asff(&imported, false) {
         Ok(imported) if source != Source::GuardDuty => now.min(imported),
@@ -98,8 +98,8 @@ fn severity_of(at: &At<'_>, source: Source) -> Result<f64, ParseError> {
 }
 
 fn finding_type(at: &At<'_>, source: Source, control: Option<&Control>) -> Result<String, ParseError> {
-    let imported = at.down(&["findingProviderFields", "types"])?;
-    let types = if imported.is_absent() { at.field("types")? } else { imported };
+    let imported = at.down(&["FindingProviderFields", "Types"])?;
+    let types = if imported.is_absent() { at.field("Types")? } else { imported };
     let items = types.items()?;
     if source == Source::GuardDuty {
         let mut named = items.iter().filter_map(|item| guardduty_type(item.value().as_str()?));
@@ -132,7 +132,7 @@ fn control(
     compliance: Option<Compliance>,
 ) -> Result<Option<Control>, ParseError> {
     let Product::Aws(name) = product else { return Ok(None) };
-    let fields = at.field("productFields")?;
+    let fields = at.field("ProductFields")?;
     let (id, rule) = match name.as_str() {
         "securityhub" => (control_id(at, &fields)?, None),
         "config" => {
@@ -152,7 +152,7 @@ fn control(
 /// numbers of CIS say nothing without the standard and its version, which stand in `GeneratorId`.
 fn control_id(at: &At<'_>, fields: &At<'_>) -> Result<Option<String>, ParseError> {
     let expected = "a control";
-    if let Some(id) = at.down(&["compliance", "securityControlId"])?.word(expected)? {
+    if let Some(id) = at.down(&["Compliance", "SecurityControlId"])?.word(expected)? {
         return Ok(Some(id));
     }
     if let Some(id) = fields.key("ControlId").word(expected)?
@@ -160,7 +160,7 @@ fn control_id(at: &At<'_>, fields: &At<'_>) -> Result<Option<String>, ParseError
     {
         return Ok(Some(id));
     }
-    let generator = at.field("generatorId")?.word(expected)?;
+    let generator = at.field("GeneratorId")?.word(expected)?;
     Ok(generator.map(|generator| {
         let rule = generator.rsplit(":ruleset/").next().unwrap_or(&generator);
         let rule = rule.strip_prefix("security-control/").unwrap_or(rule);
@@ -177,7 +177,7 @@ fn state(
 ) -> Result<State, ParseError> {
     let unknown =
         |at: &At<'_>, expected, found: &str| Err(at.error(Problem::Expected { expected, found: found.to_owned() }));
-    let record = at.field("recordState")?;
+    let record = at.field("RecordState")?;
     match record.text()? {
         Some("ARCHIVED") => return Ok(State::Archived),
         None | Some("ACTIVE") if archived.is_some_and(|flag| flag.eq_ignore_ascii_case("true")) => {
@@ -186,9 +186,9 @@ fn state(
         None | Some("ACTIVE") => {}
         Some(word) => return unknown(&record, "ACTIVE or ARCHIVED", word),
     }
-    let status = at.down(&["workflow", "status"])?;
+    let status = at.down(&["Workflow", "Status"])?;
     // The older field is kept beside the newer one and says NEW for ever.
-    let older = at.field("workflowState")?;
+    let older = at.field("WorkflowState")?;
     let workflow = match status.text()? {
         Some("NEW") => State::Active,
         Some("NOTIFIED") => State::Notified,
@@ -219,16 +219,16 @@ fn state(
 }
 
 fn resources(at: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
-    let items = match at.field("resources")?.items() {
+    let items = match at.field("Resources")?.items() {
         Ok(items) => items,
         Err(_) if finding.is_out() => return Ok(()),
         Err(error) => return Err(error),
     };
     if let Some(first) = items.first() {
-        finding.resource_type = kind_word(first.field("type")?.value().as_str().unwrap_or_default());
+        finding.resource_type = kind_word(first.field("Type")?.value().as_str().unwrap_or_default());
     }
     for item in items {
-        if finding.source == Source::GuardDuty && item.field("type")?.value().as_str() == Some("AwsIamAccessKey") {
+        if finding.source == Source::GuardDuty && item.field("Type")?.value().as_str() == Some("AwsIamAccessKey") {
             identity_of(&item, finding)?;
             continue;
         }
@@ -240,33 +240,33 @@ fn resources(at: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
 
 /// Who acted, in a finding of GuardDuty's: read as leniently as in its own.
 fn identity_of(item: &At<'_>, finding: &mut Finding) -> Result<(), ParseError> {
-    let details = item.down(&["details", "awsIamAccessKey"])?;
-    let (user, principal) = (details.field("userName")?, details.field("principalName")?);
+    let details = item.down(&["Details", "AwsIamAccessKey"])?;
+    let (user, principal) = (details.field("UserName")?, details.field("PrincipalName")?);
     let name = if user.is_absent() { principal } else { user };
-    let id = item.field("id")?;
+    let id = item.field("Id")?;
     let key = id.value().as_str().unwrap_or_default();
     let key = key.strip_prefix("AWS::IAM::AccessKey:").unwrap_or(key);
     if !finding.sample {
-        let (user_type, principal) = (details.field("principalType")?, details.field("principalId")?);
+        let (user_type, principal) = (details.field("PrincipalType")?, details.field("PrincipalId")?);
         guardduty::identity_of_copy(key, &user_type, &principal, &name, &mut finding.identities);
     }
     Ok(())
 }
 
 fn one(item: &At<'_>, finding: &Finding) -> Result<Resource, ParseError> {
-    let word = item.field("type")?.text()?.unwrap_or_default();
-    let owner = item.down(&["details", "awsS3Bucket", "ownerAccountId"])?;
+    let word = item.field("Type")?.text()?.unwrap_or_default();
+    let owner = item.down(&["Details", "AwsS3Bucket", "OwnerAccountId"])?;
     let said = Said {
         account: owner.id().unwrap_or_default(),
         // What is global may have a Region that is none.
-        region: item.field("region")?.id().unwrap_or_default(),
+        region: item.field("Region")?.id().unwrap_or_default(),
     };
-    let mut resource = resource::read(word, &item.field("id")?, finding.place(), said)?;
+    let mut resource = resource::read(word, &item.field("Id")?, finding.place(), said)?;
     // A user may be named like a unique id. The details know the name.
-    let details = item.field("details")?;
+    let details = item.field("Details")?;
     let name = match &resource.id {
-        ResourceId::UserId(id) => details.down(&["awsIamUser", "userName"])?.value().as_str() == Some(id.as_str()),
-        ResourceId::RoleId(id) => details.down(&["awsIamRole", "roleName"])?.value().as_str() == Some(id.as_str()),
+        ResourceId::UserId(id) => details.down(&["AwsIamUser", "UserName"])?.value().as_str() == Some(id.as_str()),
+        ResourceId::RoleId(id) => details.down(&["AwsIamRole", "RoleName"])?.value().as_str() == Some(id.as_str()),
         _ => false,
     };
     if name {
@@ -344,10 +344,10 @@ fn is_sample(title: &str, fields: &Value, resources: &At<'_>) -> Result<bool, Pa
         }
     }
     for item in resources.items().unwrap_or_default() {
-        let id = item.field("id")?;
+        let id = item.field("Id")?;
         let text = id.value().as_str().unwrap_or_default();
         let last = text.rsplit(['/', ':']).next().unwrap_or_default();
-        let assigned = matches!(item.field("type")?.value().as_str(), Some("AwsEc2Instance" | "AwsIamAccessKey"));
+        let assigned = matches!(item.field("Type")?.value().as_str(), Some("AwsEc2Instance" | "AwsIamAccessKey"));
         if assigned && (last == guardduty::PLACEHOLDER_INSTANCE || last.starts_with(guardduty::GENERATED)) {
             return Ok(true);
         }

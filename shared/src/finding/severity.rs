@@ -58,15 +58,18 @@ pub(super) fn number(at: &At<'_>) -> Result<f64, ParseError> {
 
 /// ASFF's `Severity`: the label, or else `Normalized` (0 to 100). GuardDuty keeps its own scale in `Product`.
 pub(super) fn asff(at: &At<'_>, of_guardduty: bool) -> Result<f64, ParseError> {
-    let product = at.field("product")?;
+    if at.is_absent() {
+        return Err(at.error(Problem::Missing));
+    }
+    let product = at.field("Product")?;
     if of_guardduty && !product.is_absent() {
         return number(&product);
     }
-    let label = at.field("label")?;
+    let label = at.field("Label")?;
     if !label.is_absent() {
         return word(&label);
     }
-    let normalized = at.field("normalized")?;
+    let normalized = at.field("Normalized")?;
     let given = normalized.required(At::number)?;
     if (0.0..=100.0).contains(&given) {
         Ok(given / 10.0)

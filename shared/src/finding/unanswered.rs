@@ -25,7 +25,7 @@ pub fn unanswered_source(finding: &Finding) -> &'static str {
             "a rule of AWS Config has failed, and no playbook here fixes what rules find yet: look at the resource it names"
         }
         Source::Health | Source::TrustedAdvisor if about_key => {
-            "AWS has seen an access key where everybody can read it, and no playbook here answers that yet: deactivate the key, and look at what was done with it"
+            "AWS says that an access key lies open or is misused, and no playbook here answers that yet: deactivate the key, and look at what was done with it"
         }
         Source::Health => "it is a notice of AWS Health that no playbook here answers: read it there",
         Source::TrustedAdvisor => {

@@ -128,8 +128,9 @@ impl Hub {
         call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
     }
 
-    /// Tells of a finding about our kind of target that no playbook answers. GuardDuty repeats findings, so
-    /// people get a message for the first occurrence only; the event goes out each time.
+    /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
+    /// GuardDuty repeats findings, so people get a message for the first occurrence only, unless they asked; the event
+    /// goes out each time.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &str) {
         let detail = json!({
             "version": 1,
@@ -152,7 +153,7 @@ impl Hub {
             finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
-        let first = finding.count.is_none_or(|count| count <= 1);
+        let first = finding.request.is_some() || finding.count.is_none_or(|count| count <= 1);
         let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
             if first { self.publish(subject, message, finding.id.as_str()).await } else { Ok(()) }
         });

@@ -25,10 +25,12 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// Takes a resource in, if it is of the finding's account.
-    fn own(&mut self, resource: Resource, place: Place<'_>) {
-        if resource.account == *place.account {
-            self.resources.push(resource);
+    /// Takes a resource in, if it is well-formed and of the finding's account. An instance must be contained whatever
+    /// else a finding names: what is not understood of the rest is left out, and nothing is done about it.
+    fn own(&mut self, word: &str, at: &At<'_>, place: Place<'_>, region: Option<Region>) {
+        match resource::read(word, at, place, Said { account: None, region }) {
+            Ok(resource) if resource.account == *place.account => self.resources.push(resource),
+            _ => {}
         }
     }
 }
@@ -58,12 +60,11 @@ pub(super) fn named(resource: &At<'_>, service: &At<'_>, place: Place<'_>, sampl
         Err(_) if sample => {}
         Err(error) => return Err(error),
     }
-    for read in [sequence, stored] {
-        match read(resource, service, place, &mut named) {
-            Err(error) if !sample => return Err(error),
-            _ => {}
-        }
+    match sequence(service, place, &mut named) {
+        Err(error) if !sample => return Err(error),
+        _ => {}
     }
+    stored(resource, place, &mut named)?;
     if sample {
         named.instances.retain(|id| id.as_str() != PLACEHOLDER_INSTANCE);
     }
@@ -77,21 +78,15 @@ pub(super) fn named(resource: &At<'_>, service: &At<'_>, place: Place<'_>, sampl
 }
 
 /// Buckets, and the snapshot in which malware was found.
-fn stored(resource: &At<'_>, _service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
+fn stored(resource: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
     for bucket in resource.field("s3BucketDetails")?.items().unwrap_or_default() {
-        let name = bucket.field("name")?;
-        if !name.is_absent() {
-            named.own(resource::read("S3_BUCKET", &name, place, Said::default())?, place);
-        }
+        named.own("S3_BUCKET", &bucket.field("name")?, place, None);
     }
-    let snapshot = resource.down(&["ebsSnapshotDetails", "snapshotArn"])?;
-    if !snapshot.is_absent() {
-        named.own(resource::read("AWS::EC2::Snapshot", &snapshot, place, Said::default())?, place);
-    }
+    named.own("AWS::EC2::Snapshot", &resource.down(&["ebsSnapshotDetails", "snapshotArn"])?, place, None);
     Ok(())
 }
 
-fn sequence(_resource: &At<'_>, service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
+fn sequence(service: &At<'_>, place: Place<'_>, named: &mut Named) -> Result<(), ParseError> {
     let sequence = service.down(&["detection", "sequence"])?;
     let resources = sequence.field("resources")?.items()?;
     let mut interfaces = Vec::new();
@@ -109,9 +104,9 @@ fn sequence(_resource: &At<'_>, service: &At<'_>, place: Place<'_>, named: &mut 
                 let uid = resource.field("uid")?;
                 interfaces.push(interface(&uid)?.ok_or_else(|| uid.error(Problem::Missing))?);
             }
-            Some("S3_BUCKET") if is_of(resource, place.account)? => {
-                let said = Said { region: resource.field("region")?.id()?, ..Said::default() };
-                named.own(resource::read("S3_BUCKET", &resource.field("uid")?, place, said)?, place);
+            Some("S3_BUCKET") if is_of(resource, place.account).unwrap_or(false) => {
+                let region = resource.field("region")?.id().unwrap_or_default();
+                named.own("S3_BUCKET", &resource.field("uid")?, place, region);
             }
             _ => {}
         }
