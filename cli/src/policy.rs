@@ -35,6 +35,7 @@ pub(crate) async fn publish(path: &Path) -> Result<bool> {
         .put_object()
         .bucket(bucket)
         .key(key)
+        .expected_bucket_owner(hub.config.hub_account.as_str())
         .body(text.into_bytes().into())
         .send()
         .await

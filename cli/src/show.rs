@@ -100,10 +100,15 @@ pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
         for step in &stage.steps {
             let became = run.result(&step.id).map_or("planned", |result| result.name());
             let after = run.steps.get(&step.id).map(|record| format!(", {} ms", record.after_ms)).unwrap_or_default();
-            let undone =
-                run.undone.get(&step.id).map(|result| format!("; undo: {}", undone(result))).unwrap_or_default();
+            let undone = run.undo_result(&step.id).map(|result| format!("; undo: {}", undone(result)));
+            let undone = undone.unwrap_or_default();
             writeln!(out, "  - {} ({became}{after}{undone})", step.change.what)?;
             writeln!(out, "      {} → {}", step.change.from.dimmed(), step.change.to)?;
+            let of_undo = run.undone.get(&step.id).map(|record| record.requests.as_slice()).unwrap_or_default();
+            for request in run.requests(&step.id).iter().chain(of_undo) {
+                let id = firebreak::text::plain(&request.request_id, 128);
+                writeln!(out, "      {} {id}", request.operation.dimmed())?;
+            }
         }
     }
     if let Some(end) = &run.end {

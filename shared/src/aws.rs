@@ -11,6 +11,7 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::ids::{AccountId, Partition, Region};
+use crate::requests::NoteRequests;
 
 /// Amazon Trust Services' root certificates, which every AWS endpoint chains to
 /// (<https://www.amazontrust.com/repository/>). Loading these few instead of the system's hundreds is
@@ -106,7 +107,10 @@ macro_rules! clients {
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> &$module::Client {
-                    self.$name.get_or_init(|| $module::Client::new(&self.config))
+                    self.$name.get_or_init(|| {
+                        let config = $module::config::Builder::from(&self.config).interceptor(NoteRequests);
+                        $module::Client::from_conf(config.build())
+                    })
                 }
             )*
         }

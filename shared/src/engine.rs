@@ -21,7 +21,8 @@ use crate::ledger::Ledger;
 use crate::permission::Permission;
 use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
-use crate::run::{Outcome, Run, RunEnd, StepRecord, StepResult, UndoResult};
+use crate::requests;
+use crate::run::{Outcome, Run, RunEnd, StepRecord, StepResult, UndoRecord, UndoResult};
 use crate::session::{self, Narrowed};
 
 /// A stage is waited for this long; then the next one goes ahead beside what is still under way.
@@ -223,9 +224,7 @@ impl<'a> Engine<'a> {
                 }
                 run.added.extend(added);
             }
-            for id in &again {
-                run.steps.remove(id);
-            }
+            run.try_again(|id, _| again.contains(id));
             let stages: Vec<Stage> = run.stages().cloned().collect();
             let mut sessions = Sessions::default();
             if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, false).await {
@@ -245,7 +244,7 @@ impl<'a> Engine<'a> {
         fresh: bool,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
-        let first_cut = stages.iter().position(|stage| stage.steps.iter().any(|step| step.cuts));
+        let last_cut = stages.iter().rposition(|stage| stage.steps.iter().any(|step| step.cuts));
         let mut progress = Progress::default();
         for (index, stage) in stages.iter().enumerate() {
             let todo: Vec<&Step> =
@@ -287,8 +286,8 @@ impl<'a> Engine<'a> {
                 };
                 progress.note(run, step.id.clone(), record(result, run.head.arrived_at, Instant::now()));
             }
-            let patience = match first_cut {
-                // Everything before the cut has together three seconds; then the cut goes ahead.
+            let patience = match last_cut {
+                // Everything before the interfaces are moved has together three seconds; then they are moved.
                 Some(cut) if index < cut => BEFORE_THE_CUT.saturating_sub(begun.elapsed()),
                 _ => PATIENCE,
             };
@@ -396,10 +395,13 @@ impl<'a> Engine<'a> {
         Box::pin(async move {
             let begun = Instant::now();
             let cx = Context { aws: &aws, run: &run, made: &made };
-            let applied = match action {
-                Ok(action) => action.apply(&cx, &step, fresh).await,
-                Err(failure) => Err(failure),
-            };
+            let (applied, requests) = requests::noting(async {
+                match action {
+                    Ok(action) => action.apply(&cx, &step, fresh).await,
+                    Err(failure) => Err(failure),
+                }
+            })
+            .await;
             let (result, made) = match applied {
                 Ok(Applied::Changed { after, made }) => (StepResult::Changed { after }, made),
                 Ok(Applied::AlreadySo { made }) => (StepResult::AlreadySo, made),
@@ -416,14 +418,20 @@ impl<'a> Engine<'a> {
                     (StepResult::Failed { class: failure.class, why: failure.brief() }, None)
                 }
             };
-            Event::Step { id: step.id, record: record(result, arrived, begun), made }
+            let record = StepRecord { requests, ..record(result, arrived, begun) };
+            Event::Step { id: step.id, record, made }
         })
     }
 
     /// Plans again: what is not as wanted is outstanding.
     async fn outstanding(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Outstanding, Failure> {
-        let cx =
-            PlanContext { aws: reading, groups, run: Some(&run.head.id), snapshot_lock_days: self.snapshot_lock_days };
+        let cx = PlanContext {
+            aws: reading,
+            groups,
+            run: Some(&run.head.id),
+            hurried: false,
+            snapshot_lock_days: self.snapshot_lock_days,
+        };
         match self.playbook.plan(&cx, &run.head.target, &run.head.finding).await? {
             Planned::Gone(why) => Ok(Outstanding { plan: Plan::new("", run.head.target.clone()), gone: Some(why) }),
             Planned::Refused(why) => {
@@ -467,10 +475,10 @@ impl<'a> Engine<'a> {
                     continue;
                 }
             };
-            found.push((step.id, record(result, run.head.arrived_at, Instant::now())));
+            let record = run.note(&step.id, record(result, run.head.arrived_at, Instant::now()));
+            found.push((step.id, record));
         }
         self.ledger.journal(&run.head.id, run.epoch, &found).await?;
-        run.steps.extend(found);
         Ok(missed)
     }
 
@@ -541,8 +549,11 @@ impl<'a> Engine<'a> {
     pub async fn undo(&self, run: &mut Run, groups: &[KnownGroup]) -> Ended {
         let stages: Vec<Stage> = run.stages().rev().cloned().collect();
         for stage in &stages {
-            let todo: Vec<&Step> =
-                stage.steps.iter().filter(|step| !run.undone.get(&step.id).is_some_and(UndoResult::is_final)).collect();
+            let todo: Vec<&Step> = stage
+                .steps
+                .iter()
+                .filter(|step| !run.undo_result(&step.id).is_some_and(UndoResult::is_final))
+                .collect();
             if todo.is_empty() {
                 continue;
             }
@@ -553,12 +564,16 @@ impl<'a> Engine<'a> {
             let sessions = self
                 .writing(&run.head.id, &run.head.target.account, run.head.target.region.as_ref(), &todo, groups)
                 .await;
-            let results = join_all(todo.iter().map(|step| self.undo_one(run, step, &sessions))).await;
-            for (step, result) in todo.iter().zip(results) {
-                if let Err(failure) = self.ledger.journal_undo(run, &step.id, &result).await {
+            let undoing = todo.iter().map(|step| requests::noting(self.undo_one(run, step, &sessions)));
+            let results = join_all(undoing).await;
+            for (step, (result, new)) in todo.iter().zip(results) {
+                let mut requests = run.undone.get(&step.id).map(|record| record.requests.clone()).unwrap_or_default();
+                requests.extend(new);
+                let record = UndoRecord { result, requests };
+                if let Err(failure) = self.ledger.journal_undo(run, &step.id, &record).await {
                     return Ended::Interrupted(failure);
                 }
-                run.undone.insert(step.id.clone(), result);
+                run.undone.insert(step.id.clone(), record);
             }
         }
         Ended::Done(end_of_undo(run))
@@ -587,6 +602,13 @@ impl<'a> Engine<'a> {
             Ok(Undone::Restored) => UndoResult::Restored,
             Ok(Undone::AlreadySo) => UndoResult::AlreadySo,
             Ok(Undone::Gone) => UndoResult::Gone,
+            // A call that was refused changed nothing, so what is there instead is not ours to put back: another
+            // step's work, which its own undo takes care of, or somebody else's.
+            Ok(Undone::Conflict(_))
+                if matches!(run.result(&step.id), Some(StepResult::Failed { class: Class::Denied, .. })) =>
+            {
+                UndoResult::AlreadySo
+            }
             Ok(Undone::Conflict(found)) => UndoResult::Conflict { found },
             Ok(Undone::Left(why)) => {
                 UndoResult::Left { why, declared: matches!(action.undo_kind(), Undo::Never { .. }) }
@@ -634,7 +656,7 @@ struct Progress<'a> {
 
 impl Progress<'_> {
     fn note(&mut self, run: &mut Run, id: StepId, record: StepRecord) {
-        run.steps.insert(id.clone(), record.clone());
+        let record = run.note(&id, record);
         self.unwritten.push((id, record));
     }
 }
@@ -684,6 +706,7 @@ fn record(result: StepResult, arrived: Timestamp, begun: Instant) -> StepRecord 
         at,
         after_ms: millis(at.duration_since(arrived)),
         took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        requests: Vec::new(),
     }
 }
 
@@ -701,7 +724,7 @@ fn end_of_undo(run: &Run) -> RunEnd {
     let mut not_done = Vec::new();
     let mut remains = Vec::new();
     for step in run.all_steps() {
-        match run.undone.get(&step.id) {
+        match run.undo_result(&step.id) {
             Some(UndoResult::Conflict { found }) => not_done.push(format!("changed since by somebody else: {found}")),
             Some(UndoResult::Left { why, declared: true }) => remains.push(format!("{}: {why}", step.change.what)),
             Some(UndoResult::Left { why, declared: false }) => not_done.push(format!("{}: {why}", step.change.what)),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::failure::{Class, Failure};
-use crate::ids::RunId;
+use crate::ids::{AccountId, RunId};
 use crate::plan::hex;
 
 /// The store of evidence.
@@ -19,6 +19,8 @@ use crate::plan::hex;
 pub struct Evidence {
     client: Client,
     bucket: String,
+    /// Whose bucket it must be: a bucket of the same name in another account would get what is kept here.
+    owner: AccountId,
 }
 
 /// One record of a case.
@@ -70,8 +72,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 impl Evidence {
     /// The store in `bucket`.
-    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into() }
+    pub fn new(client: Client, bucket: impl Into<String>, owner: &AccountId) -> Self {
+        Self { client, bucket: bucket.into(), owner: owner.clone() }
     }
 
     /// The bucket.
@@ -145,6 +147,7 @@ impl Evidence {
         self.client
             .put_object()
             .bucket(&self.bucket)
+            .expected_bucket_owner(self.owner.as_str())
             .key(key)
             .if_none_match("*")
             .checksum_algorithm(aws_sdk_s3::types::ChecksumAlgorithm::Sha256)
@@ -165,6 +168,7 @@ impl Evidence {
                 .client
                 .list_objects_v2()
                 .bucket(&self.bucket)
+                .expected_bucket_owner(self.owner.as_str())
                 .prefix(&prefix)
                 .set_continuation_token(from.take())
                 .send()
@@ -183,6 +187,7 @@ impl Evidence {
                 .client
                 .get_object()
                 .bucket(&self.bucket)
+                .expected_bucket_owner(self.owner.as_str())
                 .key(&key)
                 .send()
                 .await

@@ -5,6 +5,7 @@
 
 mod decide;
 mod due;
+mod joined;
 mod policy;
 mod preview;
 mod tell;
@@ -30,8 +31,8 @@ use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
-use crate::report::Report;
-use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
+use crate::report::{Report, Topic};
+use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
@@ -112,9 +113,14 @@ impl Hub {
     /// Puts the parts together. Calls nothing.
     pub fn new(function: &'static str, playbooks: Playbooks, config: Config, aws: Aws) -> Self {
         let ledger = Ledger::new(aws.dynamodb().clone(), &config.ledger_table, &config.decisions_table);
-        let evidence = Evidence::new(aws.s3().clone(), &config.evidence_bucket);
-        let policies = PolicySource::new(config.policy_object.clone());
+        let evidence = Evidence::new(aws.s3().clone(), &config.evidence_bucket, &config.hub_account);
+        let policies = PolicySource::new(config.policy_object.clone(), &config.hub_account);
         Self { function, playbooks, config, aws, ledger, evidence, authenticator: Authenticator::default(), policies }
+    }
+
+    /// Makes the policies ready for the first event.
+    pub(crate) fn warm_policies(&self) {
+        self.policies.warm_up();
     }
 
     fn engine(&self, playbook: &'static dyn Playbook, deadline: Instant) -> Engine<'_> {
@@ -228,8 +234,8 @@ impl Hub {
         why_unanswered(self.playbooks, finding)
     }
 
-    /// Answers a finding with one playbook for one target; when the winner of a target ended before it
-    /// changed anything, the oldest finding that joined meanwhile goes next.
+    /// Answers a finding with one playbook for one target; when its run ended before it changed anything,
+    /// the oldest finding that joined meanwhile goes next.
     async fn answer(
         &self,
         playbook: &'static dyn Playbook,
@@ -238,19 +244,13 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let mut report = self.answer_once(playbook, target, finding, arrived, deadline).await;
-        // Each joined finding is taken off the hold before it is answered, so this ends.
-        while report.as_ref().is_ok_and(|r| r.outcome == Outcome::NotContained && r.run.is_some())
-            && deadline.saturating_duration_since(Instant::now()) > Duration::from_secs(15)
-        {
-            match self.ledger.next_joined(playbook.meta().id, target).await {
-                Ok(Some(next)) if next.id != finding.id => {
-                    report = self.answer_once(playbook, target, &next, arrived, deadline).await;
-                }
-                Ok(_) | Err(_) => break,
-            }
+        let report = self.answer_once(playbook, target, finding, arrived, deadline).await?;
+        if !joined::frees(&report) {
+            return Ok(report);
         }
-        report
+        // What is left of them is due, by the row that the run's end has written.
+        let answered = self.answer_joined(playbook, target, &finding.id, arrived, deadline).await;
+        Ok(answered.last.unwrap_or(report))
     }
 
     async fn answer_once(
@@ -281,7 +281,7 @@ impl Hub {
                 let reading = reading?;
                 // Without the ledger nothing will be done; the plan is made all the same, to be told.
                 let groups = groups.unwrap_or_default();
-                let cx = self.plan_context(&reading, &groups, None);
+                let cx = PlanContext { hurried: true, ..self.plan_context(&reading, &groups, None) };
                 let planned = playbook.plan(&cx, target, finding).await?;
                 Ok::<_, Failure>((reading, planned))
             },
@@ -354,8 +354,21 @@ impl Hub {
             telemetry::alarm("policy-unusable", problem);
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
-        let (mut plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
-        keep_small(&mut plan);
+        let incomplete = plan.incomplete;
+        let (mut plan, mut ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        if incomplete && matches!(ruling.mode, Mode::Propose | Mode::Observe) {
+            // Nothing waits for this plan, and a person is to see all of it.
+            let cx = self.plan_context(&reading, &view.groups, None);
+            match playbook.plan(&cx, target, &genuine).await {
+                Ok(Planned::Plan(whole)) => {
+                    let most = ruling.mode;
+                    (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, whole, &view, arrived, &tighten);
+                    ruling.mode = ruling.mode.min(most);
+                }
+                Ok(Planned::Gone(_) | Planned::Refused(_)) => {}
+                Err(failure) => telemetry::alarm("plan-incomplete", &failure.brief()),
+            }
+        }
         let head = RunHead {
             id: run,
             function: self.function.to_owned(),
@@ -379,10 +392,11 @@ impl Hub {
         groups: &'a [crate::action::KnownGroup],
         run: Option<&'a RunId>,
     ) -> PlanContext<'a> {
-        PlanContext { aws, groups, run, snapshot_lock_days: self.config.snapshot_lock_days }
+        PlanContext { aws, groups, run, hurried: false, snapshot_lock_days: self.config.snapshot_lock_days }
     }
 
-    /// The guard's word on a plan, made stricter by what else is known; steps without leave are taken out.
+    /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a
+    /// plan that is too long for the ledger is shortened: here, so that what is approved is what was proposed.
     #[allow(clippy::too_many_arguments)]
     fn rule(
         &self,
@@ -417,6 +431,7 @@ impl Hub {
         let mut ruling = ask(&plan);
         ruling.leaves = ruling.leaves.intersection(&leaves).copied().collect();
         engine::permit(&mut plan, &ruling.leaves);
+        keep_small(&mut plan);
         if ruling.failed {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
@@ -474,12 +489,17 @@ impl Hub {
                 return Ok(self.told(playbook, report).await);
             }
         };
-        if let Some(hold) = seen
-            && hold.state == RunState::Proposed
-            && state == RunState::Proposed
-        {
+        if let Some(hold) = seen {
             // People have been asked about this target: once is enough.
-            return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
+            let asked = hold.state == RunState::Proposed && state == RunState::Proposed;
+            // The same plan for the same finding was recorded: a repeat shows nothing new.
+            let recorded = hold.state == RunState::Observed
+                && state == RunState::Observed
+                && hold.finding == head.finding.id
+                && hold.plan_hash.as_ref() == Some(&head.plan_hash);
+            if asked || recorded {
+                return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
+            }
         }
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
         match self.ledger.record(&head, seen, state, due, now).await {
@@ -514,11 +534,23 @@ impl Hub {
         let joined = |why: String| {
             let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
             report.run = Some(hold.run.clone());
+            report.joined = true;
             report
         };
         let why = match hold.state {
             RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
             RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
+            RunState::Held if hold.outcome == Some(Outcome::UndonePartly) => {
+                // What a person has begun to undo is not contained again by itself.
+                self.ledger.join(id, target, finding, now).await?;
+                let why = format!("the undo of run {} is not finished, and the activity was seen again", hold.run);
+                let mut report = joined(why);
+                report.outcome = Outcome::Failed;
+                report.topic = Some(Topic::UndoUnfinished);
+                report.held = true;
+                report.page = true;
+                return Ok(Some(self.told(playbook, report).await));
+            }
             RunState::Held if matches!(hold.outcome, Some(Outcome::Partial | Outcome::NotContained)) => {
                 // The activity goes on: what was not done is worth another attempt.
                 self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
@@ -530,6 +562,8 @@ impl Hub {
                 self.ledger.join(id, target, finding, now).await?;
                 let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
                 let mut report = joined(why);
+                report.topic = Some(Topic::OpenAgain);
+                report.held = true;
                 report.page = true;
                 return Ok(Some(self.told(playbook, report).await));
             }
@@ -570,6 +604,7 @@ impl Hub {
         }
         let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
         report.run = hold.map(|hold| hold.run);
+        report.joined = true;
         telemetry::answered(&report);
         report
     }
@@ -589,7 +624,7 @@ impl Hub {
         };
         let undoing = run.state == RunState::Undoing;
         let failed_undo =
-            undoing && run.undone.values().any(|result| matches!(result, crate::run::UndoResult::Failed { .. }));
+            undoing && run.undone.values().any(|undone| matches!(undone.result, UndoResult::Failed { .. }));
         let state = match (undoing, failed_undo) {
             (true, true) => RunState::Held,
             (true, false) => RunState::Released,
@@ -625,6 +660,9 @@ impl Hub {
             && run.tries == 0
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
+        }
+        if end.outcome == Outcome::NotContained && !run.changed_anything() {
+            due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
         }
         due
     }
@@ -717,10 +755,13 @@ fn keep_small(plan: &mut Plan) {
     plan.tags.clear();
 }
 
-/// Whether a plan just made would cut something: the target is not, or no longer, cut off.
+/// Whether a plan just made would cut something: the target is not, or no longer, cut off. A step without a state
+/// before was planned unseen and shows nothing.
 fn is_open(planned: &Result<(Aws, Planned), Failure>) -> bool {
     match planned {
-        Ok((_, Planned::Plan(plan))) => plan.steps().any(|step| step.cuts && step.leave.is_none()),
+        Ok((_, Planned::Plan(plan))) => {
+            plan.steps().any(|step| step.cuts && step.leave.is_none() && !step.before.is_null())
+        }
         _ => false,
     }
 }

@@ -81,6 +81,9 @@ pub async fn connect(
 impl Hub {
     /// Opens the connections that a run needs first. Failures show when they matter.
     pub async fn warm_up(&self) {
+        // The runtime asks for its first event before this goes on.
+        tokio::task::yield_now().await;
+        self.warm_policies();
         let _ = tokio::join!(
             self.ledger.groups(&self.config.hub_account, Some(&self.aws.region)),
             self.aws.sts().get_caller_identity().send(),

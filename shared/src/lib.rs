@@ -18,6 +18,7 @@ pub mod permission;
 pub mod plan;
 pub mod playbook;
 pub mod report;
+pub mod requests;
 pub mod run;
 pub mod screen;
 pub mod session;

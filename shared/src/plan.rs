@@ -20,6 +20,19 @@ impl fmt::Display for StepId {
     }
 }
 
+/// Several things in a step's id: the same ones always read the same, and others never do.
+pub fn together<T: fmt::Display>(things: &std::collections::BTreeSet<T>) -> String {
+    const SHOWN: usize = 3;
+    let all: Vec<String> = things.iter().map(T::to_string).collect();
+    match all.split_first() {
+        Some((first, rest)) if all.len() > SHOWN => {
+            let digest = hex(&Sha256::digest(all.join(",").as_bytes()));
+            format!("{first} and {} more ({})", rest.len(), digest.get(..12).unwrap_or(&digest))
+        }
+        _ => all.join(","),
+    }
+}
+
 /// How faithfully an action can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undo {
@@ -106,7 +119,8 @@ pub struct Step {
     pub needs: Vec<StepId>,
     /// The leave it wants, beyond that of the playbook.
     pub leave: Option<Leave>,
-    /// Whether it cuts the network: what the time to containment is measured to.
+    /// Whether the network is not cut without it: it moves an interface, or leaves the group that interfaces are
+    /// moved into without rules. What the time to containment is measured to.
     pub cuts: bool,
 }
 
@@ -132,6 +146,9 @@ pub struct Plan {
     pub remains: Vec<String>,
     /// What a person should know besides, in words.
     pub notes: Vec<String>,
+    /// Whether something could not be read, or not in time, that the plan was made without.
+    #[serde(default)]
+    pub incomplete: bool,
     /// Facts about the target for the policy: tags that the account's people set. Hostile.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
@@ -149,6 +166,7 @@ impl Plan {
             stages: Vec::new(),
             remains: Vec::new(),
             notes: Vec::new(),
+            incomplete: false,
             tags: std::collections::BTreeMap::new(),
         }
     }
@@ -203,4 +221,18 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_that_differ_have_other_names() {
+        let set = |n: usize| (0..n).map(|i| format!("vol-{i}")).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(together(&set(2)), "vol-0,vol-1");
+        assert!(together(&set(40)).starts_with("vol-0 and 39 more ("));
+        let names: std::collections::BTreeSet<String> = (0..50).map(|n| together(&set(n))).collect();
+        assert_eq!(names.len(), 50);
+    }
 }

@@ -48,6 +48,8 @@ pub struct PlanContext<'a> {
     pub groups: &'a [KnownGroup],
     /// The run, once there is one: a later plan of the same run finds by it what the run has made.
     pub run: Option<&'a RunId>,
+    /// Whether containment may be waiting for the plan: then a read that it can do without must not hold it up.
+    pub hurried: bool,
     /// Days for which evidence snapshots are locked.
     pub snapshot_lock_days: i32,
 }

@@ -9,7 +9,7 @@ use crate::evidence::Kept;
 use crate::finding::Finding;
 use crate::ids::RunId;
 use crate::playbook::Purpose;
-use crate::run::{Outcome, Run};
+use crate::run::{Outcome, Run, RunState};
 use crate::target::Target;
 use crate::text::plain;
 
@@ -30,6 +30,8 @@ pub struct Report {
     pub severity: f64,
     /// How it ended.
     pub outcome: Outcome,
+    /// What the report is about, when it is not the outcome itself.
+    pub topic: Option<Topic>,
     /// Why, in words.
     pub reasons: Vec<String>,
     /// What was to be done and is not.
@@ -51,6 +53,29 @@ pub struct Report {
     /// What the playbook is for; decides the words.
     #[serde(skip)]
     pub purpose: Option<Purpose>,
+    /// Whether the run's changes stand, so that they can be undone.
+    #[serde(skip)]
+    pub held: bool,
+    /// Whether the finding joined what another run does with the target, and waits on its hold.
+    #[serde(skip)]
+    pub joined: bool,
+    /// Whether the run ended before it changed anything, so that the target is nobody's.
+    #[serde(skip)]
+    pub freed: bool,
+}
+
+/// What a report is about when no step has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topic {
+    /// The hold's time is over: a person decides whether to undo.
+    HoldEnds,
+    /// Somebody has opened again what a run had contained.
+    OpenAgain,
+    /// An undo is not finished, and the activity was seen again: nothing contains it.
+    UndoUnfinished,
+    /// What a person decided was not done.
+    DecisionRefused,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -70,6 +95,7 @@ impl Report {
             finding_type: finding.finding_type.clone(),
             severity: finding.severity,
             outcome,
+            topic: None,
             reasons: vec![why.into()],
             not_done: Vec::new(),
             remains: Vec::new(),
@@ -80,6 +106,9 @@ impl Report {
             at: Timestamp::now(),
             evidence: None,
             purpose: None,
+            held: false,
+            joined: false,
+            freed: false,
         }
     }
 
@@ -102,6 +131,8 @@ impl Report {
         report.contained_after_ms = end.and_then(|end| end.contained_after_ms);
         report.steps = steps;
         report.purpose = Some(purpose);
+        report.held = run.state == RunState::Held;
+        report.freed = run.state == RunState::Freed;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
                 report.reasons.insert(0, decided.clone());
@@ -118,6 +149,7 @@ impl Report {
             "version": 1,
             "playbook": self.playbook,
             "outcome": self.outcome,
+            "topic": self.topic,
             "target": {
                 "partition": self.target.partition,
                 "account": self.target.account,
@@ -145,6 +177,13 @@ impl Report {
     }
 
     fn headline(&self) -> &'static str {
+        match self.topic {
+            Some(Topic::HoldEnds) => return "HOLD ENDS, UNDO IT?",
+            Some(Topic::OpenAgain) => return "OPEN AGAIN",
+            Some(Topic::UndoUnfinished) => return "NOT CONTAINED, UNDO UNFINISHED",
+            Some(Topic::DecisionRefused) => return "DECISION NOT CARRIED OUT",
+            None => {}
+        }
         match self.outcome {
             Outcome::Contained => "CONTAINED",
             Outcome::Partial => match self.purpose {
@@ -177,51 +216,46 @@ impl Report {
             format!("Where: account {}, {region}", self.target.account),
             format!("Finding: {}, severity {:.1}", plain(&self.finding_type, 90), self.severity),
         ];
-        if let Some(ms) = self.contained_after_ms {
+        let cut = matches!(self.outcome, Outcome::Contained | Outcome::Partial) && self.topic.is_none();
+        if let (true, Some(ms)) = (cut, self.contained_after_ms) {
             lines.push(format!("Network cut {:.1} s after the finding arrived", ms as f64 / 1000.0));
         }
-        let list = |title: &str, items: &[String]| {
-            let shown = items.iter().take(2).map(|item| plain(item, 110)).collect::<Vec<_>>().join("; ");
-            let more = items.len().saturating_sub(2);
-            let more = if more > 0 { format!("; {more} more") } else { String::new() };
-            format!("{title}: {shown}{more}")
-        };
-        if !self.not_done.is_empty() {
-            lines.push(list("NOT DONE", &self.not_done));
-        }
-        match self.outcome {
-            Outcome::Contained | Outcome::Partial | Outcome::Preserved => {
-                if !self.remains.is_empty() {
-                    lines.push(list("Still open", &self.remains));
-                }
-            }
-            _ => {
-                if !self.reasons.is_empty() {
-                    lines.push(list("Why", &self.reasons));
-                }
-            }
-        }
-        lines.push(format!("Do: {}", self.advice()));
+        let mut last = vec![format!("Do: {}", self.advice())];
         if let Some(run) = &self.run {
-            match self.outcome {
-                Outcome::Proposed => {
-                    lines.push(format!("Approve: firebreak approve {run}"));
-                    lines.push(format!("Reject: firebreak reject {run}"));
-                }
-                Outcome::Contained | Outcome::Partial | Outcome::UndonePartly
-                    if self.purpose != Some(Purpose::Preserve) =>
-                {
-                    lines.push(format!("Undo: firebreak undo {run}"));
-                }
-                _ => {}
+            if self.outcome == Outcome::Proposed {
+                last.push(format!("Approve: firebreak approve {run}"));
+                last.push(format!("Reject: firebreak reject {run}"));
             }
-            lines.push(format!("More: firebreak show {run}"));
+            if self.held && self.purpose != Some(Purpose::Preserve) {
+                last.push(format!("Undo: firebreak undo {run}"));
+            }
+            last.push(format!("More: firebreak show {run}"));
         }
-        lines.truncate(MOST_LINES);
+        let open = matches!(self.outcome, Outcome::Contained | Outcome::Partial | Outcome::Preserved);
+        let second = match self.topic {
+            None if open => ("Still open", &self.remains),
+            _ => ("Why", &self.reasons),
+        };
+        // What the other lines leave; each of the two lists gets one line at least.
+        let mut room = MOST_LINES.saturating_sub(lines.len() + last.len());
+        for (title, items, most) in [("NOT DONE", &self.not_done, 2), (second.0, second.1, 3)] {
+            let kept = if title == "NOT DONE" { 1 } else { 0 };
+            let listed = list(title, items, most.min(room.saturating_sub(kept)));
+            room = room.saturating_sub(listed.len());
+            lines.extend(listed);
+        }
+        lines.extend(last);
         lines.iter().map(|line| shorten(line, LINE)).collect::<Vec<_>>().join("\n")
     }
 
     fn advice(&self) -> &'static str {
+        match self.topic {
+            Some(Topic::HoldEnds) => return "undo it if the investigation is over; else nothing, it stays as it is",
+            Some(Topic::OpenAgain) => return "find out who opened it; it is cut again within a minute",
+            Some(Topic::UndoUnfinished) => return "contain it by hand now, or finish the undo: then it is proposed",
+            Some(Topic::DecisionRefused) => return "read why, look at the run, decide again",
+            None => {}
+        }
         match (self.outcome, self.purpose) {
             (Outcome::Contained, _) => "investigate; the role's sessions and what is still open are yours",
             (Outcome::Partial | Outcome::NotContained, Some(Purpose::Preserve)) => {
@@ -238,6 +272,20 @@ impl Report {
             (Outcome::Observed | Outcome::Gone | Outcome::Rejected | Outcome::Undone, _) => "nothing",
         }
     }
+}
+
+/// Items on so many lines at most, one each; the last line says how many more there are.
+fn list(title: &str, items: &[String], lines: usize) -> Vec<String> {
+    let items: Vec<&String> = items.iter().filter(|item| !item.is_empty()).collect();
+    let shown = items.len().min(lines);
+    let more = items.len() - shown;
+    let line = |(index, item): (usize, &&String)| {
+        let begin = if index == 0 { format!("{title}: ") } else { "- ".to_owned() };
+        let end = if more > 0 && index + 1 == shown { format!(" (and {more} more)") } else { String::new() };
+        let room = LINE - begin.chars().count() - end.chars().count();
+        format!("{begin}{}{end}", shorten(&plain(item, LINE), room))
+    };
+    items.iter().take(shown).enumerate().map(line).collect()
 }
 
 /// Cuts a line of text that is safe already.

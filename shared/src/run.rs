@@ -11,6 +11,7 @@ use crate::failure::Class;
 use crate::finding::Finding;
 use crate::ids::RunId;
 use crate::plan::{Plan, Stage, Step, StepId};
+use crate::requests::AwsRequest;
 use crate::target::Target;
 
 /// How a run, or a finding that needed none, ended.
@@ -239,6 +240,9 @@ pub struct StepRecord {
     pub after_ms: u64,
     /// How long the step itself took, in milliseconds.
     pub took_ms: u64,
+    /// The changing calls that AWS has answered, those of earlier attempts first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<AwsRequest>,
 }
 
 /// What became of undoing a step.
@@ -282,6 +286,17 @@ impl UndoResult {
     pub fn is_clean(&self) -> bool {
         matches!(self, Self::Restored | Self::AlreadySo | Self::Gone | Self::Left { declared: true, .. })
     }
+}
+
+/// A step's entry in the journal of the undo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UndoRecord {
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: UndoResult,
+    /// The changing calls that AWS has answered, those of earlier attempts first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<AwsRequest>,
 }
 
 /// What is fixed when a run is recorded.
@@ -351,7 +366,10 @@ pub struct Run {
     /// The journal.
     pub steps: BTreeMap<StepId, StepRecord>,
     /// The journal of the undo.
-    pub undone: BTreeMap<StepId, UndoResult>,
+    pub undone: BTreeMap<StepId, UndoRecord>,
+    /// The requests of steps that are tried again and have no entry in the journal meanwhile. Not in the
+    /// ledger, whose entry stands until it is written anew.
+    pub earlier: BTreeMap<StepId, Vec<AwsRequest>>,
     /// How it ended.
     pub end: Option<RunEnd>,
     /// Automatic further attempts made.
@@ -378,6 +396,32 @@ impl Run {
         self.steps.get(id).map(|record| &record.result)
     }
 
+    /// What became of undoing a step so far.
+    pub fn undo_result(&self, id: &StepId) -> Option<&UndoResult> {
+        self.undone.get(id).map(|record| &record.result)
+    }
+
+    /// The requests of every attempt at a step so far.
+    pub fn requests(&self, id: &StepId) -> &[AwsRequest] {
+        let entry = self.steps.get(id).map(|record| &record.requests);
+        entry.or_else(|| self.earlier.get(id)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Enters what became of a step, and answers with the whole entry: the requests of earlier attempts
+    /// are kept.
+    pub fn note(&mut self, id: &StepId, mut record: StepRecord) -> StepRecord {
+        record.requests.splice(..0, self.requests(id).to_vec());
+        self.steps.insert(id.clone(), record.clone());
+        record
+    }
+
+    /// Takes steps out of the journal that are to be tried again.
+    pub fn try_again(&mut self, which: impl Fn(&StepId, &StepResult) -> bool) {
+        for (id, record) in self.steps.extract_if(.., |id, record| which(id, &record.result)) {
+            self.earlier.insert(id, record.requests);
+        }
+    }
+
     /// Whether anything has been changed, or may have been.
     pub fn changed_anything(&self) -> bool {
         self.steps.values().any(|record| match record.result {
@@ -388,5 +432,74 @@ impl Run {
             StepResult::Failed { class, .. } => matches!(class, Class::Transient | Class::Bug),
             _ => false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(json: &str) -> StepRecord {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn request(id: &str) -> AwsRequest {
+        AwsRequest { operation: "CreateSnapshots".to_owned(), request_id: id.to_owned() }
+    }
+
+    #[test]
+    fn an_entry_from_before_requests_were_kept_is_read_and_written_the_same() {
+        let old = r#"{"state":"already-so","at":"2026-11-03T00:00:00Z","after_ms":5,"took_ms":3}"#;
+        assert!(entry(old).requests.is_empty());
+        assert_eq!(serde_json::to_string(&entry(old)).unwrap(), old);
+        let old = r#"{"state":"conflict","found":"sg-1"}"#;
+        let undone: UndoRecord = serde_json::from_str(old).unwrap();
+        assert!(undone.requests.is_empty() && !undone.result.is_clean());
+        assert_eq!(serde_json::to_string(&undone).unwrap(), old);
+    }
+
+    #[test]
+    fn the_requests_of_earlier_attempts_are_kept() {
+        let event = serde_json::from_str(include_str!("../../events/guardduty/command-and-control.json")).unwrap();
+        let finding = crate::finding::parse(&event).unwrap().findings.remove(0).unwrap();
+        let target: Target = "aws/222222222222/eu-west-1/ec2-instance/i-00000001".parse().unwrap();
+        let plan = Plan::new("snapshot-volumes", target.clone());
+        let mut run = Run {
+            head: RunHead {
+                id: RunId::new(),
+                function: "contain-compute".to_owned(),
+                playbook: plan.playbook.clone(),
+                target,
+                finding,
+                plan_hash: plan.hash(),
+                plan,
+                mode: Mode::Enforce,
+                reasons: Vec::new(),
+                arrived_at: Timestamp::UNIX_EPOCH,
+                leaves: Default::default(),
+                hold_seconds: None,
+            },
+            state: RunState::Applying,
+            epoch: 1,
+            lease_until: Timestamp::UNIX_EPOCH,
+            added: Vec::new(),
+            steps: BTreeMap::new(),
+            undone: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+            end: None,
+            tries: 0,
+            released_at: None,
+            decided: None,
+        };
+        let id = StepId("ec2.create-snapshots i-00000001".to_owned());
+        let slow = entry(r#"{"state":"slow","at":"2026-11-03T00:00:00Z","after_ms":5,"took_ms":3}"#);
+        let with = |id: &str| StepRecord { requests: vec![request(id)], ..slow.clone() };
+        run.note(&id, with("1"));
+        run.try_again(|_, _| true);
+        assert!(run.result(&id).is_none());
+        run.note(&id, slow.clone());
+        let whole = run.note(&id, with("2"));
+        assert_eq!(whole.requests, [request("1"), request("2")]);
+        assert_eq!(run.requests(&id), whole.requests);
     }
 }

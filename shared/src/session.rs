@@ -36,9 +36,12 @@ pub fn read_policy(permissions: impl IntoIterator<Item = Permission>) -> Value {
 
 /// Whether an IAM action only reads. The verb decides; every action of ours is listed by a test.
 pub fn is_read(action: &str) -> bool {
-    action
-        .split_once(':')
-        .is_some_and(|(_, verb)| ["Describe", "List", "Get"].iter().any(|prefix| verb.starts_with(prefix)))
+    action.split_once(':').is_some_and(|(_, operation)| only_reads(operation))
+}
+
+/// Whether an operation only reads.
+pub fn only_reads(operation: &str) -> bool {
+    ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb))
 }
 
 /// Packs the steps' grants into as few policies as fit, in order. A policy that is full begins another

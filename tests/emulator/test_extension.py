@@ -646,6 +646,20 @@ class BucketPolicies(Emulated):
             s3.put_object(Bucket=name, Key="key", Body=b"text")
 
 
+class SessionPolicies(Emulated):
+    def test_a_session_policy_has_at_most_2048_characters(self):
+        sts, role = self.client("sts"), f"arn:aws:iam::{self.account}:role/any"
+
+        def assume(length):
+            policy = json.dumps({"Version": "2012-10-17", "Statement": []}).ljust(length)
+            return sts.assume_role(RoleArn=role, RoleSessionName="session", Policy=policy)
+
+        self.assertIn("Credentials", assume(2048))
+        with self.assertRaises(ClientError) as refused:
+            assume(2049)
+        self.assertEqual(refused.exception.response["Error"]["Code"], "ValidationError")
+
+
 class Templates(Emulated):
     """The templates at the root of the project can be made here."""
 

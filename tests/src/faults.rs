@@ -106,6 +106,8 @@ pub struct Request {
     pub doing: Doing,
     /// What was done to it.
     pub fault: Option<Fault>,
+    /// The request id in AWS's answer.
+    pub answered: Option<String>,
 }
 
 impl Request {
@@ -231,7 +233,8 @@ impl Faults {
         let doing = DOING.try_with(Clone::clone).unwrap_or(Doing::Other);
         let mut requests = held(&self.shared.requests);
         let index = requests.len();
-        let mut noted = Request { index, place, service, operation, access_key, body, doing, fault: None };
+        let mut noted =
+            Request { index, place, service, operation, access_key, body, doing, fault: None, answered: None };
         noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
         requests.push(noted.clone());
         noted
@@ -299,7 +302,13 @@ impl HttpConnector for Connector {
                     }
                     Ok(response)
                 }
-                None => inner.call(request).await,
+                None => {
+                    let response = inner.call(request).await?;
+                    if let Some(request) = held(&faults.shared.requests).get_mut(noted.index) {
+                        request.answered = response.headers().get("x-amzn-requestid").map(str::to_owned);
+                    }
+                    Ok(response)
+                }
                 Some(Fault::Throttled) => answer(&noted, Fault::Throttled),
                 Some(Fault::Denied) => answer(&noted, Fault::Denied),
                 Some(Fault::ServerError) => answer(&noted, Fault::ServerError),

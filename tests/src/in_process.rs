@@ -590,6 +590,7 @@ impl Case {
             aws: &reading,
             groups: &groups,
             run: None,
+            hurried: false,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
         };
         Ok(self.playbook.plan(&cx, &self.target, &self.finding).await?)

@@ -148,6 +148,9 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     }
     let shown = operator.good(&["show", &isolate]).await;
     assert!(shown.contains("contained") && shown.contains("approved by arn:aws:"), "{shown}");
+    let calls = |text: &str| text.lines().filter(|l| l.trim().starts_with("ModifyNetworkInterfaceAttribute ")).count();
+    let made = calls(&shown);
+    assert!(made >= 3, "the ids of the calls are not shown: {shown}");
     assert!(operator.good(&["show", &snapshot]).await.contains("rejected"));
     assert_ne!(lab.state().await.unwrap(), start);
 
@@ -161,6 +164,7 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     }
     let shown = operator.good(&["show", &isolate]).await;
     assert!(shown.contains("undone"), "{shown}");
+    assert!(calls(&shown) > made, "the ids of the undo's calls are not shown: {shown}");
 
     let whole = operator.good(&["evidence", "verify", &isolate]).await;
     assert!(whole.starts_with("whole: 3 records"), "{whole}");

@@ -101,7 +101,7 @@ async fn each_world_has_a_reviewed_plan() {
         );
         let victim: firebreak::ids::InstanceId = ids.get("victim").unwrap().parse().unwrap();
         let target = Target::instance(account.parse().unwrap(), region.parse().unwrap(), victim);
-        let cx = PlanContext { aws: &member, groups: &[], run: None, snapshot_lock_days: 30 };
+        let cx = PlanContext { aws: &member, groups: &[], run: None, hurried: false, snapshot_lock_days: 30 };
         let mut shown = String::new();
         let mut hashes = BTreeMap::new();
         for playbook in PLAYBOOKS {

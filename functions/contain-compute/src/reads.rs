@@ -21,8 +21,8 @@ use firebreak::target::Target;
 use firebreak::text::quoted;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-/// How long the first plan waits for a read that it can do without. Containment does not wait for what
-/// is slow; the plan that checks the run has no such limit, and takes up what was missed.
+/// How long a plan that containment waits for waits for a read that it can do without. The plan that checks the
+/// run, and one that a person is to see, has no such limit, and takes up what was missed.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What was read, or in words why it was not.
@@ -101,7 +101,7 @@ pub(crate) async fn facts(cx: &PlanContext<'_>, id: &InstanceId) -> Result<Optio
 /// A read without which the plan is still made.
 pub(crate) async fn optional<T>(cx: &PlanContext<'_>, read: impl Future<Output = Result<T, Failure>>) -> Maybe<T> {
     let brief = |failure: Failure| failure.brief();
-    if cx.run.is_some() {
+    if !cx.hurried {
         return read.await.map_err(brief);
     }
     match tokio::time::timeout(PATIENCE, read).await {

@@ -44,8 +44,9 @@ use firebreak::failure::Failure;
 use firebreak::finding::Finding;
 use firebreak::ids::{SnapshotId, VolumeId};
 use firebreak::permission::Permission;
-use firebreak::plan::Plan;
+use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::requests::AwsRequest;
 use firebreak::run::Run;
 use firebreak::target::Target;
 
@@ -94,7 +95,7 @@ impl Playbook for SnapshotVolumes {
     fn custody<'a>(&'a self, cx: &'a PlanContext<'a>, run: &'a Run) -> Boxed<'a, Result<Option<Custody>, Failure>> {
         Box::pin(async move {
             let snapshots = every_snapshot_of_case(cx.aws, &run.head.id).await?;
-            let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, snapshot));
+            let read = snapshots.iter().map(|snapshot| custody_of(cx.aws, run, snapshot));
             let items = futures_util::future::try_join_all(read).await?;
             let mut problems: Vec<String> = snapshots.iter().filter_map(problem).collect();
             problems.extend(missing(run, &snapshots));
@@ -107,7 +108,7 @@ impl Playbook for SnapshotVolumes {
 }
 
 /// A snapshot as the custody record holds it.
-async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
+async fn custody_of(aws: &Aws, run: &Run, snapshot: &Snapshot) -> Result<Value, Failure> {
     let lock = match snapshot.snapshot_id().and_then(|id| id.parse().ok()) {
         Some(id) => lock_of(aws, &id).await?,
         None => Lock::None,
@@ -123,7 +124,18 @@ async fn custody_of(aws: &Aws, snapshot: &Snapshot) -> Result<Value, Failure> {
         "started_at": snapshot.start_time().map(ToString::to_string),
         "completed_at": snapshot.completion_time().map(ToString::to_string),
         "lock": lock,
+        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default()),
     }))
+}
+
+/// The calls that made and locked the snapshot of a volume. One call makes all snapshots of a run.
+fn requests_of<'a>(run: &'a Run, volume: &str) -> Vec<&'a AwsRequest> {
+    let is_about = |step: &&Step| match step.action.as_str() {
+        CreateSnapshots::NAME => true,
+        LockSnapshot::NAME => step.args["volume"] == volume,
+        _ => false,
+    };
+    run.all_steps().filter(is_about).flat_map(|step| run.requests(&step.id)).collect()
 }
 
 /// Volumes that the run was to snapshot and of which there is no sound snapshot of this case now: somebody
@@ -165,23 +177,32 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     if let Some(not) = reads::not_ours_to_change(&id, &instance) {
         return Ok(not);
     }
-    let volumes: BTreeSet<VolumeId> = volumes_of(&instance).into_keys().collect();
+    let attached = volumes_of(&instance);
+    let volumes: BTreeSet<VolumeId> = attached.keys().cloned().collect();
     let made = by_volume(&case, &volumes);
     let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
     plan.tags = reads::tags(&instance);
-    let whole = volumes.iter().all(|volume| made.contains_key(volume));
-    let create = CreateSnapshots { instance: id, volumes: volumes.clone(), playbook: META.id.to_owned() };
-    let needs = (!whole).then(|| create.id());
-    if !whole {
-        plan.stage("snapshot", [create.step(&made)]);
+    let missing: BTreeSet<VolumeId> = volumes.iter().filter(|volume| !made.contains_key(volume)).cloned().collect();
+    // A volume that was attached meanwhile gets its own set; the others have their moment already.
+    let is_boot = |volume: &VolumeId| {
+        let device = attached.get(volume).map(|at| at.device.as_str());
+        device.is_some() && device == instance.root_device_name()
+    };
+    let (boot, data): (BTreeSet<_>, BTreeSet<_>) = made.keys().cloned().partition(is_boot);
+    let without = (data, !boot.is_empty());
+    let create = CreateSnapshots { instance: id, volumes: missing.clone(), without, playbook: META.id.to_owned() };
+    let needs = (!missing.is_empty()).then(|| create.id());
+    if !missing.is_empty() {
+        plan.stage("snapshot", [create.step(&BTreeMap::new())]);
     }
     let locks = locks?;
     let lock = |volume: &VolumeId| {
         let now = locks.get(volume).copied().unwrap_or(Lock::None);
         let action = LockSnapshot { volume: volume.clone(), days: cx.snapshot_lock_days };
-        (now == Lock::None).then(|| action.step(&now).needing(needs.clone()))
+        let needs = needs.clone().filter(|_| missing.contains(volume));
+        (now == Lock::None).then(|| action.step(&now).needing(needs))
     };
     plan.stage("lock", volumes.iter().filter_map(lock));
     say_what_remains(&mut plan, !volumes.is_empty(), stores);
@@ -220,6 +241,7 @@ fn say_what_remains(plan: &mut Plan, volumes: bool, stores: Maybe<Option<Instanc
             plan.remains.push(format!("{disks} instance store disks ({size} GB) are not captured, nor is memory"));
         }
         Err(why) => {
+            plan.incomplete = true;
             plan.remains.push(format!("whether it has instance store disks, never captured, is not known: {why}"));
         }
     }

@@ -14,7 +14,7 @@ use crate::ledger::decisions::{Decision, Verb};
 use crate::ledger::{Claim, DueAt, DueKind};
 use crate::plan::Plan;
 use crate::playbook::{Planned, Playbook};
-use crate::report::Report;
+use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunHead, RunState};
 use crate::telemetry;
 
@@ -64,17 +64,23 @@ impl Hub {
                 let Some(mut run) = self.ledger.begin_undo(&decision, &run, now).await? else {
                     return Ok(turned_away(format!("run {} has moved", run.head.id)));
                 };
-                // A second undo tries what failed again.
-                run.undone.retain(|_, result| result.is_final());
                 let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
                 let engine = self.engine(playbook, deadline);
                 let ended = engine.undo(&mut run, &groups).await;
                 self.conclude(playbook, run, ended).await?
             }
             (Verb::Approve, RunState::Proposed) => {
-                match self.approve(playbook, &decision, run, &by, now, deadline).await? {
+                match self.approve(playbook, &decision, run.clone(), &by, now, deadline).await? {
                     Ok(report) => report,
-                    Err(why) => return Ok(turned_away(why)),
+                    Err(why) => {
+                        // A person waits for it.
+                        telemetry::alarm("decision-refused", &why);
+                        let mut report = Report::of_run(&run, Outcome::Refused, playbook.meta().purpose);
+                        report.reasons = vec![why];
+                        report.topic = Some(Topic::DecisionRefused);
+                        report.page = true;
+                        self.told(playbook, report).await
+                    }
                 }
             }
             (verb, state) => {
@@ -131,6 +137,10 @@ impl Hub {
             Planned::Refused(why) => return Ok(Err(why)),
         };
         let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
+        if let Some(problem) = &policies.problem {
+            telemetry::alarm("policy-unusable", problem);
+            return Ok(Err(format!("the published policy set cannot be used: {problem}; decide again when it can")));
+        }
         let tighten = super::Tighten::default();
         let (plan, ruling) = self.rule(&policies.set, playbook.meta().id, &finding, plan, &view, now, &tighten);
         if ruling.mode < Mode::Propose {

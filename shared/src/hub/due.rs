@@ -6,11 +6,15 @@ use jiff::Timestamp;
 
 use super::{Answer, Answered, Hub};
 use crate::engine::{Ended, Sessions};
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::ledger::{Due, DueKind};
-use crate::report::Report;
+use crate::playbook::Playbook;
+use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState, StepResult};
 use crate::telemetry;
+
+/// Joined findings that could not be answered for this long are left to people.
+const JOINED_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
@@ -40,8 +44,8 @@ impl Hub {
     async fn take_up(&self, due: &Due, now: Timestamp, deadline: Instant) -> Result<Option<Report>, Failure> {
         let Some(run) = self.ledger.run(&due.run).await? else { return Ok(None) };
         let Some(playbook) = self.playbook(&run.head.playbook) else {
-            telemetry::alarm("playbook-unknown", &run.head.playbook);
-            return Ok(None);
+            // The row stays: a version that knows the playbook takes it up.
+            return Err(Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()));
         };
         match due.what {
             DueKind::Lease => match run.state {
@@ -93,19 +97,58 @@ impl Hub {
                 let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
                 report.not_done.push("the snapshots are still not complete, or could not be looked at".to_owned());
                 report.page = true;
-                Ok(Some(self.told(playbook, report).await))
+                self.tell_or_keep(playbook, &run, report, DueKind::Evidence, now).await.map(Some)
+            }
+            DueKind::Joined => {
+                // Tried again and held, it has them on its own hold.
+                if run.state != RunState::Freed {
+                    return Ok(None);
+                }
+                let (target, finding) = (&run.head.target, &run.head.finding.id);
+                let answered = self.answer_joined(playbook, target, finding, now, deadline).await;
+                if answered.left {
+                    let ended = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
+                    let waited = now.duration_since(ended);
+                    if waited < JOINED_PATIENCE {
+                        // Twice as long each time.
+                        let wait = Duration::try_from(waited).unwrap_or_default().max(Duration::from_secs(60));
+                        self.put_due(&run, DueKind::Joined, now + wait).await?;
+                    } else {
+                        telemetry::alarm("joined-unanswered", run.head.id.as_str());
+                    }
+                }
+                Ok(answered.last)
             }
             DueKind::HoldEnds => {
                 if run.state != RunState::Held {
                     return Ok(None);
                 }
-                let mut report = Report::of_run(&run, Outcome::Contained, playbook.meta().purpose);
-                report.outcome = run.end.as_ref().map_or(Outcome::Contained, |end| end.outcome);
-                report.reasons.insert(0, "the hold's time is over: undo it, or leave it as it is".to_owned());
+                let outcome = run.end.as_ref().map_or(Outcome::Contained, |end| end.outcome);
+                let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
+                let since = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
+                let hours = now.duration_since(since).as_hours();
+                report.reasons.insert(0, format!("held for {hours} h; the time that the policy gave it is over"));
+                report.topic = Some(Topic::HoldEnds);
                 report.page = true;
-                Ok(Some(self.told(playbook, report).await))
+                self.tell_or_keep(playbook, &run, report, DueKind::HoldEnds, now).await.map(Some)
             }
         }
+    }
+
+    /// Tells, and keeps the work due when the report did not arrive.
+    async fn tell_or_keep(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        report: Report,
+        what: DueKind,
+        now: Timestamp,
+    ) -> Result<Report, Failure> {
+        let (report, delivered) = self.tell(playbook, report).await;
+        if !delivered {
+            self.put_due(run, what, now + Duration::from_secs(60)).await?;
+        }
+        Ok(report)
     }
 
     /// Takes a run into this function's hands and goes on from its journal.
@@ -126,11 +169,8 @@ impl Hub {
             match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
                 Ok(reading) => {
                     // What failed is tried again; what AWS does not allow is not.
-                    run.steps.retain(|_, record| {
-                        !matches!(
-                            record.result,
-                            StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. }
-                        )
+                    run.try_again(|_, result| {
+                        matches!(result, StepResult::Failed { .. } | StepResult::Slow | StepResult::Skipped { .. })
                     });
                     engine.carry_out(&mut run, &reading, groups, Sessions::default(), false).await
                 }

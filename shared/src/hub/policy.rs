@@ -1,10 +1,11 @@
 //! Which policy set is in force: the compiled-in one, or the published one whose hash was accepted.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::guard::Policies;
+use crate::ids::AccountId;
 
 /// A published set that was fetched: `None` when there is no such object, or it has not changed.
 pub(super) type Fetched = Result<Option<Published>, Failure>;
@@ -23,7 +24,9 @@ struct Kept {
 /// The source of policies. The last valid set stays in memory.
 pub(super) struct PolicySource {
     object: Option<(String, String)>,
-    default: Arc<Policies>,
+    owner: AccountId,
+    /// Parsed when it is first asked, or by the warm-up: not before the function says that it is ready.
+    default: LazyLock<Arc<Policies>>,
     kept: Mutex<Kept>,
 }
 
@@ -34,15 +37,22 @@ pub(super) struct Choice {
 }
 
 impl PolicySource {
-    pub(super) fn new(object: Option<(String, String)>) -> Self {
-        Self { object, default: Arc::new(Policies::default()), kept: Mutex::default() }
+    pub(super) fn new(object: Option<(String, String)>, owner: &AccountId) -> Self {
+        let owner = owner.clone();
+        Self { object, owner, default: LazyLock::new(|| Arc::new(Policies::default())), kept: Mutex::default() }
+    }
+
+    /// Parses the compiled-in set, so that the first event finds it ready.
+    pub(super) fn warm_up(&self) {
+        LazyLock::force(&self.default);
     }
 
     /// Fetches the published set, unless it is the one in memory.
     pub(super) async fn fetch(&self, aws: &Aws) -> Fetched {
         let Some((bucket, key)) = &self.object else { return Ok(None) };
         let etag = self.kept.lock().ok().and_then(|kept| kept.etag.clone());
-        let answer = aws.s3().get_object().bucket(bucket).key(key).set_if_none_match(etag).send().await;
+        let call = aws.s3().get_object().bucket(bucket).key(key).expected_bucket_owner(self.owner.as_str());
+        let answer = call.set_if_none_match(etag).send().await;
         let object = match answer {
             Ok(object) => object,
             // "Not modified" is an error without a code to the SDK.
@@ -106,20 +116,24 @@ mod tests {
 
     const PUBLISHED: &str = r#"@id("all") permit (principal, action, resource);"#;
 
+    fn source() -> PolicySource {
+        PolicySource::new(Some(("b".to_owned(), "k".to_owned())), &"111111111111".parse().unwrap())
+    }
+
     fn published(text: &str) -> Fetched {
         Ok(Some(Published { text: text.to_owned(), etag: Some("1".to_owned()) }))
     }
 
     #[test]
     fn an_object_that_nobody_accepted_counts_for_nothing() {
-        let source = PolicySource::new(Some(("b".to_owned(), "k".to_owned())));
+        let source = source();
         let choice = source.choose(published(PUBLISHED), None);
         assert_eq!(choice.set.sha256, Policies::default().sha256);
     }
 
     #[test]
     fn the_accepted_set_is_used_and_kept() {
-        let source = PolicySource::new(Some(("b".to_owned(), "k".to_owned())));
+        let source = source();
         let hash = Policies::parse(PUBLISHED).unwrap().sha256;
         let choice = source.choose(published(PUBLISHED), Some(&hash));
         assert_eq!((choice.set.sha256.as_str(), choice.problem), (hash.as_str(), None));
@@ -129,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_changed_or_broken_object_is_a_problem_and_the_last_valid_set_stays() {
-        let source = PolicySource::new(Some(("b".to_owned(), "k".to_owned())));
+        let source = source();
         let hash = Policies::parse(PUBLISHED).unwrap().sha256;
         source.choose(published(PUBLISHED), Some(&hash));
         for text in ["permit (", r#"@id("other") permit (principal, action, resource);"#] {

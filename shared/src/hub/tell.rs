@@ -1,6 +1,7 @@
 //! Telling: the outcome event, the message, the evidence. A report that was not delivered stays due.
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_sns::types::MessageAttributeValue;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -20,6 +21,13 @@ pub const OUTCOME_EVENT: &str = "Firebreak Outcome";
 /// The detail-type of decisions.
 pub const DECISION_EVENT: &str = "Firebreak Decision";
 
+/// What a subscription can filter on (SNS message attributes): `page` = `true` is for what must wake somebody.
+#[derive(Clone, Copy)]
+struct Attributes {
+    outcome: Option<Outcome>,
+    page: bool,
+}
+
 impl Hub {
     /// Delivers a report that has no run behind it, once and as well as can be.
     pub(super) async fn told(&self, playbook: &'static dyn Playbook, report: Report) -> Report {
@@ -30,8 +38,10 @@ impl Hub {
     pub(super) async fn tell(&self, playbook: &'static dyn Playbook, mut report: Report) -> (Report, bool) {
         report.purpose = Some(playbook.meta().purpose);
         telemetry::answered(&report);
-        // What is turned away, or so already, wakes nobody.
-        let quiet = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && !report.page;
+        // What is turned away, or so already, wakes nobody; what began no run is told once a finding, not at each
+        // of its repeats.
+        let silent = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && !report.page;
+        let quiet = silent || !self.is_news(&report).await;
         let (event, message) = tokio::join!(self.send_event(&report), async {
             if quiet { Ok(()) } else { self.send_message(&report).await }
         });
@@ -119,12 +129,36 @@ impl Hub {
         Ok(())
     }
 
-    async fn send_message(&self, report: &Report) -> Result<(), Failure> {
-        self.publish(report.subject(), report.message(), &report.target.id).await
+    /// Whether people have not been told this yet. Only what is turned away or gone is told once a finding; when
+    /// the ledger cannot say, it is told.
+    async fn is_news(&self, report: &Report) -> bool {
+        let once = matches!(report.outcome, Outcome::Refused | Outcome::Gone | Outcome::NoChange);
+        if report.run.is_some() || !once {
+            return true;
+        }
+        let told = self.ledger.first_told(&report.finding, &report.playbook, report.outcome, Timestamp::now());
+        told.await.unwrap_or(true)
     }
 
-    async fn publish(&self, subject: String, message: String, about: &str) -> Result<(), Failure> {
+    async fn send_message(&self, report: &Report) -> Result<(), Failure> {
+        let about = Attributes { outcome: Some(report.outcome), page: report.page };
+        self.publish(report.subject(), report.message(), about, &report.target.id).await
+    }
+
+    async fn publish(&self, subject: String, message: String, with: Attributes, about: &str) -> Result<(), Failure> {
+        let text = |value: &str| {
+            MessageAttributeValue::builder()
+                .data_type("String")
+                .string_value(value)
+                .build()
+                .map_err(|error| Failure::new(Class::Bug, "write the message attributes of", about).because(error))
+        };
         let call = self.aws.sns().publish().topic_arn(&self.config.topic_arn).subject(subject).message(message);
+        let call = call.message_attributes("page", text(if with.page { "true" } else { "false" })?);
+        let call = match with.outcome {
+            Some(outcome) => call.message_attributes("outcome", text(outcome.as_str())?),
+            None => call,
+        };
         call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
     }
 
@@ -149,13 +183,14 @@ impl Hub {
             finding.account,
             finding.region,
             finding.severity,
-            finding.id,
+            crate::text::plain(finding.id.as_str(), 128),
             finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
         let first = finding.request.is_some() || finding.count.is_none_or(|count| count <= 1);
         let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
-            if first { self.publish(subject, message, finding.id.as_str()).await } else { Ok(()) }
+            let with = Attributes { outcome: Some(Outcome::NoChange), page: false };
+            if first { self.publish(subject, message, with, finding.id.as_str()).await } else { Ok(()) }
         });
         for failure in [event.err(), told.err()].into_iter().flatten() {
             telemetry::alarm("report-undelivered", &failure.brief());
@@ -168,7 +203,8 @@ impl Hub {
             crate::text::plain(why, 300)
         );
         let subject = "Firebreak: UNREADABLE EVENT".to_owned();
-        let sent = self.publish(subject, message, "an unreadable event").await;
+        let with = Attributes { outcome: None, page: true };
+        let sent = self.publish(subject, message, with, "an unreadable event").await;
         if let Err(failure) = sent {
             telemetry::alarm("report-undelivered", &failure.brief());
         }
@@ -198,9 +234,10 @@ impl Hub {
             }
             report.at = now;
             report.evidence = Some(kept);
-            self.told(playbook, report).await;
+            // Not told is not done: the row stays, and the record is written again.
+            return Ok(self.tell(playbook, report).await.1);
         }
-        Ok(custody.complete)
+        Ok(false)
     }
 
     pub(super) async fn put_due(&self, run: &Run, what: DueKind, at: Timestamp) -> Result<(), Failure> {

@@ -1,7 +1,9 @@
 //! Decisions: what a person said about a run, in a table of its own that the acting functions can only
-//! read and mark as used. An event carries a decision's id and nothing more.
+//! read. That one was used is a row of the ledger, put there in the transaction that uses it: who holds a
+//! function can carry out what was decided, and can decide nothing. An event carries a decision's id and
+//! nothing more.
 
-use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{ConditionCheck, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +76,11 @@ impl Decision {
     }
 }
 
-fn read(item: &Item) -> Option<Decision> {
+fn used_key(id: &str) -> String {
+    format!("USED#{id}")
+}
+
+fn read(item: &Item, used: bool) -> Option<Decision> {
     Some(Decision {
         id: text(item, "id")?,
         run: text(item, "run")?.parse().ok()?,
@@ -82,7 +88,7 @@ fn read(item: &Item) -> Option<Decision> {
         by: text(item, "by")?,
         plan_hash: text(item, "plan_hash")?,
         expires_at: items::timestamp(item, "valid_until")?,
-        used: item.contains_key("used_at"),
+        used,
     })
 }
 
@@ -106,38 +112,46 @@ impl Ledger {
             .map_err(Failure::from_sdk("write decision", &decision.id))
     }
 
-    /// Reads a decision, consistently.
+    /// Reads a decision, and whether it was used, consistently.
     pub async fn decision(&self, id: &str) -> Result<Option<Decision>, Failure> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.decisions)
-            .key("id", s(id))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(Failure::from_sdk("read decision", id))?;
+        let decision = async {
+            let asked = self.client.get_item().table_name(&self.decisions).key("id", s(id)).consistent_read(true);
+            asked.send().await.map_err(Failure::from_sdk("read decision", id))
+        };
+        let key = used_key(id);
+        let (answer, used) = tokio::try_join!(decision, self.get(&key, "USED"))?;
         match &answer.item {
             None => Ok(None),
-            Some(item) => read(item).map(Some).ok_or_else(|| Failure::new(Class::Malformed, "read decision", id)),
+            Some(item) => {
+                read(item, used.is_some()).map(Some).ok_or_else(|| Failure::new(Class::Malformed, "read decision", id))
+            }
         }
     }
 
-    fn consume(&self, decision: &Decision, now: Timestamp) -> TransactWriteItem {
-        items::write_update(
-            Update::builder()
-                .table_name(&self.decisions)
-                .key("id", s(&decision.id))
-                .update_expression("SET used_at = :now")
-                .condition_expression(
-                    "attribute_not_exists(used_at) AND valid_until > :now AND run = :run \
-                     AND verb = :verb AND plan_hash = :hash",
-                )
-                .expression_attribute_values(":now", n(now.as_millisecond()))
-                .expression_attribute_values(":run", s(decision.run.as_str()))
-                .expression_attribute_values(":verb", s(decision.verb.as_str()))
-                .expression_attribute_values(":hash", s(&decision.plan_hash)),
-        )
+    /// Uses a decision: its row still says what was read and has not lapsed, and it was not used before.
+    fn consume(&self, decision: &Decision, now: Timestamp) -> [TransactWriteItem; 2] {
+        let stands = ConditionCheck::builder()
+            .table_name(&self.decisions)
+            .key("id", s(&decision.id))
+            .condition_expression(
+                "valid_until > :now AND run = :run AND verb = :verb AND #by = :by AND plan_hash = :hash",
+            )
+            .expression_attribute_names("#by", "by")
+            .expression_attribute_values(":now", n(now.as_millisecond()))
+            .expression_attribute_values(":run", s(decision.run.as_str()))
+            .expression_attribute_values(":verb", s(decision.verb.as_str()))
+            .expression_attribute_values(":by", s(&decision.by))
+            .expression_attribute_values(":hash", s(&decision.plan_hash));
+        let used = Put::builder()
+            .table_name(&self.table)
+            .item("pk", s(used_key(&decision.id)))
+            .item("sk", s("USED"))
+            .item("run", s(decision.run.as_str()))
+            .item("used_at", n(now.as_millisecond()))
+            // As long as the decision itself.
+            .item("expires_at", n((decision.expires_at + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        [items::write_check(stands), items::write_put(used)]
     }
 
     /// Uses an approval: decision, budgets, run and hold in one transaction. `None` when the decision was
@@ -149,19 +163,19 @@ impl Ledger {
         budget: Budget,
         now: Timestamp,
     ) -> Result<Option<Run>, Failure> {
-        let mut besides = vec![self.consume(decision, now)];
+        let mut besides = self.consume(decision, now).to_vec();
         besides.extend(self.spend(&run.head, budget, now));
         self.take_with(run, RunState::Applying, now, besides).await
     }
 
     /// Uses an undo.
     pub async fn begin_undo(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<Option<Run>, Failure> {
-        self.take_with(run, RunState::Undoing, now, vec![self.consume(decision, now)]).await
+        self.take_with(run, RunState::Undoing, now, self.consume(decision, now).to_vec()).await
     }
 
     /// Uses a rejection. `false` when the decision was used before or lapsed, or the run moved.
     pub async fn reject(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<bool, Failure> {
-        self.settle(run, RunState::Rejected, vec![self.consume(decision, now)]).await
+        self.settle(run, RunState::Rejected, self.consume(decision, now).to_vec()).await
     }
 
     /// Uses an approval of a plan that no longer fits for proposing the new one: in one transaction, so that
@@ -178,10 +192,11 @@ impl Ledger {
             run: old.head.id.clone(),
             state: old.state,
             finding: old.head.finding.id.clone(),
+            plan_hash: None,
             outcome: None,
             released_at: None,
         };
-        let besides = vec![self.consume(decision, now)];
+        let besides = self.consume(decision, now).to_vec();
         self.record_with(head, Some(&seen), RunState::Proposed, told_by, now, besides).await
     }
 }

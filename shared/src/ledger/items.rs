@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::builders::{ConditionCheckBuilder, DeleteBuilder, PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -58,7 +58,8 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
     match (run, state, finding) {
         (Some(run), Some(state), Some(finding)) => {
             let outcome = text(item, "outcome").and_then(|outcome| Outcome::parse(&outcome));
-            Ok(Hold { run, state, finding, outcome, released_at: timestamp(item, "released_at") })
+            let (plan_hash, released_at) = (text(item, "plan_hash"), timestamp(item, "released_at"));
+            Ok(Hold { run, state, finding, plan_hash, outcome, released_at })
         }
         _ => Err(broken(item, "run, state or finding")),
     }
@@ -101,6 +102,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         added,
         steps: read_map(item, "steps")?,
         undone: read_map(item, "undone")?,
+        earlier: Default::default(),
         end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         released_at: timestamp(item, "released_at"),
@@ -110,6 +112,10 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
 
 // The builders below are always given a table, a key or an item, and an expression; that is all they
 // check, so `build` cannot fail, and a transaction without the write would be refused by DynamoDB.
+
+pub(super) fn write_check(check: ConditionCheckBuilder) -> TransactWriteItem {
+    TransactWriteItem::builder().set_condition_check(check.build().ok()).build()
+}
 
 pub(super) fn write_put(put: PutBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_put(put.build().ok()).build()

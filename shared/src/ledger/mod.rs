@@ -8,7 +8,9 @@
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
+//! | `USED#<decision>` | `USED` | that a decision was used, and when |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
+//! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
 //!
 //! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
@@ -33,7 +35,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
-use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
+use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use items::{Item, json, n, read_run, s, text};
 
@@ -46,6 +48,12 @@ const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Two transactions that met wait a few of these before the next attempt.
 const MEETING_PAUSE: Duration = Duration::from_millis(15);
+
+/// A finding that began no run is told again after this long, if it is still repeated.
+const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The most due rows that one schedule reads. Rows whose work fails stay; they must not hide the ones behind them.
+const MOST_DUE: usize = 1000;
 
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
@@ -82,10 +90,21 @@ pub struct Hold {
     pub state: RunState,
     /// The finding that began it.
     pub finding: FindingId,
+    /// The plan's hash.
+    pub plan_hash: Option<String>,
     /// How the run's steps ended, if they have.
     pub outcome: Option<Outcome>,
     /// When it was released, if it was.
     pub released_at: Option<Timestamp>,
+}
+
+/// A finding that came while its target was held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// The finding.
+    pub finding: Finding,
+    /// When it came last, in milliseconds since 1970.
+    at: u64,
 }
 
 /// How many runs may begin in an hour.
@@ -132,10 +151,12 @@ pub enum DueKind {
     Evidence,
     /// The hold's time is over: ask whether to undo.
     HoldEnds,
+    /// The run ended before it changed anything: the findings that joined it are answered.
+    Joined,
 }
 
 impl DueKind {
-    const ALL: [Self; 5] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds];
+    const ALL: [Self; 6] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -144,6 +165,7 @@ impl DueKind {
             Self::Report => "report",
             Self::Evidence => "evidence",
             Self::HoldEnds => "hold-ends",
+            Self::Joined => "joined",
         }
     }
 }
@@ -155,6 +177,13 @@ pub struct DueAt {
     pub what: DueKind,
     /// When.
     pub at: Timestamp,
+}
+
+/// A request and the finding that was asked about are kept beside each other: what somebody asks for is only proposed,
+/// and must not stand in the place of what its source reported.
+fn joined_key(finding: &Finding) -> String {
+    let request = if finding.request.is_some() { "#request" } else { "" };
+    format!("JOINED#{}{request}", finding.id)
 }
 
 fn hold_key(playbook: &str, target: &Target) -> String {
@@ -346,6 +375,7 @@ impl Ledger {
             added: Vec::new(),
             steps: Default::default(),
             undone: Default::default(),
+            earlier: Default::default(),
             end: None,
             tries: 0,
             released_at: None,
@@ -361,6 +391,7 @@ impl Ledger {
             .item("run", s(head.id.as_str()))
             .item("state", s(state.as_str()))
             .item("finding", s(head.finding.id.as_str()))
+            .item("plan_hash", s(&head.plan_hash))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let put = match seen {
             None => put.condition_expression("attribute_not_exists(pk)"),
@@ -390,13 +421,15 @@ impl Ledger {
 
     fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
         let row = |who: &str, most: u64| {
+            // A budget of nothing is not had by the hour's first either.
+            let left = if most == 0 { "spent < :most" } else { "attribute_not_exists(spent) OR spent < :most" };
             items::write_update(
                 Update::builder()
                     .table_name(&self.table)
                     .key("pk", s("BUDGET"))
                     .key("sk", s(format!("{}#{who}#{}", head.playbook, hour(now))))
                     .update_expression("SET spent = if_not_exists(spent, :zero) + :one, expires_at = :until")
-                    .condition_expression("attribute_not_exists(spent) OR spent < :most")
+                    .condition_expression(left)
                     .expression_attribute_values(":zero", n(0))
                     .expression_attribute_values(":one", n(1))
                     .expression_attribute_values(":most", n(most))
@@ -468,7 +501,7 @@ impl Ledger {
     }
 
     /// Writes the result of undoing one step into the journal.
-    pub async fn journal_undo(&self, run: &Run, id: &StepId, result: &UndoResult) -> Result<(), Failure> {
+    pub async fn journal_undo(&self, run: &Run, id: &StepId, record: &UndoRecord) -> Result<(), Failure> {
         self.client
             .update_item()
             .table_name(&self.table)
@@ -477,7 +510,7 @@ impl Ledger {
             .update_expression("SET undone.#s = :s")
             .condition_expression("epoch = :epoch")
             .expression_attribute_names("#s", &id.0)
-            .expression_attribute_values(":s", json(result))
+            .expression_attribute_values(":s", json(record))
             .expression_attribute_values(":epoch", n(run.epoch))
             .send()
             .await
@@ -660,7 +693,7 @@ impl Ledger {
             .put_item()
             .table_name(&self.table)
             .item("pk", s(hold_key(playbook, target)))
-            .item("sk", s(format!("JOINED#{}", finding.id)))
+            .item("sk", s(joined_key(finding)))
             .item("joined_at", n(now.as_millisecond()))
             .item("finding", json(finding))
             .send()
@@ -669,15 +702,38 @@ impl Ledger {
             .map_err(Failure::from_sdk("join the hold of", target))
     }
 
-    /// Takes the oldest finding that joined a hold off it.
-    pub async fn next_joined(&self, playbook: &str, target: &Target) -> Result<Option<Finding>, Failure> {
-        let pk = hold_key(playbook, target);
-        let mut joined = self.query(&pk, Some("JOINED#")).await?;
-        joined.sort_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
-        let Some(oldest) = joined.first() else { return Ok(None) };
-        let finding = items::parse::<Finding>(oldest, "finding")?;
-        self.delete(&pk, &format!("JOINED#{}", finding.id)).await?;
-        Ok(Some(finding))
+    /// The findings that joined a hold, oldest first. They stay on it.
+    pub async fn joined(&self, playbook: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
+        let items = self.query(&hold_key(playbook, target), Some("JOINED#")).await?;
+        let mut joined: Vec<Joined> = Vec::new();
+        for item in &items {
+            match items::parse(item, "finding") {
+                Ok(finding) => joined.push(Joined { finding, at: items::number(item, "joined_at").unwrap_or(0) }),
+                // It stays where it is, and does not keep the others from being answered.
+                Err(failure) => crate::telemetry::alarm("joined-unreadable", &failure.brief()),
+            }
+        }
+        joined.sort_by_key(|joined| joined.at);
+        Ok(joined)
+    }
+
+    /// Takes a finding that was answered off the hold, unless it has joined again since it was read.
+    pub async fn take_off(&self, playbook: &str, target: &Target, joined: &Joined) -> Result<(), Failure> {
+        let taken = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(hold_key(playbook, target)))
+            .key("sk", s(joined_key(&joined.finding)))
+            .condition_expression("joined_at = :seen")
+            .expression_attribute_values(":seen", n(joined.at))
+            .send()
+            .await
+            .map_err(Failure::from_sdk("take off the hold of", target));
+        match taken {
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// The run with this id.
@@ -704,30 +760,64 @@ impl Ledger {
 
     /// What is due by `now` for a function, oldest first.
     pub async fn due(&self, function: &str, now: Timestamp) -> Result<Vec<Due>, Failure> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND sk < :now")
-            .expression_attribute_values(":pk", s(format!("DUE#{function}")))
-            .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
-            .limit(50)
-            .send()
-            .await
-            .map_err(Failure::from_sdk("read what is due for", function))?;
-        Ok(answer
-            .items()
-            .iter()
-            .filter_map(|item| {
-                let what = text(item, "what")?;
-                Some(Due {
-                    key: text(item, "sk")?,
-                    what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
-                    run: text(item, "run")?.parse().ok()?,
-                })
+        let mut rows = Vec::new();
+        let mut from = None;
+        while rows.len() < MOST_DUE {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk AND sk < :now")
+                .expression_attribute_values(":pk", s(format!("DUE#{function}")))
+                .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(Failure::from_sdk("read what is due for", function))?;
+            rows.extend(answer.items.unwrap_or_default());
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                break;
+            }
+        }
+        let read = |item: &Item| {
+            let what = text(item, "what")?;
+            Some(Due {
+                key: text(item, "sk")?,
+                what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
+                run: text(item, "run")?.parse().ok()?,
             })
-            .collect())
+        };
+        let due: Vec<Due> = rows.iter().filter_map(read).collect();
+        if due.len() < rows.len() {
+            // Written by a newer version, perhaps: it stays for one that knows it.
+            crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
+        }
+        Ok(due)
+    }
+
+    /// Whether this is the first time that people are told this of a finding that began no run. Remembers it.
+    pub async fn first_told(
+        &self,
+        finding: &str,
+        playbook: &str,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(format!("TOLD#{finding}")))
+            .item("sk", s(format!("{playbook}#{outcome}")))
+            .item("expires_at", n((now + TOLD_KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        match put.send().await.map_err(Failure::from_sdk("note what was told of", finding)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Writes one due row.

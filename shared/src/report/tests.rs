@@ -16,12 +16,20 @@ fn report(outcome: Outcome) -> Report {
         finding_type: "CryptoCurrency:EC2/BitcoinTool.B!DNS".to_owned(),
         severity: 8.0,
         outcome,
+        topic: None,
         reasons: vec!["enforce permitted by `isolate-when-severe`: a severe finding about an instance".to_owned()],
         not_done: vec![],
+        // As the planner of `isolate-instance` says it.
         remains: vec![
-            "role sessions of `web` stay valid until they expire".to_owned(),
-            "DNS through the VPC resolver".to_owned(),
-            "the metadata service".to_owned(),
+            "flows that were allowed before may survive up to 60 s without a packet (connection tracking), longer while \
+             they are used; those through NAT gateways, Network Load Balancers and the like are always tracked"
+                .to_owned(),
+            "the VPC's DNS resolver, the metadata service and the serial console: no security group filters them"
+                .to_owned(),
+            "sessions of the role in arn:aws:iam::222222222222:instance-profile/web: credentials handed out before stay \
+             valid, also outside"
+                .to_owned(),
+            "eni-0123456789abcdef1: a trunk: the branch interfaces of its pods have their own groups".to_owned(),
         ],
         contained_after_ms: Some(1234),
         steps: vec![],
@@ -30,6 +38,9 @@ fn report(outcome: Outcome) -> Report {
         at: "2026-11-22T00:00:00Z".parse().unwrap(),
         evidence: None,
         purpose: Some(Purpose::Contain),
+        held: matches!(outcome, Outcome::Contained | Outcome::Partial | Outcome::NotContained),
+        joined: false,
+        freed: false,
     }
 }
 
@@ -41,15 +52,29 @@ fn messages_are_short_and_say_what_to_do() {
         "b".to_owned(),
         "c".to_owned(),
     ];
-    let proposed = report(Outcome::Proposed);
+    let mut ends = report(Outcome::Contained);
+    ends.topic = Some(Topic::HoldEnds);
+    ends.reasons.insert(0, "contained 72 h ago; the time that the policy gave is over".to_owned());
     let mut text = String::new();
-    for report in [report(Outcome::Contained), partial, proposed, report(Outcome::Failed), report(Outcome::Undone)] {
+    let outcomes =
+        [Outcome::Contained, Outcome::Proposed, Outcome::Failed, Outcome::NotContained, Outcome::Undone].map(report);
+    for report in outcomes.into_iter().chain([partial, ends]) {
         let message = report.message();
         assert!(message.lines().count() <= MOST_LINES, "{message}");
         assert!(report.subject().len() <= 99 && report.subject().is_ascii());
         text.push_str(&format!("[{}]\n{message}\n\n", report.subject()));
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_long_list_says_how_many_it_does_not_show() {
+    let mut partial = report(Outcome::Partial);
+    partial.not_done = vec!["x`".repeat(300); 7];
+    let message = partial.message();
+    assert!(message.lines().all(|line| line.chars().count() <= LINE), "{message}");
+    assert!(message.contains("… (and 5 more)") && message.contains("Still open: "), "{message}");
+    assert!(message.lines().count() <= MOST_LINES, "{message}");
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use firebreak::finding::Finding;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
-use firebreak::run::{Outcome, Run, UndoResult};
+use firebreak::run::{Outcome, Run, RunState, UndoResult};
+use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
-    Case, Delivered, Permits, REGION, Security, Traced, event_about, playbooks, run_to_end,
+    Case, Delivered, Permits, REGION, Security, Traced, event_about, finding_in, playbooks, run_to_end,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -95,6 +97,101 @@ fn one_target_is_one_run_however_it_is_reported() {
             ));
         }
         all("one target, one run", cases).await;
+    });
+}
+
+/// Another finding about the case's victim, genuine, which joined while the first was answered.
+async fn another_joins(case: &Case) -> Result<Finding> {
+    let event = event_about(case.playbook, &case.security.account, &case.member, case.ids.get("victim")?)?;
+    case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await?;
+    let finding = finding_in(&event)?;
+    case.security.ledger()?.join(case.playbook.id(), &case.target, &finding, Timestamp::now()).await?;
+    Ok(finding)
+}
+
+/// The ids of the findings on the hold.
+async fn on_hold(case: &Case) -> Result<Vec<String>> {
+    let joined = case.security.ledger()?.joined(case.playbook.id(), &case.target).await?;
+    Ok(joined.into_iter().map(|joined| joined.finding.id.to_string()).collect())
+}
+
+/// A run of the case's finding that ends before anything is changed.
+fn changes_nothing(request: &Request) -> bool {
+    matches!(request.doing, Doing::Applying(_)) && !request.reads()
+}
+
+#[test]
+fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            let next = Arc::clone(&security);
+            cases.push(named(format!("{}: the next is answered at once", playbook.id()), async move {
+                let case = Case::new(&next, playbook, "single-interface").await?;
+                let (second, third) = (another_joins(&case).await?, another_joins(&case).await?);
+                // The first finding's run changes nothing, the second's is carried out.
+                let until = second.id.to_string();
+                let mut denied = true;
+                case.faults.rule(move |request| {
+                    denied &= !(request.service == "guardduty" && request.body.contains(&until));
+                    (denied && changes_nothing(request)).then_some(Fault::Denied)
+                });
+                let answer = case.deliver().await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
+                is_so(&case).await?;
+                ensure!(case.the_run().await?.head.finding.id == second.id, "another finding's run");
+                ensure!(on_hold(&case).await? == [third.id.to_string()], "the third still joins");
+                case.settle().await?;
+                ensure!(runs(&case).await?.len() == 2, "the third had a run of its own");
+                Ok(())
+            }));
+            let dies = Arc::clone(&security);
+            cases.push(named(format!("{}: the process dies in between", playbook.id()), async move {
+                let mut case = Case::new(&dies, playbook, "single-interface").await?;
+                let second = another_joins(&case).await?;
+                let id = second.id.to_string();
+                case.faults.rule(move |request| {
+                    let second = request.service == "guardduty" && request.body.contains(&id);
+                    if second { Some(Fault::DiesBefore) } else { changes_nothing(request).then_some(Fault::Denied) }
+                });
+                ensure!(matches!(case.deliver().await, Delivered::Died), "nobody died");
+                ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
+                ensure!(case.the_run().await?.state == RunState::Freed, "the first run is not over");
+                case.restart()?;
+                case.settle().await?;
+                let run = case.the_run().await?;
+                ensure!(run.head.finding.id == second.id && run.state == RunState::Held, "{:?}", run.state);
+                ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
+                is_so(&case).await
+            }));
+            let fails = Arc::clone(&security);
+            cases.push(named(format!("{}: answering fails, then nothing changes", playbook.id()), async move {
+                let case = Case::new(&fails, playbook, "single-interface").await?;
+                let second = another_joins(&case).await?;
+                let id = second.id.to_string();
+                let mut begun = false;
+                case.faults.rule(move |request| {
+                    begun |= request.service == "guardduty" && request.body.contains(&id);
+                    // From the second finding on, the account cannot be reached.
+                    if begun && request.operation == "AssumeRole" {
+                        return Some(Fault::NotSent);
+                    }
+                    changes_nothing(request).then_some(Fault::Denied)
+                });
+                case.deliver().await.answer()?;
+                ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
+                // Reached again, and its own run changes nothing either: it was answered, and that is the end.
+                case.faults.rule(|request| changes_nothing(request).then_some(Fault::Denied));
+                case.settle().await?;
+                ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
+                let run = case.the_run().await?;
+                ensure!(run.head.finding.id == second.id && run.state == RunState::Freed, "{:?}", run.state);
+                ensure!(runs(&case).await?.len() == 2, "one run each");
+                Ok(())
+            }));
+        }
+        all("what joined is answered", cases).await;
     });
 }
 
@@ -299,7 +396,7 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
     let run = case.the_run().await?;
     for step in run.all_steps() {
         let kind = playbook.action(&step.action)?.undo_kind();
-        let result = run.undone.get(&step.id);
+        let result = run.undo_result(&step.id);
         if matches!(kind, Undo::Never { .. }) {
             continue;
         }
@@ -316,7 +413,7 @@ async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Trace
     let after = case.state().await?;
     let differs = firebreak_tests::compare::differences(&changed, &after);
     ensure!(differs.is_empty(), "undo changed {differs:?}");
-    let conflicts = run.undone.values().any(|result| matches!(result, UndoResult::Conflict { .. }));
+    let conflicts = run.undone.values().any(|undone| matches!(undone.result, UndoResult::Conflict { .. }));
     let expected = if conflicts { Outcome::UndonePartly } else { Outcome::Undone };
     ensure!(answer.outcomes.iter().all(|o| o.outcome == expected), "{:?}", answer.outcomes);
     let end = run.end.context("no end")?;

@@ -17,7 +17,9 @@ use firebreak_tests::in_process::{Case, Delivered, Permits, Security, Settings, 
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::support::{Named, all, contains, dependents, done, is_restored, is_so, named, open_interfaces, results};
+use crate::support::{
+    Named, all, contains, dependents, done, is_instant, is_restored, is_so, named, open_interfaces, results,
+};
 
 /// A short attempt, for calls that are never answered.
 const IMPATIENT: Settings = Settings { attempt_timeout: Duration::from_millis(1500), time: Duration::from_secs(43) };
@@ -143,15 +145,23 @@ async fn one_step_fails(
     case.settle().await?;
     if fault != Fault::Denied {
         let run = case.the_run().await?;
-        let outcome = run.end.as_ref().map(|end| end.outcome);
-        ensure!(outcome == Some(done(playbook)), "after the fault the schedule left {outcome:?}: {}", results(&run));
+        let end = run.end.as_ref().context("the run has no end")?;
+        // What is in quarantine is not opened later for an instant: that is named, and is all that may be left.
+        let passed: Vec<&str> = run
+            .all_steps()
+            .filter(|step| is_instant(step) && excused.contains(&step.id))
+            .map(|step| step.change.what.as_str())
+            .collect();
+        let left = || end.not_done.iter().all(|line| passed.iter().any(|what| line.starts_with(what)));
+        let finished = end.outcome == done(playbook) || (end.outcome == Outcome::Partial && left());
+        ensure!(finished, "after the fault the schedule left {}: {}", end.outcome, results(&run));
         is_so(&case).await?;
     }
     let run = case.the_run().await?;
     if run.state == RunState::Held {
         case.decide(Verb::Undo).await?.answer()?;
         let run = case.the_run().await?;
-        if run.undone.values().all(UndoResult::is_clean) {
+        if run.undone.values().all(|undone| undone.result.is_clean()) {
             is_restored(&case, &before, &run).await?;
         } else {
             // An interface whose closing was refused is where undo does not expect it: a person puts it back.
@@ -188,13 +198,11 @@ async fn steps_fail(fault: Fault, law: &str) {
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn a_step_that_is_denied_stops_only_what_needs_it_and_is_named() {
     run_to_end(|| steps_fail(Fault::Denied, "a step is denied"));
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn a_step_that_hangs_stops_only_what_needs_it_and_is_named() {
     run_to_end(|| steps_fail(Fault::Hangs, "a step hangs"));
 }
@@ -328,7 +336,6 @@ async fn reference(security: &Arc<Security>, playbook: &'static Traced, of: &str
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn what_fails_once_is_tried_again_or_found_done() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Everything).await.unwrap();
@@ -451,14 +458,13 @@ async fn dies_in_undo(
     let conflicts: Vec<_> = run
         .undone
         .iter()
-        .filter(|(_, r)| matches!(r, UndoResult::Conflict { .. } | UndoResult::Failed { .. }))
+        .filter(|(_, r)| matches!(r.result, UndoResult::Conflict { .. } | UndoResult::Failed { .. }))
         .collect();
     ensure!(conflicts.is_empty(), "{conflicts:?}");
     is_restored(&case, &before, &run).await
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn whoever_dies_at_a_write_of_the_ledger_is_replaced() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Everything).await.unwrap();
@@ -487,7 +493,6 @@ fn whoever_dies_at_a_write_of_the_ledger_is_replaced() {
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn whoever_dies_at_a_call_of_an_action_is_replaced() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Everything).await.unwrap();
@@ -515,7 +520,6 @@ fn whoever_dies_at_a_call_of_an_action_is_replaced() {
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn whoever_dies_while_undoing_is_replaced() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Everything).await.unwrap();

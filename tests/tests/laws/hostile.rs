@@ -23,6 +23,10 @@ fn in_xml() -> String {
 /// What of it must never be seen: each in its raw form.
 const RAW: [&str; 5] = ["\u{1b}", "\nUNDONE: all is well", "<script>", "\u{202e}", "`rm`"];
 
+/// The same for a policy, which no person reads: a name in an ARN stands there as it is, but for what IAM reads as
+/// more than a letter.
+const RAW_IN_POLICIES: [&str; 3] = ["\u{1b}", "\n", "\u{202e}"];
+
 /// Texts that must be seen nowhere at all.
 const SECRET: &str = "CANARY-OF-A-TAG";
 
@@ -58,13 +62,15 @@ impl Write for Log {
 }
 
 #[test]
-#[ignore = "not seen to pass since the last changes to the engine: to be looked at first"]
 fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
     run_to_end(|| async {
         for (_, playbook) in playbooks() {
             let security = Security::fresh(Permits::Everything).await.unwrap();
             let log = Log::default();
             let writer = log.clone();
+            // With one subscriber alone, whether a line is of interest is asked of the thread that writes it first:
+            // another test's, which has none, would switch the line off for all. With two, all are asked.
+            let second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
             let subscriber = tracing_subscriber::fmt()
                 .json()
                 .with_max_level(tracing::Level::INFO)
@@ -82,7 +88,7 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
             let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
             assert_eq!(answer.outcomes[0].outcome, done(*playbook), "{:?}", answer.outcomes);
             is_so(&case).await.unwrap();
-            drop(guard);
+            drop((guard, second));
 
             // Nothing of it where people or machines read.
             let messages = security.messages().await.unwrap().join("\n---\n");
@@ -95,15 +101,19 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                 .filter(|request| request.operation == "PutEvents")
                 .map(|request| request.body)
                 .collect();
-            assert!(!messages.is_empty() && !log.is_empty() && !policies.is_empty() && !events.is_empty());
-            for (place, text) in
-                [("messages", &messages), ("log", &log), ("policies", &policies.concat()), ("events", &events.concat())]
-            {
+            for (place, text, raw) in [
+                ("messages", &messages, RAW.as_slice()),
+                ("log", &log, RAW.as_slice()),
+                ("policies", &policies.concat(), RAW_IN_POLICIES.as_slice()),
+                ("events", &events.concat(), RAW.as_slice()),
+            ] {
+                assert!(!text.is_empty(), "there are no {place}");
                 assert!(!text.contains(SECRET), "{place} show a tag's value");
-                for raw in RAW {
+                for raw in raw {
                     assert!(!text.contains(raw), "{place} show {raw:?} as it is:\n{text}");
                 }
             }
+            assert!(log.contains("\"answered\""), "{log}");
             for line in messages.lines() {
                 assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
             }

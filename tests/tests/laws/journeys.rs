@@ -9,11 +9,12 @@ use firebreak::action::{Applied, Context as ActionContext, Undone};
 use firebreak::engine::Sessions;
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::Verb;
-use firebreak::plan::{Plan, Step, Undo};
+use firebreak::plan::{Plan, Step, StepId, Undo};
 use firebreak::playbook::{Planned, Playbook};
+use firebreak::requests::AwsRequest;
 use firebreak::run::{Outcome, Run, RunState};
 use firebreak_tests::emulator::{workspace, worlds};
-use firebreak_tests::faults::{Place, Request};
+use firebreak_tests::faults::{Doing, Place, Request};
 use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, Settings, Traced, playbooks, run_to_end};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -159,6 +160,8 @@ async fn journey(
         ensure!(request.doing.step().is_some(), "{} changes something and belongs to no step", request.name());
     }
 
+    requests_are_journaled(&case, from, &run, Doing::Applying, |step| run.requests(&step.id).to_vec())?;
+
     // Apply twice = apply once: through the loop, and action by action.
     let held = case.state().await?;
     let from = case.faults.requests().len();
@@ -193,10 +196,11 @@ async fn journey(
     ensure!(case.state().await? == held, "the schedule changed something");
 
     // Undo: everything as it was, but for what is declared.
+    let from = case.faults.requests().len();
     let answer = case.decide(Verb::Undo).await?.answer()?;
     let run = case.the_run().await?;
     let outcome = answer.outcomes.first().map(|o| o.outcome);
-    let left = run.undone.values().any(|result| !result.is_clean());
+    let left = run.undone.values().any(|undone| !undone.result.is_clean());
     let expected = if left { Outcome::UndonePartly } else { Outcome::Undone };
     ensure!(outcome == Some(expected), "{outcome:?}: {:?}", run.undone);
     ensure!(run.state == RunState::Released, "{:?}", run.state);
@@ -205,6 +209,9 @@ async fn journey(
         ensure!(!end.not_done.is_empty(), "something was left and is not named");
     }
     is_restored(&case, &before, &run).await?;
+    requests_are_journaled(&case, from, &run, Doing::Undoing, |step| {
+        run.undone.get(&step.id).map(|record| record.requests.clone()).unwrap_or_default()
+    })?;
 
     // Undo twice = undo once.
     let undone = case.state().await?;
@@ -218,7 +225,7 @@ async fn journey(
         let never = matches!(action.undo_kind(), Undo::Never { .. });
         let same = match &twice {
             Undone::AlreadySo | Undone::Gone => !never,
-            Undone::Left(_) => never || run.undone.get(&step.id).is_some_and(|r| !r.is_clean()),
+            Undone::Left(_) => never || run.undo_result(&step.id).is_some_and(|r| !r.is_clean()),
             Undone::Restored | Undone::Conflict(_) => false,
         };
         ensure!(same, "undo {} again: {twice:?}", step.id);
@@ -229,6 +236,32 @@ async fn journey(
     ensure!(case.due().await?.is_empty(), "something stays due for ever: {:?}", case.due().await?);
     note(&case, seen);
     case.restart()?;
+    Ok(())
+}
+
+/// The journal holds, step by step, the ids by which AWS has answered the calls that changed something.
+fn requests_are_journaled(
+    case: &Case,
+    since: usize,
+    run: &Run,
+    doing: fn(StepId) -> Doing,
+    journaled: impl Fn(&Step) -> Vec<AwsRequest>,
+) -> Result<()> {
+    let requests = case.faults.requests();
+    for step in run.all_steps() {
+        let its = doing(step.id.clone());
+        let made = requests.iter().skip(since).filter(|request| request.doing == its && !request.reads());
+        let made: Vec<AwsRequest> = made
+            .map(|request| {
+                let request_id = request.answered.clone().context("the emulator names no request id")?;
+                Ok(AwsRequest { operation: request.operation.clone(), request_id })
+            })
+            .collect::<Result<_>>()?;
+        let entered = journaled(step);
+        ensure!(entered == made, "{}: made {made:?}, in the journal {entered:?}", step.id);
+        let changed = run.undone.is_empty() && run.result(&step.id).is_some_and(|result| result.name() == "changed");
+        ensure!(!changed || !made.is_empty(), "{} changed something without a call", step.id);
+    }
     Ok(())
 }
 

@@ -5,10 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 mod bad_input;
+mod custody;
+mod decisions;
 mod delivery;
 mod faults;
 mod hostile;
 mod journeys;
 mod lessons;
+mod many;
 mod permissions;
+mod said;
 mod support;

@@ -6,7 +6,7 @@ use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
 use firebreak_tests::emulator::{Emulator, workspace};
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
-use firebreak_tests::in_process::{playbooks, run_to_end};
+use firebreak_tests::in_process::{FUNCTIONS, playbooks, run_to_end};
 use serde_json::Value;
 
 use crate::journeys::seen;
@@ -119,14 +119,19 @@ fn granted(role: &Value) -> Granted {
     granted
 }
 
-#[test]
-fn every_role_holds_exactly_what_its_playbook_declares() {
+/// A template as JSON, short tags in their long form.
+async fn template(name: &str) -> Value {
     const READ: &str = "import json, sys, yaml; from template import Loader; \
                         print(json.dumps(yaml.load(open(sys.argv[1], encoding='utf-8'), Loader)))";
+    let emulator = Emulator::shared().await.unwrap();
+    let read = emulator.python().args(["-c", READ]).arg(workspace().join(name)).output().unwrap();
+    serde_json::from_slice(&read.stdout).unwrap()
+}
+
+#[test]
+fn every_role_holds_exactly_what_its_playbook_declares() {
     run_to_end(|| async {
-        let emulator = Emulator::shared().await.unwrap();
-        let read = emulator.python().args(["-c", READ]).arg(workspace().join("template-member.yaml")).output().unwrap();
-        let template: Value = serde_json::from_slice(&read.stdout).unwrap();
+        let template = template("template-member.yaml").await;
         let roles: BTreeMap<&str, &Value> = template["Resources"]
             .as_object()
             .unwrap()
@@ -149,6 +154,57 @@ fn every_role_holds_exactly_what_its_playbook_declares() {
                 "role {name} belongs to no playbook and may do something"
             );
         }
+    });
+}
+
+/// What a request does to tables: the table's name, and the IAM action.
+fn on_tables(request: &Request) -> Vec<(String, String)> {
+    if request.service != "dynamodb" {
+        return Vec::new();
+    }
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    let name = |part: &Value| part["TableName"].as_str().unwrap().to_owned();
+    if request.operation != "TransactWriteItems" {
+        return vec![(name(&body), request.name())];
+    }
+    let parts = body["TransactItems"].as_array().unwrap().iter().flat_map(|item| item.as_object().unwrap());
+    let action = |kind: &str| match kind {
+        "ConditionCheck" => "dynamodb:ConditionCheckItem".to_owned(),
+        other => format!("dynamodb:{other}Item"),
+    };
+    parts.map(|(kind, part)| (name(part), action(kind))).collect()
+}
+
+/// A function that could write decisions could decide.
+#[test]
+fn a_function_may_do_to_the_tables_what_it_does_and_only_reads_decisions() {
+    run_to_end(|| async {
+        let seen = seen().await;
+        let mut used: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for request in seen.requests.values().flatten().filter(|request| request.place == Place::Hub) {
+            for (table, action) in on_tables(request) {
+                // The emulator makes a table's name from its logical id.
+                let logical =
+                    ["LedgerTable", "DecisionsTable"].into_iter().find(|id| table.contains(&id.to_lowercase()));
+                used.entry(logical.unwrap_or_else(|| panic!("{table}"))).or_default().insert(action);
+            }
+        }
+        let template = template("template.yaml").await;
+        for function in FUNCTIONS {
+            let role = &template["Resources"][format!("{}Role", function.logical)]["Properties"];
+            let mut may: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+            for statement in role["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
+                for action in list(&statement["Action"]).into_iter().filter_map(Value::as_str) {
+                    if action.starts_with("dynamodb:") {
+                        let table = statement["Resource"]["Fn::GetAtt"][0].as_str().unwrap();
+                        may.entry(table).or_default().insert(action.to_owned());
+                    }
+                }
+            }
+            assert_eq!(used, may, "{}: done to the tables, and allowed", function.name);
+        }
+        let only = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem"].map(str::to_owned);
+        assert_eq!(used["DecisionsTable"], BTreeSet::from(only));
     });
 }
 

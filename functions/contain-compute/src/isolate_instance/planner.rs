@@ -9,7 +9,7 @@ use firebreak::actions::ec2::close_interface::CloseInterface;
 use firebreak::actions::ec2::create_group::CreateGroup;
 use firebreak::actions::ec2::disassociate_address::{DisassociateAddress, Mapping, mapping_of};
 use firebreak::actions::ec2::empty_group::{Direction, EmptyGroup, Rules, in_words};
-use firebreak::actions::ec2::keep_volumes::{KeepVolumes, kept, volumes_of};
+use firebreak::actions::ec2::keep_volumes::{KeepVolumes, volumes_of};
 use firebreak::actions::ec2::open_group::{EVERYWHERE, OpenGroup};
 use firebreak::actions::ec2::open_interface::OpenInterface;
 use firebreak::actions::ec2::remove_public_address::{RemovePublicAddress, has_assigned_address};
@@ -88,9 +88,11 @@ impl<'a> Planner<'a> {
                 Err(why) => missed(&mut self.plan, attribute.words(), why),
             }
         }
-        let volumes = volumes_of(&self.facts.instance);
-        if volumes != kept(&volumes) {
-            steps.push(KeepVolumes { instance: self.id.clone() }.step(&volumes));
+        let mut volumes = volumes_of(&self.facts.instance);
+        volumes.retain(|_, at| at.delete_on_termination);
+        if !volumes.is_empty() {
+            let which = volumes.keys().cloned().collect();
+            steps.push(KeepVolumes { instance: self.id.clone(), volumes: which }.step(&volumes));
         }
         match &self.facts.member {
             Err(why) => missed(&mut self.plan, "the Auto Scaling group, which may terminate the instance,", why),
@@ -110,7 +112,8 @@ impl<'a> Planner<'a> {
         steps
     }
 
-    /// Steps that leave every quarantine group that is used, or will be, without rules.
+    /// Steps that leave every quarantine group that is used, or will be, without rules. What is moved into a group
+    /// with rules is not cut, so these cut as well.
     pub(super) fn empty_quarantine(&mut self, vpcs: &BTreeSet<VpcId>, new: &BTreeSet<VpcId>) -> Vec<Step> {
         let mut steps = Vec::new();
         let purpose = GroupPurpose::Quarantine;
@@ -125,7 +128,11 @@ impl<'a> Planner<'a> {
         for known in self.ours.iter().filter(|k| k.purpose == purpose && vpcs.contains(&k.vpc)).filter(used) {
             steps.extend(self.empty(known));
         }
+        for step in &mut steps {
+            step.cuts = true;
+        }
         if let Err(why) = &self.facts.rules {
+            self.plan.incomplete = true;
             self.plan.notes.push(format!("the rules of the quarantine group are revoked unseen: {why}"));
         }
         steps
@@ -428,6 +435,7 @@ pub(super) fn making(vpc: &VpcId, purpose: GroupPurpose) -> StepId {
 
 /// Says that something could not be read: nothing was done about it, so it remains.
 fn missed(plan: &mut Plan, what: &str, why: &str) {
+    plan.incomplete = true;
     plan.remains.push(format!("{what} could not be read and is as it was: {why}"));
 }
 

@@ -1,11 +1,14 @@
 //! Snapshots every EBS volume of an instance at one moment.
 //!
-//! `CreateSnapshots` has no client token: the case tag, which holds the run's id, stands in for it.
+//! `CreateSnapshots` has no client token: the case tag, which holds the run's id, stands in for it. So the SDK
+//! must not repeat the call by itself when an answer is lost: what is there is looked for by its tag first.
 //! Nothing of the instance's is copied into tags or descriptions.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html>
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_ec2::config::Config;
+use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{InstanceSpecification, ResourceType, Snapshot, SnapshotState};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,9 @@ pub struct CreateSnapshots {
     pub instance: InstanceId,
     /// The volumes that must be in the set.
     pub volumes: BTreeSet<VolumeId>,
+    /// Volumes that are left out, because the case has a snapshot of them: data volumes, and whether the boot
+    /// volume is one of them.
+    pub without: (BTreeSet<VolumeId>, bool),
     /// The playbook, for the tag that tells people.
     pub playbook: String,
 }
@@ -39,7 +45,8 @@ impl Action for CreateSnapshots {
     type State = BTreeMap<VolumeId, SnapshotId>;
 
     fn subject(&self) -> String {
-        self.instance.to_string()
+        // A volume that is attached later is another set's.
+        format!("{} {}", self.instance, crate::plan::together(&self.volumes))
     }
 
     fn change(&self, before: &Self::State) -> Change {
@@ -56,9 +63,8 @@ impl Action for CreateSnapshots {
 
     fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
         let instance = aws.arn("ec2", &format!("instance/{}", self.instance));
-        let volumes = self.volumes.iter().map(|volume| aws.arn("ec2", &format!("volume/{volume}")));
         let snapshot = snapshot_arn(aws, "*");
-        let on = [instance, snapshot.clone()].into_iter().chain(volumes);
+        let on = [instance, snapshot.clone(), super::every_volume(aws)];
         vec![Grant::new("ec2:CreateSnapshots", on), Grant::new("ec2:CreateTags", [snapshot])]
     }
 
@@ -72,14 +78,19 @@ impl Action for CreateSnapshots {
 
     async fn set(&self, cx: &Context<'_>, _from: &Self::State, _to: &Self::State) -> Result<Set<Self::State>, Failure> {
         let tags = [(super::TAG_CASE, cx.run.as_str()), (super::TAG_PLAYBOOK, self.playbook.as_str())];
-        let whole = InstanceSpecification::builder().instance_id(self.instance.as_str()).exclude_boot_volume(false);
+        let (data, boot) = &self.without;
+        let data: Vec<String> = data.iter().map(VolumeId::to_string).collect();
+        let which = InstanceSpecification::builder().instance_id(self.instance.as_str()).exclude_boot_volume(*boot);
+        let which = which.set_exclude_data_volume_ids((!data.is_empty()).then_some(data));
         let made = cx
             .aws
             .ec2()
             .create_snapshots()
-            .instance_specification(whole.build())
+            .instance_specification(which.build())
             .description(format!("Firebreak case {}", cx.run))
             .tag_specifications(super::tags(ResourceType::Snapshot, &tags))
+            .customize()
+            .config_override(Config::builder().retry_config(RetryConfig::disabled()))
             .send()
             .await
             .map_err(Failure::from_sdk("snapshot the volumes of", &self.instance))?;

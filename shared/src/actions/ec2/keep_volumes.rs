@@ -2,7 +2,7 @@
 //! one of them, in one call.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{EbsInstanceBlockDeviceSpecification, Instance, InstanceBlockDeviceMappingSpecification};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ use crate::plan::{Change, Undo};
 pub struct KeepVolumes {
     /// The instance.
     pub instance: InstanceId,
+    /// Those of its volumes that would be deleted with it.
+    pub volumes: BTreeSet<VolumeId>,
 }
 
 /// A volume as an instance has it.
@@ -40,30 +42,32 @@ impl Action for KeepVolumes {
     type State = BTreeMap<VolumeId, Attached>;
 
     fn subject(&self) -> String {
-        self.instance.to_string()
+        // A volume that is attached later is another step's.
+        format!("{} {}", self.instance, crate::plan::together(&self.volumes))
     }
 
     fn change(&self, before: &Self::State) -> Change {
-        let (deleted, kept): (Vec<_>, Vec<_>) = before.iter().partition(|(_, at)| at.delete_on_termination);
-        let names = |volumes: &[(&VolumeId, &Attached)]| {
-            volumes.iter().map(|(volume, _)| volume.as_str()).collect::<Vec<_>>().join(", ")
-        };
+        let deleted: Vec<&str> =
+            before.iter().filter(|(_, at)| at.delete_on_termination).map(|(volume, _)| volume.as_str()).collect();
         Change {
             what: format!("volumes deleted with {}", self.instance),
-            from: if deleted.is_empty() { format!("none ({} kept)", kept.len()) } else { names(&deleted) },
+            from: if deleted.is_empty() { "none".to_owned() } else { deleted.join(", ") },
             to: "none".to_owned(),
         }
     }
 
-    fn grants(&self, aws: &Aws, before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
+    fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
         let instance = aws.arn("ec2", &format!("instance/{}", self.instance));
-        let changed = before.iter().filter(|(_, at)| at.delete_on_termination);
-        let volumes = changed.map(|(volume, _)| aws.arn("ec2", &format!("volume/{volume}")));
-        vec![Grant::new("ec2:ModifyInstanceAttribute", [instance].into_iter().chain(volumes))]
+        vec![Grant::new("ec2:ModifyInstanceAttribute", [instance, super::every_volume(aws)])]
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        Ok(super::instance(cx, &self.instance).await?.as_ref().map(volumes_of))
+        let instance = super::instance(cx, &self.instance).await?;
+        let mut found = instance.as_ref().map(volumes_of);
+        if let Some(volumes) = &mut found {
+            volumes.retain(|volume, _| self.volumes.contains(volume));
+        }
+        Ok(found)
     }
 
     async fn wanted(&self, _cx: &Context<'_>, before: &Self::State) -> Result<Self::State, Failure> {
@@ -95,7 +99,7 @@ impl Action for KeepVolumes {
         Ok(Set::Done)
     }
 
-    /// Volumes that came or went meanwhile are not this step's.
+    /// A volume that went meanwhile needs no keeping.
     fn satisfied(&self, now: &Self::State, wanted: &Self::State) -> bool {
         wanted.iter().all(|(volume, wanted)| {
             now.get(volume).is_none_or(|now| now.delete_on_termination == wanted.delete_on_termination)

@@ -85,6 +85,15 @@ fn group_arns(
     }
 }
 
+/// Every volume, for a call that names an instance and takes its volumes from that instance alone:
+/// `CreateSnapshots` snapshots what is attached to it, and `ModifyInstanceAttribute` names its devices. Both
+/// are authorised against the instance besides, whose ARN stands beside this one, so in effect these are the
+/// instance's own volumes and no others. Named one by one, 25 of them are longer than a session policy may be.
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html>
+fn every_volume(aws: &Aws) -> String {
+    aws.arn("ec2", "volume/*")
+}
+
 /// A network interface as it is now; `None` when it no longer exists.
 async fn interface(cx: &Context<'_>, id: &InterfaceId) -> Result<Option<NetworkInterface>, Failure> {
     let answer = cx

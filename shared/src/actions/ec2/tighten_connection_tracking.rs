@@ -70,7 +70,7 @@ impl Action for TightenConnectionTracking {
     ];
     const UNDO: Undo = Undo::Equivalent {
         differs: "connection-tracking timeouts that were not set",
-        why: "AWS cannot unset one, so it is set to the default: 432,000 s, 180 s, 30 s",
+        why: "AWS cannot unset one, so it is set to 432,000 s, 180 s, 30 s, the default (350 s for TCP on Nitro v6)",
     };
     type State = Timeouts;
 

@@ -51,7 +51,9 @@ impl Action for DeregisterTargets {
     type State = BTreeSet<Registered>;
 
     fn subject(&self) -> String {
-        format!("{} {}", self.instance, self.target_group.resource)
+        // An address that is added later is another step's.
+        let addresses = crate::plan::together(&self.addresses);
+        format!("{} {} {addresses}", self.instance, self.target_group.resource)
     }
 
     fn change(&self, before: &Self::State) -> Change {
