@@ -16,7 +16,7 @@ use firebreak::target::Target;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::connect::PLAYBOOKS;
+use crate::connect::playbooks;
 
 /// One line of output.
 #[derive(Debug, Serialize)]
@@ -140,13 +140,13 @@ impl Explainer {
         if let Some(away) = screen(finding, envelope, self.hub_account.as_ref()) {
             return (Vec::new(), Some(away.to_string()));
         }
-        let answers: Vec<Answer> = PLAYBOOKS
+        let answers: Vec<Answer> = playbooks()
             .iter()
             .flat_map(|playbook| {
                 playbook.targets(finding).into_iter().map(move |target| self.answer(*playbook, target, finding))
             })
             .collect();
-        let notify = answers.is_empty().then(|| why_unanswered(PLAYBOOKS, finding).to_owned());
+        let notify = answers.is_empty().then(|| why_unanswered(playbooks(), finding).to_owned());
         (answers, notify)
     }
 
@@ -162,7 +162,7 @@ impl Explainer {
                     target: &target,
                     tags: &Default::default(),
                     finding,
-                    plan: PlanFacts { steps: 0, inexact },
+                    plan: PlanFacts { inexact, ..PlanFacts::default() },
                     // Not known, so as if all were spent.
                     spent_account: u64::MAX,
                     spent_total: u64::MAX,

@@ -5,8 +5,9 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use aws_sdk_ec2::types::SecurityGroupRule;
 use comfy_table::{Table, presets};
-use firebreak::action::GroupPurpose;
+use firebreak::action::{Action, GroupPurpose};
 use firebreak::actions::ec2::filter;
+use firebreak::actions::iam::attach_deny_policy::{AttachDenyPolicy, denies};
 use firebreak::aws::Aws;
 use firebreak::failure::Failure;
 use firebreak::hub::Hub;
@@ -65,6 +66,9 @@ pub(crate) async fn run(accounts: &[AccountId], regions: Vec<Region>) -> Result<
                 match session {
                     Ok(aws) => {
                         checks.push(Check::new(&wher, &what, Ok("can be assumed".to_owned())));
+                        if playbook.actions().iter().any(|action| action.name() == AttachDenyPolicy::NAME) {
+                            checks.push(Check::new(&wher, "deny policy", deny_policy(&aws).await));
+                        }
                         if playbook.meta().id == ISOLATE {
                             groups(&hub, &aws, account, region, &wher, &mut checks).await;
                         }
@@ -99,6 +103,14 @@ fn print(checks: &[Check]) -> Result<bool> {
         n => writeln!(out, "\nNOT ready: {n} of {} checks failed", checks.len())?,
     }
     Ok(failed == 0)
+}
+
+/// Whether the policy that contained users get denies everything: it is made by the member template.
+async fn deny_policy(aws: &Aws) -> Result<String, String> {
+    match denies(aws).await.map_err(|failure| failure.brief())? {
+        true => Ok("denies everything".to_owned()),
+        false => Err("absent, or somebody changed what it says: deploy the member template again".to_owned()),
+    }
 }
 
 const ISOLATE: &str = "isolate-instance";

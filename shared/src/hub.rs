@@ -43,6 +43,12 @@ pub type Playbooks = &'static [&'static dyn Playbook];
 /// Failed steps are tried again this often by the schedule, each time waiting twice as long.
 const MOST_TRIES: u32 = 4;
 
+/// What somebody takes back is done again this often by itself; then it is a matter for people.
+const MOST_REAPPLIED: u32 = 30;
+
+/// How soon after something was taken back it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Everything a function keeps between two events.
 pub struct Hub {
     /// The function's name: whose schedule takes its runs up.
@@ -117,6 +123,7 @@ impl Hub {
             playbook,
             deadline,
             snapshot_lock_days: self.config.snapshot_lock_days,
+            recheck: false,
         }
     }
 
@@ -236,7 +243,7 @@ impl Hub {
         while report.as_ref().is_ok_and(|r| r.outcome == Outcome::NotContained && r.run.is_some())
             && deadline.saturating_duration_since(Instant::now()) > Duration::from_secs(15)
         {
-            match self.ledger.next_joined(playbook.meta().id, target).await {
+            match self.ledger.next_joined(playbook.meta().hold, target).await {
                 Ok(Some(next)) if next.id != finding.id => {
                     report = self.answer_once(playbook, target, &next, arrived, deadline).await;
                 }
@@ -261,7 +268,7 @@ impl Hub {
         // service; and in the member account a session, then every read of the plan at once.
         let (known, authenticity, planned) = tokio::join!(
             async {
-                let view = self.ledger.view(meta.id, target, arrived);
+                let view = self.ledger.view(meta, target, arrived);
                 let policies = self.policies.fetch(&self.aws);
                 tokio::join!(view, policies)
             },
@@ -308,7 +315,7 @@ impl Hub {
                 finding.clone()
             }
         };
-        if !playbook.targets(&genuine).contains(target) {
+        if !playbook.is_about(&genuine, target) {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
@@ -342,11 +349,19 @@ impl Hub {
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
         let (mut plan, ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        if plan.is_empty() {
+            let why = "nothing was done: every step of the plan wants a leave that no policy gives";
+            let mut report = Report::of(meta.id, target, &genuine, Outcome::Refused, why);
+            report.reasons.extend(plan.notes.iter().cloned());
+            report.page = true;
+            return Ok(self.told(playbook, report).await);
+        }
         keep_small(&mut plan);
         let head = RunHead {
             id: run,
             function: self.function.to_owned(),
             playbook: meta.id.to_owned(),
+            hold: meta.hold.to_owned(),
             target: target.clone(),
             finding: genuine,
             plan_hash: plan.hash(),
@@ -366,7 +381,7 @@ impl Hub {
         groups: &'a [crate::action::KnownGroup],
         run: Option<&'a RunId>,
     ) -> PlanContext<'a> {
-        PlanContext { aws, groups, run, snapshot_lock_days: self.config.snapshot_lock_days }
+        PlanContext { aws, groups, run, snapshot_lock_days: self.config.snapshot_lock_days, recheck: false }
     }
 
     /// The guard's word on a plan, made stricter by what else is known; steps without leave are taken out.
@@ -497,7 +512,7 @@ impl Hub {
         now: Timestamp,
         tighten: &mut Tighten,
     ) -> Result<Option<Report>, Failure> {
-        let id = playbook.meta().id;
+        let (id, held_as) = (playbook.meta().id, playbook.meta().hold);
         let joined = |why: String| {
             let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
             report.run = Some(hold.run.clone());
@@ -512,9 +527,9 @@ impl Hub {
                 format!("run {} holds it in part; the finding joined, and the rest is tried again", hold.run)
             }
             RunState::Held if is_open(planned) => {
-                // Somebody put it back on the network, and the activity goes on.
+                // Somebody opened it again, or the activity goes on by other means. The retry looks at what joined.
+                self.ledger.join(held_as, target, finding, now).await?;
                 self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
-                self.ledger.join(id, target, finding, now).await?;
                 let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
                 let mut report = joined(why);
                 report.page = true;
@@ -541,7 +556,7 @@ impl Hub {
                 return Ok(None);
             }
         };
-        self.ledger.join(id, target, finding, now).await?;
+        self.ledger.join(held_as, target, finding, now).await?;
         let report = joined(why);
         telemetry::answered(&report);
         Ok(Some(report))
@@ -552,7 +567,7 @@ impl Hub {
             Some(hold) => format!("run {} has the target; the finding joined", hold.run),
             None => "another delivery has the target; the finding joined".to_owned(),
         };
-        if let Err(failure) = self.ledger.join(&head.playbook, &head.target, &head.finding, Timestamp::now()).await {
+        if let Err(failure) = self.ledger.join(head.holds_as(), &head.target, &head.finding, Timestamp::now()).await {
             telemetry::alarm("join-unwritten", &failure.brief());
         }
         let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
@@ -606,6 +621,10 @@ impl Hub {
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
             due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
+        }
+        if run.end.is_none() && run.changed_anything() {
+            let at = |secs: &u64| DueAt { what: DueKind::Recheck, at: end.at + Duration::from_secs(*secs) };
+            due.extend(playbook.meta().rechecks.iter().map(at));
         }
         if let Some(seconds) = run.head.hold_seconds.and_then(|s| u64::try_from(s).ok())
             && run.changed_anything()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::ids::Arn;
 use crate::target::Target;
 
 /// A step's id within its plan: the action's name and what it is about, `ec2.replace-interface-groups eni-0abc…`.
@@ -71,11 +72,14 @@ pub enum Leave {
     ReplaceInstanceProfile,
     /// Switch the metadata endpoint off: ends SSM and memory capture.
     DisableMetadataEndpoint,
+    /// Revoke every session of a role, whosever they are.
+    RevokeEverySession,
 }
 
 impl Leave {
     /// Every leave.
-    pub const ALL: [Self; 3] = [Self::CutTrackedFlows, Self::ReplaceInstanceProfile, Self::DisableMetadataEndpoint];
+    pub const ALL: [Self; 4] =
+        [Self::CutTrackedFlows, Self::ReplaceInstanceProfile, Self::DisableMetadataEndpoint, Self::RevokeEverySession];
 
     /// The leave as the policy writes it.
     pub fn as_str(self) -> &'static str {
@@ -83,6 +87,7 @@ impl Leave {
             Self::CutTrackedFlows => "cut-tracked-flows",
             Self::ReplaceInstanceProfile => "replace-instance-profile",
             Self::DisableMetadataEndpoint => "disable-metadata-endpoint",
+            Self::RevokeEverySession => "revoke-every-session",
         }
     }
 }
@@ -135,6 +140,9 @@ pub struct Plan {
     /// Facts about the target for the policy: tags that the account's people set. Hostile.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
+    /// The ARN of a target that is somebody, as IAM has it now: what a break-glass list names.
+    #[serde(default)]
+    pub arn: Option<Arn>,
 }
 
 /// Everything before the network cut has together this long; then the cut goes ahead.
@@ -150,6 +158,7 @@ impl Plan {
             remains: Vec::new(),
             notes: Vec::new(),
             tags: std::collections::BTreeMap::new(),
+            arn: None,
         }
     }
 

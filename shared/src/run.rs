@@ -293,6 +293,9 @@ pub struct RunHead {
     pub function: String,
     /// The playbook.
     pub playbook: String,
+    /// The word under which the playbook holds targets; empty where it is the playbook's id.
+    #[serde(default)]
+    pub hold: String,
     /// The target.
     pub target: Target,
     /// The finding, as its own service gave it.
@@ -325,7 +328,7 @@ pub struct RunEnd {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded, in words.
     pub remains: Vec<String>,
-    /// Milliseconds from the finding's arrival to the last network cut.
+    /// Milliseconds from the finding's arrival to the last cut, of the network or of credentials.
     pub contained_after_ms: Option<u64>,
     /// Who decided it, when a person did: `approved by …`, `undone by …`.
     #[serde(default)]
@@ -356,13 +359,31 @@ pub struct Run {
     pub end: Option<RunEnd>,
     /// Automatic further attempts made.
     pub tries: u32,
+    /// How often it was found that somebody had taken back what the run did.
+    pub reapplied: u32,
     /// When its undo ended.
     pub released_at: Option<Timestamp>,
     /// The decision that is being carried out, in words.
     pub decided: Option<String>,
+    /// The newest finding that joined it, which says that the activity goes on. Not in the run's row.
+    pub latest: Option<Finding>,
+    /// What was seen when it was looked at again, in words. Not in the run's row.
+    pub seen_again: Vec<String>,
+}
+
+impl RunHead {
+    /// The word under which the run holds its target.
+    pub fn holds_as(&self) -> &str {
+        if self.hold.is_empty() { &self.playbook } else { &self.hold }
+    }
 }
 
 impl Run {
+    /// The finding that says most about now: the last that joined it, else the one that began it.
+    pub fn newest_finding(&self) -> &Finding {
+        self.latest.as_ref().unwrap_or(&self.head.finding)
+    }
+
     /// Every stage, those of the plan first.
     pub fn stages(&self) -> impl DoubleEndedIterator<Item = &Stage> {
         self.head.plan.stages.iter().chain(&self.added)

@@ -17,6 +17,7 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from moto.iam.models import get_account_id_from, iam_backends
 
+from extension.cloudtrail import put_events
 from extension.guardduty import put_finding
 
 DOOR = "/moto-api/firebreak/"
@@ -181,6 +182,10 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["account"]]:
                 return put_finding(given["account"], given["region"], given["detail"])
+        if path == "cloudtrail/events":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return put_events(given["account"], given["region"], given["events"])
         raise ValueError(f"no such door: {path}")
 
 

@@ -32,7 +32,7 @@ use firebreak::target::{Target, TargetKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::emulator::{Emulator, Ids, Observer, Stack, fresh_account, workspace, world};
+use crate::emulator::{Emulator, Ids, Observer, Stack, fresh_account, workspace, world, worlds};
 use crate::faults::{Doing, Faults, while_doing};
 
 /// The Region of every case.
@@ -53,8 +53,13 @@ pub struct Function {
 }
 
 /// Every function.
-pub const FUNCTIONS: &[Function] =
-    &[Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS }];
+pub const FUNCTIONS: &[Function] = &[
+    Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS },
+    Function { name: contain_identity::FUNCTION, logical: "ContainIdentity", playbooks: contain_identity::PLAYBOOKS },
+];
+
+/// A principal that is never touched: without one nobody's identity is contained by itself.
+const BREAK_GLASS: &str = "arn:aws:iam::*:user/break-glass/admin";
 
 /// Every playbook of every function, recorded as it plans and acts.
 pub fn playbooks() -> &'static [(&'static Function, &'static Traced)] {
@@ -78,6 +83,11 @@ impl Traced {
             |action: &&'static dyn AnyAction| -> &'static dyn AnyAction { Box::leak(Box::new(TracedAction(*action))) };
         let actions: Vec<&'static dyn AnyAction> = inner.actions().iter().map(traced).collect();
         Box::leak(Box::new(Self { inner, actions: Box::leak(actions.into_boxed_slice()) }))
+    }
+
+    /// The kind of its targets, by the example of `events/`.
+    pub fn kind(&self) -> Result<Kind> {
+        Ok(Kind::of(example(self)?.1.kind))
     }
 
     /// The playbook alone, as a function's list.
@@ -120,6 +130,76 @@ impl Playbook for Traced {
         finding: &'a Finding,
     ) -> Boxed<'a, Result<Planned, Failure>> {
         while_doing(Doing::Planning, self.inner.plan(cx, target, finding))
+    }
+}
+
+/// The kinds of worlds: what the victim is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An instance.
+    Instance,
+    /// A user.
+    User,
+    /// A role or a session of one.
+    Role,
+}
+
+impl Kind {
+    fn of(target: TargetKind) -> Self {
+        match target {
+            TargetKind::Ec2Instance => Self::Instance,
+            TargetKind::IamUser => Self::User,
+            TargetKind::IamRole | TargetKind::IamRoleSession => Self::Role,
+        }
+    }
+
+    /// The section of a world in which the victim is.
+    fn section(self) -> &'static str {
+        match self {
+            Self::Instance => "instances",
+            Self::User => "users",
+            Self::Role => "roles",
+        }
+    }
+
+    /// The worlds with such a victim, sorted.
+    pub fn worlds(self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for name in worlds()? {
+            if !world(&name)?[self.section()]["victim"].is_null() {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The world with the longest plans.
+    #[must_use]
+    pub fn largest(self) -> &'static str {
+        match self {
+            Self::Instance => "web-server",
+            Self::User => "ci-user",
+            Self::Role => "instance-role",
+        }
+    }
+
+    /// A small world.
+    #[must_use]
+    pub fn small(self) -> &'static str {
+        match self {
+            Self::Instance => "single-interface",
+            Self::User => "plain-user",
+            Self::Role => "plain-role",
+        }
+    }
+
+    /// The least world that holds every kind of write into the ledger.
+    #[must_use]
+    pub fn least(self) -> &'static str {
+        match self {
+            Self::Instance => "no-profile",
+            Self::User | Self::Role => self.small(),
+        }
     }
 }
 
@@ -215,7 +295,9 @@ impl Security {
         let emulator = one_of_the_servers().await?;
         let observer = emulator.observer().await?;
         let account = fresh_account();
-        let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});
+        let parameters = json!({
+            "OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000, "BreakGlassPrincipals": BREAK_GLASS,
+        });
         let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
         let credentials = observer.credentials(&account).await?;
         let told = observer.call(&account, REGION, "sqs", "create_queue", json!({"QueueName": "told"})).await?;
@@ -412,7 +494,7 @@ impl Case {
         settings: Settings,
     ) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let event = event_about(playbook, &security.account, &member, ids.get("victim")?)?;
+        let event = event_about(playbook, &security.account, &member, &ids, "victim")?;
         security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
         let finding = finding_in(&event)?;
         let target = playbook.targets(&finding).into_iter().next().context("the finding has no target")?;
@@ -533,7 +615,7 @@ impl Case {
     /// The target's run, as the ledger has it.
     pub async fn run(&self) -> Result<Option<Run>> {
         let ledger = self.security.ledger()?;
-        let view = ledger.view(self.playbook.id(), &self.target, Timestamp::now()).await?;
+        let view = ledger.view(self.playbook.meta(), &self.target, Timestamp::now()).await?;
         match view.hold {
             None => Ok(None),
             Some(hold) => Ok(ledger.run(&hold.run).await?),
@@ -575,6 +657,7 @@ impl Case {
             playbook: self.playbook,
             deadline: Instant::now() + self.settings.time,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
+            recheck: false,
         }
     }
 
@@ -591,6 +674,7 @@ impl Case {
             groups: &groups,
             run: None,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
+            recheck: false,
         };
         Ok(self.playbook.plan(&cx, &self.target, &self.finding).await?)
     }
@@ -645,12 +729,18 @@ pub fn finding_in(event: &Value) -> Result<Finding> {
     first.map_err(|error| anyhow!("{error}"))
 }
 
-/// An event of `events/` that a playbook answers about one target, made to be about the resource `id` in `member`.
-pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, id: &str) -> Result<Value> {
+/// An event of `events/` that a playbook answers about one target, made to be about what the world calls `symbol` in
+/// `member`.
+pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, symbol: &str) -> Result<Value> {
     let (mut text, about) = example(playbook)?;
     let new_id = RunId::new().to_string().to_lowercase();
+    let known = |suffix: &str| ids.get(&format!("{symbol}{suffix}")).unwrap_or_default();
+    let quoted = |text: &str| if text.is_empty() { String::new() } else { format!("\"{text}\"") };
     for (old, new) in [
-        (about.id.as_str(), id),
+        (about.id.as_str(), ids.get(symbol)?),
+        // A name may be a word of the prose: only where it stands alone it is the name.
+        (quoted(&about.name).as_str(), quoted(known(".name")).as_str()),
+        (about.key.as_str(), known(".key")),
         (about.account.as_str(), member),
         ("111111111111", hub),
         (about.region.as_ref().map_or("", Region::as_str), REGION),
@@ -666,6 +756,9 @@ pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, id: &str) -
 #[derive(Clone)]
 struct Example {
     id: String,
+    kind: TargetKind,
+    name: String,
+    key: String,
     account: AccountId,
     region: Option<Region>,
     finding: String,
@@ -689,10 +782,18 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
         let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
         if let [target] = playbook.targets(&finding).as_slice()
             && !turned_away
-            && target.kind == TargetKind::Ec2Instance
+            && finding.identities.len() <= 1
         {
+            let whose = finding.identities.first().filter(|_| target.kind.is_identity());
             let about = Example {
                 id: target.id.clone(),
+                kind: target.kind,
+                name: whose.and_then(|identity| identity.user_name.clone()).unwrap_or_default(),
+                // A session's key is nobody's in IAM.
+                key: whose
+                    .and_then(|identity| identity.access_key.as_ref().filter(|key| key.is_long_term()))
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 account: target.account.clone(),
                 region: target.region.clone(),
                 finding: finding.id.to_string(),

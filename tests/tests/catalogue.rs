@@ -18,7 +18,10 @@ use firebreak::run::Mode;
 use firebreak_tests::emulator::workspace;
 
 /// Every function with its playbooks.
-const FUNCTIONS: &[(&str, &[&dyn Playbook])] = &[(contain_compute::FUNCTION, contain_compute::PLAYBOOKS)];
+const FUNCTIONS: &[(&str, &[&dyn Playbook])] = &[
+    (contain_compute::FUNCTION, contain_compute::PLAYBOOKS),
+    (contain_identity::FUNCTION, contain_identity::PLAYBOOKS),
+];
 
 /// The headings of a playbook's doc comment, in this order.
 const HEADINGS: [&str; 7] = [
@@ -216,7 +219,7 @@ fn well_formed(whose: &str, permission: &Permission) {
         assert_eq!(parts[0], service, "{whose}: {shown} on {on}");
         assert!(parts[3] != "*", "{whose}: {shown} on {on}: every resource of the service");
     }
-    let reads = ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb));
+    let reads = ["Describe", "List", "Get", "Lookup"].iter().any(|verb| operation.starts_with(verb));
     assert!(reads || !permission.on.is_empty(), "{whose}: {shown} changes something and names no resource");
 }
 
@@ -257,7 +260,7 @@ fn the_example_policies_decide_as_the_readme_says() {
             target: &target,
             tags: &BTreeMap::new(),
             finding: &finding,
-            plan: PlanFacts { steps: 0, inexact: BTreeSet::new() },
+            plan: PlanFacts::default(),
             spent_account: 0,
             spent_total: 0,
             now: now.parse().unwrap(),
@@ -371,6 +374,9 @@ fn condition(when: When) -> &'static str {
         When::Acting => "if the instance is the actor",
         When::Outbound => "if the instance is the actor or opened the connection",
         When::NamesInstance => "if it names an instance (none on Fargate)",
+        When::NamesKey => "if it names a user's long-term key",
+        When::NamesUser => "if it names a user by a session or password",
+        When::NamesSession => "if it names a session of a role",
     }
 }
 

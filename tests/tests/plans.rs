@@ -5,12 +5,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use contain_compute::PLAYBOOKS;
 use firebreak::aws::{self, Aws, Connection};
-use firebreak::finding::{self, Finding};
-use firebreak::playbook::{PlanContext, Planned};
-use firebreak::target::Target;
+use firebreak::playbook::{PlanContext, Planned, Playbook};
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace, world, worlds};
+use firebreak_tests::in_process::{Traced, event_about, finding_in, playbooks};
+use serde_json::json;
 
 /// Where a stage begins, and where a step does: for sorting, taken out again.
 const STAGE: char = '\u{1}';
@@ -69,21 +68,22 @@ fn sorted_names(line: &str) -> String {
     out
 }
 
-fn any_finding() -> Finding {
-    let path = workspace().join("events/guardduty/crypto-mining-dns.json");
-    let document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    finding::parse(&document).unwrap().findings.remove(0).unwrap()
+/// The playbooks whose victims are in a world.
+fn playbooks_of(name: &str) -> Vec<&'static Traced> {
+    let is_its = |playbook: &&'static Traced| playbook.kind().unwrap().worlds().unwrap().iter().any(|one| one == name);
+    playbooks().iter().map(|(_, playbook)| *playbook).filter(is_its).collect()
 }
 
 #[tokio::test]
 async fn each_world_has_a_reviewed_plan() {
     let emulator = Emulator::shared().await.unwrap();
     let observer = emulator.observer().await.unwrap();
-    let finding = any_finding();
     for name in worlds().unwrap() {
         let account = fresh_account();
         let region = "eu-west-1";
         let ids = observer.seed(&account, region, &world(&name).unwrap()).await.unwrap();
+        let parameters = json!({"HubAccount": "111111111111", "OrganizationId": "o-a1b2c3d4e5"});
+        observer.member(&account, &workspace().join("template-member.yaml"), parameters).await.unwrap();
         let credentials = observer.credentials(&account).await.unwrap();
         let config =
             aws::load_config(&Connection::default()).await.to_builder().endpoint_url(emulator.endpoint()).build();
@@ -99,13 +99,15 @@ async fn each_world_has_a_reviewed_plan() {
                 "test",
             )),
         );
-        let victim: firebreak::ids::InstanceId = ids.get("victim").unwrap().parse().unwrap();
-        let target = Target::instance(account.parse().unwrap(), region.parse().unwrap(), victim);
-        let cx = PlanContext { aws: &member, groups: &[], run: None, snapshot_lock_days: 30 };
+        // The times of a finding are its own; they stand in no plan.
+        let cx = PlanContext { aws: &member, groups: &[], run: None, snapshot_lock_days: 30, recheck: false };
         let mut shown = String::new();
         let mut hashes = BTreeMap::new();
-        for playbook in PLAYBOOKS {
-            let id = playbook.meta().id;
+        for playbook in playbooks_of(&name) {
+            let id = playbook.id();
+            let event = event_about(playbook, "111111111111", &account, &ids, "victim").unwrap();
+            let finding = finding_in(&event).unwrap();
+            let [target] = playbook.targets(&finding).try_into().unwrap();
             writeln!(shown, "{id}").unwrap();
             match playbook.plan(&cx, &target, &finding).await.unwrap() {
                 Planned::Gone(why) => writeln!(shown, "  gone: {why}").unwrap(),

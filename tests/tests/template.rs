@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use firebreak::actions::iam::attach_deny_policy::DENY_POLICY;
 use firebreak::config::Config;
+use firebreak::denial::Denial;
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE};
 use firebreak::ledger::LEASE;
 use firebreak::playbook::Playbook;
+use firebreak::session;
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace};
 use serde_json::{Value, json};
 
@@ -14,8 +17,10 @@ const HUB: &str = "template.yaml";
 const MEMBER: &str = "template-member.yaml";
 
 /// The logical id of each function in the template, with its playbooks.
-const FUNCTIONS: &[(&str, &str, &[&dyn Playbook])] =
-    &[("ContainCompute", contain_compute::FUNCTION, contain_compute::PLAYBOOKS)];
+const FUNCTIONS: &[(&str, &str, &[&dyn Playbook])] = &[
+    ("ContainCompute", contain_compute::FUNCTION, contain_compute::PLAYBOOKS),
+    ("ContainIdentity", contain_identity::FUNCTION, contain_identity::PLAYBOOKS),
+];
 
 /// A template as JSON, short tags in their long form.
 async fn template(name: &str) -> Value {
@@ -140,9 +145,7 @@ async fn the_rules_let_through_every_type_that_is_answered() {
             let name = answers.finding_type;
             assert!(lets_through(&pattern["detail"]["type"], name), "{logical}: {name} never arrives");
         }
-        for name in
-            ["Policy:S3/BucketPublicAccessGranted", "Recon:IAMUser/TorIPCaller", "Backdoor:Lambda/C&CActivity.B"]
-        {
+        for name in ["Policy:S3/BucketPublicAccessGranted", "Backdoor:Lambda/C&CActivity.B"] {
             assert!(!lets_through(&pattern["detail"]["type"], name), "{logical}: {name} is not for it");
         }
         let decisions = &events["Decisions"]["Properties"]["Pattern"];
@@ -153,6 +156,66 @@ async fn the_rules_let_through_every_type_that_is_answered() {
             assert!(kept, "{logical}: what {name} cannot deliver is lost");
         }
     }
+}
+
+/// Whatever a bug or a finding asks for, these roles are out of reach of the one role that may write a policy, and
+/// break-glass users out of reach of those that contain users.
+#[tokio::test]
+async fn what_must_not_be_touched_is_denied_to_the_roles_that_could() {
+    let member = template(MEMBER).await;
+    let denied = |name: &str| -> Vec<(BTreeSet<String>, BTreeSet<String>)> {
+        let roles = member["Resources"].as_object().unwrap().values();
+        let role = roles.map(|role| &role["Properties"]).find(|role| role["RoleName"] == name).unwrap();
+        let text = |value: &Value| value.as_str().or(value["Fn::Sub"].as_str()).unwrap().to_owned();
+        let denials = statements(&role["Policies"]).into_iter().filter(|one| one["Effect"] == "Deny");
+        denials
+            .map(|one| {
+                assert!(one["Condition"].is_null(), "{one}");
+                let all = |value: &Value| list(value).into_iter().map(text).collect::<BTreeSet<_>>();
+                (all(&one["Action"]), all(&one["Resource"]))
+            })
+            .collect()
+    };
+    let changing = |id: &str| -> BTreeSet<String> {
+        let (_, _, playbooks) = FUNCTIONS.iter().find(|(logical, ..)| *logical == "ContainIdentity").unwrap();
+        let playbook = playbooks.iter().find(|playbook| playbook.meta().id == id).unwrap();
+        let all = playbook.actions().iter().flat_map(|action| action.permissions());
+        all.map(|permission| permission.action.to_owned()).filter(|action| !session::is_read(action)).collect()
+    };
+    let arn = |resource: &str| format!("arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:{resource}");
+    let kept: BTreeSet<String> = contain_identity::protected::PROTECTED
+        .iter()
+        .map(|protected| arn(protected.pattern))
+        .chain([arn("role/${BreakGlassPath}/*")])
+        .collect();
+    assert_eq!(denied("revoke-role-sessions"), [(changing("revoke-role-sessions"), kept)]);
+    for name in ["contain-access-key", "contain-user"] {
+        let kept = BTreeSet::from([arn("user/${BreakGlassPath}/*")]);
+        assert_eq!(denied(name), [(changing(name), kept)], "{name}");
+    }
+    // An inline policy is written by that role and by no other.
+    for role in member["Resources"].as_object().unwrap().values().map(|role| &role["Properties"]) {
+        let writes = role["Policies"].to_string().contains("PutRolePolicy");
+        assert_eq!(writes, role["RoleName"] == "revoke-role-sessions", "{}", role["RoleName"]);
+        assert!(!role["Policies"].to_string().contains("PutUserPolicy"), "{}", role["RoleName"]);
+    }
+}
+
+/// The policy that contained users get says what the code believes that it says.
+#[tokio::test]
+async fn the_deny_policy_is_the_one_that_is_expected() {
+    let member = template(MEMBER).await;
+    let policies: Vec<&Value> = member["Resources"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter(|resource| resource["Type"] == "AWS::IAM::ManagedPolicy")
+        .map(|policy| &policy["Properties"])
+        .collect();
+    let [policy] = policies.as_slice() else { panic!("{policies:?}") };
+    let name = format!("policy{}{}", policy["Path"].as_str().unwrap(), policy["ManagedPolicyName"].as_str().unwrap());
+    assert_eq!(name, DENY_POLICY);
+    assert_eq!(Denial::read(&policy["PolicyDocument"].to_string()), Some(Denial::of_everything()));
 }
 
 #[tokio::test]

@@ -45,14 +45,14 @@ use firebreak::finding::Finding;
 use firebreak::ids::{SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::Plan;
-use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::playbook::{Custody, Maybe, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::run::Run;
 use firebreak::target::Target;
 
 use firebreak::text::{plain, quoted};
 use serde_json::{Value, json};
 
-use crate::reads::{self, Maybe};
+use crate::reads;
 
 /// Snapshots the volumes of an instance.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ const META: Meta = Meta {
     id: "snapshot-volumes",
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
+    hold: "snapshot-volumes",
+    rechecks: &[],
     concerns: &["EC2", "Runtime"],
     triggers: crate::triggers::SNAPSHOTS,
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
@@ -167,7 +169,7 @@ async fn plan(cx: &PlanContext<'_>, target: &Target) -> Result<Planned, Failure>
     }
     let volumes: BTreeSet<VolumeId> = volumes_of(&instance).into_keys().collect();
     let made = by_volume(&case, &volumes);
-    let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
+    let (locks, stores) = tokio::join!(locks(cx.aws, &made), cx.optional(instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
     plan.tags = reads::tags(&instance);

@@ -104,13 +104,13 @@ impl Hub {
         let target = run.head.target.clone();
         let (authenticity, view, policy_text, reading) = tokio::join!(
             self.authenticator.check(&self.aws, &run.head.finding),
-            self.ledger.view(playbook.meta().id, &target, now),
+            self.ledger.view(playbook.meta(), &target, now),
             self.policies.fetch(&self.aws),
             engine.reading(&run.head.id, &target.account, target.region.as_ref()),
         );
         let view = view?;
         let finding = match authenticity {
-            Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
+            Authenticity::Genuine(genuine) if playbook.is_about(&genuine, &target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
             Authenticity::TurnedAway(away) => return Ok(Err(format!("the finding does not stand any more: {away}"))),
             Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
@@ -134,6 +134,9 @@ impl Hub {
         let (plan, ruling) = self.rule(&policies.set, playbook.meta().id, &finding, plan, &view, now, &tighten);
         if ruling.mode < Mode::Propose {
             return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
+        }
+        if plan.is_empty() {
+            return Ok(Err("nothing of the plan is left to do, or the policies no longer permit it".to_owned()));
         }
         if plan.hash() != run.head.plan_hash {
             return self.propose_again(playbook, decision, run, finding, plan, ruling, now).await.map(Ok);

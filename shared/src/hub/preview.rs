@@ -63,7 +63,7 @@ impl Hub {
         let engine = self.engine(playbook, Instant::now() + Duration::from_secs(60));
         let (authenticity, view, policy_text, reading) = tokio::join!(
             self.authenticator.check(&self.aws, finding),
-            self.ledger.view(id, target, now),
+            self.ledger.view(playbook.meta(), target, now),
             self.policies.fetch(&self.aws),
             engine.reading(&run, &target.account, target.region.as_ref()),
         );

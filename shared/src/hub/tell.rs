@@ -57,7 +57,8 @@ impl Hub {
         let end = run.end.as_ref();
         let outcome = end.map_or(Outcome::Failed, |end| end.outcome);
         let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
-        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly);
+        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly)
+            || !run.seen_again.is_empty();
         let records = self.records(run, &report);
         let now = end.map_or_else(Timestamp::now, |end| end.at);
         let kept = self.evidence.append(&run.head.id, records, now).await;

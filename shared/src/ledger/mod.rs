@@ -2,8 +2,8 @@
 //!
 //! | partition key | sort key | what |
 //! |---|---|---|
-//! | `HOLD#<playbook>#<target>` | `HOLD` | which run has the target, and how it stands |
-//! | `HOLD#<playbook>#<target>` | `JOINED#<finding>` | findings that came while it was held |
+//! | `HOLD#<word>#<target>` | `HOLD` | which run has the target, and how it stands |
+//! | `HOLD#<word>#<target>` | `JOINED#<finding>` | findings that came while it was held |
 //! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
@@ -33,6 +33,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
+use crate::playbook::Meta;
 use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoResult};
 use crate::target::Target;
 use items::{Item, json, n, read_run, s, text};
@@ -132,10 +133,12 @@ pub enum DueKind {
     Evidence,
     /// The hold's time is over: ask whether to undo.
     HoldEnds,
+    /// Look whether what was done still holds, and for what shows only later.
+    Recheck,
 }
 
 impl DueKind {
-    const ALL: [Self; 5] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds];
+    const ALL: [Self; 6] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Recheck];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -144,6 +147,7 @@ impl DueKind {
             Self::Report => "report",
             Self::Evidence => "evidence",
             Self::HoldEnds => "hold-ends",
+            Self::Recheck => "recheck",
         }
     }
 }
@@ -157,8 +161,8 @@ pub struct DueAt {
     pub at: Timestamp,
 }
 
-fn hold_key(playbook: &str, target: &Target) -> String {
-    format!("HOLD#{playbook}#{target}")
+fn hold_key(word: &str, target: &Target) -> String {
+    format!("HOLD#{word}#{target}")
 }
 
 fn run_key(run: &RunId) -> String {
@@ -181,9 +185,9 @@ impl Ledger {
         Self { client, table: table.into(), decisions: decisions.into() }
     }
 
-    /// All that is needed before a run, in one round.
-    pub async fn view(&self, playbook: &str, target: &Target, now: Timestamp) -> Result<View, Failure> {
-        let hold = hold_key(playbook, target);
+    /// All that is needed before a run of a playbook, in one round.
+    pub async fn view(&self, meta: &Meta, target: &Target, now: Timestamp) -> Result<View, Failure> {
+        let (hold, playbook) = (hold_key(meta.hold, target), meta.id);
         let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
         let budget_total = format!("{playbook}#all#{}", hour(now));
         let (hold, spent_account, spent_total, policy, groups) = tokio::try_join!(
@@ -348,15 +352,18 @@ impl Ledger {
             undone: Default::default(),
             end: None,
             tries: 0,
+            reapplied: 0,
             released_at: None,
             decided: None,
+            latest: None,
+            seen_again: Vec::new(),
         }
     }
 
     fn put_hold(&self, head: &RunHead, seen: Option<&Hold>, state: RunState) -> TransactWriteItem {
         let put = Put::builder()
             .table_name(&self.table)
-            .item("pk", s(hold_key(&head.playbook, &head.target)))
+            .item("pk", s(hold_key(head.holds_as(), &head.target)))
             .item("sk", s("HOLD"))
             .item("run", s(head.id.as_str()))
             .item("state", s(state.as_str()))
@@ -505,7 +512,7 @@ impl Ledger {
     /// Ends a run's steps: its outcome, the hold's state, and what is due next, in one transaction.
     pub async fn finish(&self, run: &Run, state: RunState, end: &RunEnd, next: &[DueAt]) -> Result<(), Failure> {
         debug_assert!(run.state.may_become(state), "{:?} cannot become {state:?}", run.state);
-        let mut names = "SET #state = :state, #end = :end, tries = :tries".to_owned();
+        let mut names = "SET #state = :state, #end = :end, tries = :tries, reapplied = :reapplied".to_owned();
         let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");
@@ -523,10 +530,11 @@ impl Ledger {
             .expression_attribute_values(":state", s(state.as_str()))
             .expression_attribute_values(":end", json(end))
             .expression_attribute_values(":tries", n(run.tries))
+            .expression_attribute_values(":reapplied", n(run.reapplied))
             .expression_attribute_values(":epoch", n(run.epoch));
         let mut hold_update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("pk", s(hold_key(run.head.holds_as(), &run.head.target)))
             .key("sk", s("HOLD"))
             .update_expression(hold)
             .condition_expression("run = :run")
@@ -589,7 +597,7 @@ impl Ledger {
             .expression_attribute_values(":lease", n(taken.lease_until.as_millisecond()));
         let hold_update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("pk", s(hold_key(run.head.holds_as(), &run.head.target)))
             .key("sk", s("HOLD"))
             .update_expression("SET #state = :next")
             .condition_expression("run = :run")
@@ -620,7 +628,7 @@ impl Ledger {
         let mut writes = besides;
         for (pk, sk, condition) in [
             (run_key(&run.head.id), "RUN", "#state = :state AND epoch = :epoch"),
-            (hold_key(&run.head.playbook, &run.head.target), "HOLD", "#state = :state AND run = :run"),
+            (hold_key(run.head.holds_as(), &run.head.target), "HOLD", "#state = :state AND run = :run"),
         ] {
             let mut update = Update::builder()
                 .table_name(&self.table)
@@ -649,17 +657,11 @@ impl Ledger {
     }
 
     /// Records on the hold that another finding came.
-    pub async fn join(
-        &self,
-        playbook: &str,
-        target: &Target,
-        finding: &Finding,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    pub async fn join(&self, hold: &str, target: &Target, finding: &Finding, now: Timestamp) -> Result<(), Failure> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item("pk", s(hold_key(playbook, target)))
+            .item("pk", s(hold_key(hold, target)))
             .item("sk", s(format!("JOINED#{}", finding.id)))
             .item("joined_at", n(now.as_millisecond()))
             .item("finding", json(finding))
@@ -670,14 +672,21 @@ impl Ledger {
     }
 
     /// Takes the oldest finding that joined a hold off it.
-    pub async fn next_joined(&self, playbook: &str, target: &Target) -> Result<Option<Finding>, Failure> {
-        let pk = hold_key(playbook, target);
+    pub async fn next_joined(&self, hold: &str, target: &Target) -> Result<Option<Finding>, Failure> {
+        let pk = hold_key(hold, target);
         let mut joined = self.query(&pk, Some("JOINED#")).await?;
         joined.sort_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
         let Some(oldest) = joined.first() else { return Ok(None) };
         let finding = items::parse::<Finding>(oldest, "finding")?;
         self.delete(&pk, &format!("JOINED#{}", finding.id)).await?;
         Ok(Some(finding))
+    }
+
+    /// The finding that joined a hold last.
+    pub async fn last_joined(&self, hold: &str, target: &Target) -> Result<Option<Finding>, Failure> {
+        let joined = self.query(&hold_key(hold, target), Some("JOINED#")).await?;
+        let last = joined.iter().max_by_key(|item| items::number(item, "joined_at").unwrap_or(0));
+        last.map(|item| items::parse::<Finding>(item, "finding")).transpose()
     }
 
     /// The run with this id.

@@ -42,7 +42,8 @@ async fn unreadable(case: &Case) -> Result<Vec<String>> {
 
 /// Nothing was claimed, spent or changed.
 async fn nothing_happened(case: &Case) {
-    let view = case.security.ledger().unwrap().view(case.playbook.id(), &case.target, Timestamp::now()).await.unwrap();
+    let view =
+        case.security.ledger().unwrap().view(case.playbook.meta(), &case.target, Timestamp::now()).await.unwrap();
     assert!(view.hold.is_none(), "{:?}", view.hold);
     assert_eq!(view.spent_account, 0);
     let requests = case.faults.requests();

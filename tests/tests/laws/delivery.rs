@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, UndoResult};
 use firebreak_tests::in_process::{
     Case, Delivered, Permits, REGION, Security, Traced, event_about, playbooks, run_to_end,
@@ -44,7 +45,7 @@ async fn one_run(case: &Case, events: &[Value]) -> Result<()> {
     is_so(case).await?;
     let runs = runs(case).await?;
     ensure!(runs.len() == 1, "{} runs", runs.len());
-    let view = case.security.ledger()?.view(case.playbook.id(), &case.target, Timestamp::now()).await?;
+    let view = case.security.ledger()?.view(case.playbook.meta(), &case.target, Timestamp::now()).await?;
     ensure!(view.spent_account == 1, "{} spent", view.spent_account);
     let state = case.state().await?;
     let made = state["security_groups"].as_object().context("no groups")?.values();
@@ -63,7 +64,7 @@ fn one_target_is_one_run_however_it_is_reported() {
         for (_, playbook) in playbooks() {
             let eight = Arc::clone(&security);
             cases.push(named(format!("{}: the same finding eight times at once", playbook.id()), async move {
-                let case = Case::new(&eight, playbook, "single-interface").await?;
+                let case = Case::new(&eight, playbook, playbook.kind()?.small()).await?;
                 let before = case.state().await?;
                 one_run(&case, &vec![case.event.clone(); 8]).await?;
                 // The first before-state is the one that undo restores.
@@ -72,10 +73,10 @@ fn one_target_is_one_run_however_it_is_reported() {
             }));
             let three = Arc::clone(&security);
             cases.push(named(format!("{}: three findings at once", playbook.id()), async move {
-                let case = Case::new(&three, playbook, "single-interface").await?;
+                let case = Case::new(&three, playbook, playbook.kind()?.small()).await?;
                 let mut events = vec![case.event.clone()];
                 for _ in 0..2 {
-                    let event = event_about(*playbook, &three.account, &case.member, case.ids.get("victim")?)?;
+                    let event = event_about(*playbook, &three.account, &case.member, &case.ids, "victim")?;
                     three.observer.put_finding(&three.account, REGION, &event["detail"]).await?;
                     events.push(event);
                 }
@@ -85,7 +86,7 @@ fn one_target_is_one_run_however_it_is_reported() {
             cases.push(named(
                 format!("{}: copies of member and administrator, in every shape", playbook.id()),
                 async move {
-                    let case = Case::new(&shapes, playbook, "single-interface").await?;
+                    let case = Case::new(&shapes, playbook, playbook.kind()?.small()).await?;
                     let mut of_member = case.event.clone();
                     of_member["account"] = json!(case.member);
                     let bare = case.event["detail"].clone();
@@ -121,7 +122,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             event["detail"]["id"] = json!("00000000000000000000000000000bad");
             Ok(())
         }),
-        ("a known id, about another instance", |event, case| {
+        ("a known id, about something else", |event, case| {
             let text = event.to_string().replace(case.ids.get("victim")?, case.ids.get("neighbour")?);
             *event = serde_json::from_str(&text)?;
             Ok(())
@@ -139,7 +140,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             for (name, forge) in FORGERIES {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let case = Case::new(&security, playbook, playbook.kind()?.largest()).await?;
                     let mut forged = case.event.clone();
                     forge(&mut forged, &case)?;
                     let before = case.state().await?;
@@ -156,7 +157,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
                         Delivered::Died => bail!("died"),
                     }
                     ensure!(case.state().await? == before, "the forged one changed something");
-                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
                     ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
                     // The genuine one right after.
                     let answer = case.deliver().await.answer()?;
@@ -189,6 +190,11 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("ec2.tighten-connection-tracking", Foreign::Third),
     ("elasticloadbalancing.deregister-instance", Foreign::Back),
     ("elasticloadbalancing.deregister-targets", Foreign::Third),
+    ("iam.attach-deny-policy", Foreign::Back),
+    ("iam.deactivate-service-credential", Foreign::Back),
+    ("iam.deactivate-signing-certificate", Foreign::Back),
+    ("iam.deactivate-ssh-key", Foreign::Back),
+    ("iam.revoke-sessions", Foreign::Third),
 ];
 
 /// Changes the subject of a step with the independent client.
@@ -262,6 +268,30 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
             });
             call("elbv2", "register_targets", params).await?;
         }
+        "iam.attach-deny-policy" => {
+            let policy = format!("arn:aws:iam::{}:policy/firebreak/deny-all", case.member);
+            call("iam", "detach_user_policy", json!({"UserName": subject, "PolicyArn": policy})).await?;
+        }
+        "iam.deactivate-service-credential" => {
+            let id = &step.args["id"];
+            let params = json!({"UserName": subject, "ServiceSpecificCredentialId": id, "Status": "Active"});
+            call("iam", "update_service_specific_credential", params).await?;
+        }
+        "iam.deactivate-signing-certificate" => {
+            let params = json!({"UserName": subject, "CertificateId": step.args["id"], "Status": "Active"});
+            call("iam", "update_signing_certificate", params).await?;
+        }
+        "iam.deactivate-ssh-key" => {
+            let params = json!({"UserName": subject, "SSHPublicKeyId": step.args["id"], "Status": "Active"});
+            call("iam", "update_ssh_public_key", params).await?;
+        }
+        "iam.revoke-sessions" => {
+            let other =
+                json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]});
+            let policy = format!("firebreak-revoked-{}", case.the_run().await?.head.id);
+            let params = json!({"RoleName": subject, "PolicyName": policy, "PolicyDocument": other.to_string()});
+            call("iam", "put_role_policy", params).await?;
+        }
         other => bail!("nobody else knows how to change what {other} changes: add it"),
     }
     Ok(())
@@ -281,7 +311,7 @@ fn undo_refuses_what_somebody_else_has_changed_and_changes_nothing() {
 }
 
 async fn foreign_changes_stay(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
-    let case = Case::new(security, playbook, "web-server").await?;
+    let case = Case::new(security, playbook, playbook.kind()?.largest()).await?;
     case.deliver().await.answer()?;
     let run = case.the_run().await?;
     let undone: Vec<&Step> = run

@@ -11,19 +11,16 @@ use firebreak::ledger::decisions::Verb;
 use firebreak::playbook::Planned;
 use firebreak::run::{Outcome, RunState, StepResult, UndoResult};
 use firebreak_tests::compare::normal;
-use firebreak_tests::emulator::{world, worlds};
+use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault, Place, Request};
 use firebreak_tests::in_process::{Case, Delivered, Permits, Security, Settings, Traced, playbooks, run_to_end};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::support::{Named, all, contains, dependents, done, is_restored, is_so, named, open_interfaces, results};
+use crate::support::{Named, all, contains, dependents, done, is_restored, is_so, named, open_ways, results};
 
 /// A short attempt, for calls that are never answered.
 const IMPATIENT: Settings = Settings { attempt_timeout: Duration::from_millis(1500), time: Duration::from_secs(43) };
-
-/// The world with the longest plans.
-const LARGEST: &str = "web-server";
 
 /// For each playbook the fewest steps in which each of its actions is reached: the world, by action.
 async fn worlds_by_action() -> &'static BTreeMap<&'static str, BTreeMap<String, String>> {
@@ -34,7 +31,7 @@ async fn worlds_by_action() -> &'static BTreeMap<&'static str, BTreeMap<String, 
             let mut found = BTreeMap::new();
             for (_, playbook) in playbooks() {
                 let mut plans = Vec::new();
-                for world in worlds().unwrap() {
+                for world in playbook.kind().unwrap().worlds().unwrap() {
                     let case = Case::new(&security, playbook, &world).await.unwrap();
                     if let Planned::Plan(plan) = case.plan().await.unwrap() {
                         plans.push((plan.steps().count(), world, plan));
@@ -128,7 +125,7 @@ async fn one_step_fails(
     // Every interface is cut, unless its own cut needs the step.
     if contains(playbook) {
         let state = case.state().await?;
-        let open = open_interfaces(&case, &state)?;
+        let open = open_ways(&case, &state)?;
         for interface in open {
             let mut cuts = run.all_steps().filter(|step| step.cuts && step.id.0.ends_with(&interface));
             // Or it is itself about this interface, or about what is allowed in our group.
@@ -169,13 +166,14 @@ async fn steps_fail(fault: Fault, law: &str) {
     for (_, playbook) in playbooks() {
         let mut actions = BTreeSet::new();
         // The largest plan first, the others for the actions that it does not hold.
-        let others = fewest_worlds(playbook).await.into_iter().filter(|of| of != LARGEST);
-        for of in [LARGEST.to_owned()].into_iter().chain(others) {
+        let largest = playbook.kind().unwrap().largest();
+        let others = fewest_worlds(playbook).await.into_iter().filter(|of| of != largest);
+        for of in [largest.to_owned()].into_iter().chain(others) {
             let counting = Case::new(&security, playbook, &of).await.unwrap();
             for (n, step) in counting.the_plan().await.unwrap().steps().enumerate() {
                 // Denied: every step of the largest plan. What never answers takes long: one step an action.
                 let new = actions.insert(step.action.clone());
-                if (fault == Fault::Hangs || of != LARGEST) && !new {
+                if (fault == Fault::Hangs || of != largest) && !new {
                     continue;
                 }
                 let (security, of) = (&security, of.clone());
@@ -208,7 +206,7 @@ fn the_cut_does_not_wait_for_what_never_answers() {
             let security = &security;
             cases.push(named(playbook.id(), async move {
                 let settings = Settings { attempt_timeout: Duration::from_secs(60), time: Duration::from_secs(43) };
-                let case = Case::of(security, playbook, &world("web-server")?, settings).await?;
+                let case = Case::of(security, playbook, &world(playbook.kind()?.largest())?, settings).await?;
                 let plan = case.the_plan().await?;
                 let cut = plan.stages.iter().position(|s| s.steps.iter().any(|s| s.cuts)).context("nothing cuts")?;
                 // Every step before the cut hangs, but for what the cut itself needs.
@@ -235,7 +233,7 @@ fn the_cut_does_not_wait_for_what_never_answers() {
                         _ = &mut delivery => anyhow::bail!("the run ended before anybody looked"),
                         () = tokio::time::sleep(Duration::from_millis(250)) => {}
                     }
-                    let open = open_interfaces(&case, &case.state().await?)?;
+                    let open = open_ways(&case, &case.state().await?)?;
                     if open.is_empty() || begun.elapsed() > Duration::from_secs(15) {
                         break open;
                     }
@@ -291,7 +289,7 @@ async fn first_calls_fail_once(
     ensure!(outcome == Some(done(playbook)), "{outcome:?}: {}", results(&run));
     is_so(&case).await?;
     let state = normal(&case.state().await?, &case.ids, &case.member, Some(run.head.id.as_str()));
-    ensure!(of == LARGEST || state == *reference, "the end is another than without the fault");
+    ensure!(of == playbook.kind()?.largest() || state == *reference, "the end is another than without the fault");
     case.restart()?;
     if undo {
         once_a_step(&case);
@@ -407,7 +405,7 @@ async fn dies(
     ensure!(outcome == Some(done(playbook)), "{outcome:?}: {}", results(&run));
     is_so(&case).await?;
     let state = normal(&case.state().await?, &case.ids, &case.member, Some(run.head.id.as_str()));
-    if of != LARGEST && state != *reference {
+    if of != playbook.kind()?.largest() && state != *reference {
         let differs = firebreak_tests::compare::differences(reference, &state);
         let lines: Vec<String> =
             differs.iter().map(|d| format!("  {}: {} → {}", d.path.join("/"), d.before, d.after)).collect();
@@ -434,9 +432,12 @@ async fn dies_in_undo(
     case.restart()?;
     case.faults.once(fault, death.at(true));
     let delivered = case.decide(Verb::Undo).await?;
-    if matches!(delivered, Delivered::Answered(_)) && of != LARGEST && matches!(death, Death::Call(_)) {
+    if matches!(delivered, Delivered::Answered(_))
+        && of != playbook.kind()?.largest()
+        && matches!(death, Death::Call(_))
+    {
         // In this world AWS leaves the undo of the action no call to make.
-        return Box::pin(dies_in_undo(security, playbook, LARGEST, death, fault)).await;
+        return Box::pin(dies_in_undo(security, playbook, playbook.kind()?.largest(), death, fault)).await;
     }
     ensure!(matches!(delivered, Delivered::Died), "nobody died: {delivered:?}");
     case.restart()?;
@@ -465,7 +466,7 @@ fn whoever_dies_at_a_write_of_the_ledger_is_replaced() {
         let mut known = Vec::new();
         for (_, playbook) in playbooks() {
             // The least world that holds every kind of write.
-            let of = "no-profile";
+            let of = playbook.kind().unwrap().least();
             let (state, requests) = reference(&security, playbook, of).await.unwrap();
             let writes = requests.iter().filter(|request| request.writes_ledger()).count();
             known.push((*playbook, of, state, writes));
@@ -521,7 +522,7 @@ fn whoever_dies_while_undoing_is_replaced() {
         let security = Security::fresh(Permits::Everything).await.unwrap();
         let mut known = Vec::new();
         for (_, playbook) in playbooks() {
-            let of = "no-profile";
+            let of = playbook.kind().unwrap().least();
             let mut case = Case::new(&security, playbook, of).await.unwrap();
             case.deliver().await.answer().unwrap();
             case.settle().await.unwrap();
@@ -574,7 +575,8 @@ fn a_call_that_is_refused_for_good_is_never_passed_over_in_silence() {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut operations = BTreeMap::new();
         for (_, playbook) in playbooks() {
-            for of in ["single-interface", LARGEST] {
+            let kind = playbook.kind().unwrap();
+            for of in [kind.small(), kind.largest()] {
                 let (_, requests) = reference(&security, playbook, of).await.unwrap();
                 for request in requests {
                     operations.entry((playbook.id(), request.place, request.name())).or_insert((*playbook, of));
@@ -603,7 +605,7 @@ fn a_call_that_is_refused_for_good_is_never_passed_over_in_silence() {
                     if end.remains.iter().any(says) {
                         // What could not be read is named; the cut itself holds all the same.
                         if contains(*playbook) {
-                            let open = open_interfaces(&case, &case.state().await?)?;
+                            let open = open_ways(&case, &case.state().await?)?;
                             ensure!(open.is_empty(), "not cut off: {open:?}");
                         }
                         return Ok(());

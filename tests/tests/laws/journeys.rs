@@ -50,10 +50,11 @@ async fn make() -> Seen {
     let enforce = Security::fresh(Permits::Enforce).await.unwrap();
     let mut journeys = Vec::new();
     for (_, playbook) in playbooks() {
-        for world in worlds().unwrap() {
+        let kind = playbook.kind().unwrap();
+        for world in kind.worlds().unwrap() {
             for (security, name) in [(&everything, "everything"), (&enforce, "enforce")] {
                 // Without leaves the plans are the same but for the steps that want one.
-                if name == "enforce" && world != "web-server" {
+                if name == "enforce" && world != kind.largest() {
                     continue;
                 }
                 let label = format!("{} {world}, {name}", playbook.id());

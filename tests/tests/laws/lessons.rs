@@ -67,8 +67,7 @@ fn l04_a_spent_budget_asks_a_person() {
         let deadline = || std::time::Instant::now() + case.settings.time;
         let first = hub.receive(case.event.to_string().as_bytes(), deadline()).await.unwrap();
         assert_eq!(first.outcomes[0].outcome, Outcome::Contained);
-        let other =
-            event_about(isolating(), &security.account, &case.member, case.ids.get("neighbour").unwrap()).unwrap();
+        let other = event_about(isolating(), &security.account, &case.member, &case.ids, "neighbour").unwrap();
         security.observer.put_finding(&security.account, REGION, &other["detail"]).await.unwrap();
         let before = (case.state().await.unwrap(), faults.requests().len());
         let second = hub.receive(other.to_string().as_bytes(), deadline()).await.unwrap();
@@ -130,8 +129,7 @@ fn l16_our_group_is_emptied_on_every_use() {
         let victim = case.ids.get("victim").unwrap();
         assert!(!open_interfaces(&case, &case.state().await.unwrap()).unwrap().is_empty(), "{victim} is open again");
         // The next instance of the VPC is isolated, and with it the group is empty again.
-        let other =
-            event_about(isolating(), &security.account, &case.member, case.ids.get("neighbour").unwrap()).unwrap();
+        let other = event_about(isolating(), &security.account, &case.member, &case.ids, "neighbour").unwrap();
         security.observer.put_finding(&security.account, REGION, &other["detail"]).await.unwrap();
         let answer = case.deliver_bytes(other.to_string().as_bytes()).await.answer().unwrap();
         assert_eq!(answer.outcomes[0].outcome, Outcome::Contained, "{:?}", answer.outcomes);
@@ -195,7 +193,7 @@ fn l26_the_first_before_state_wins() {
         let case = Case::new(security, isolating(), "web-server").await.unwrap();
         let before = case.state().await.unwrap();
         let again = async |name: &str| -> Result<()> {
-            let event = event_about(isolating(), &security.account, &case.member, case.ids.get("victim")?)?;
+            let event = event_about(isolating(), &security.account, &case.member, &case.ids, "victim")?;
             security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
             let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer()?;
             let outcome = answer.outcomes.first().map(|o| o.outcome).context("no outcome")?;

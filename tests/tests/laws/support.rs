@@ -1,14 +1,16 @@
 //! What the laws share: cases side by side, and what is true of an account whatever Firebreak says.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use firebreak::plan::{Leave, Step, StepId, Undo};
 use firebreak::playbook::{Playbook, Purpose};
 use firebreak::run::{Outcome, Run, StepResult};
 use firebreak_tests::compare::{Difference, differences};
-use firebreak_tests::in_process::{Case, Traced};
+use firebreak_tests::in_process::{Case, Kind, Traced};
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// How many cases run side by side in one test. The emulator is one process: more would only wait.
@@ -56,7 +58,55 @@ pub fn is_instant(step: &Step) -> bool {
     step.leave == Some(Leave::CutTrackedFlows)
 }
 
-/// Interfaces of the victim that are not cut off, each with the reason, by the independent client's state.
+/// What of the victim is not cut off, by the independent client's state: interfaces, keys, the user, the session. Each
+/// by the last word of the steps that cut it.
+pub fn open_ways(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
+    match case.playbook.kind()? {
+        Kind::Instance => open_interfaces(case, state),
+        Kind::User => open_credentials(case, state),
+        Kind::Role => open_sessions(case, state),
+    }
+}
+
+fn victim_of<'s>(case: &Case, state: &'s Value, kind: &str, id: &str) -> Result<(&'s String, &'s Value)> {
+    let all = state[kind].as_object().with_context(|| format!("the state has no {kind}"))?;
+    all.iter().find(|(_, one)| one["id"] == id).with_context(|| format!("{id} is not there in {}", case.member))
+}
+
+fn open_credentials(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
+    let id = case.ids.get("victim")?;
+    let (_, user) = victim_of(case, state, "users", id)?;
+    let keys = user["keys"].as_object().context("a user has no keys")?;
+    let mut open: BTreeSet<String> =
+        keys.iter().filter(|(_, status)| *status == "Active").map(|(key, _)| key.clone()).collect();
+    let policy = format!("arn:aws:iam::{}:policy/firebreak/deny-all", case.member);
+    if !user["attached"].as_array().is_some_and(|attached| attached.contains(&Value::String(policy))) {
+        open.insert(id.to_owned());
+    }
+    Ok(open)
+}
+
+/// Sessions for which no policy on the role denies everything that was issued until some minutes ago.
+fn open_sessions(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
+    let (_, role) = victim_of(case, state, "roles", case.ids.get("victim.role")?)?;
+    let victim = case.ids.get("victim")?;
+    let denies = |policy: &Value| {
+        let [statement] = policy["Statement"].as_array().map(Vec::as_slice).unwrap_or_default() else { return false };
+        let condition = &statement["Condition"];
+        let until =
+            condition["DateLessThan"]["aws:TokenIssueTime"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let recent = Timestamp::now() - Duration::from_secs(600);
+        let whose = condition["StringEquals"]["aws:userid"].as_str();
+        let everything = statement["Effect"] == "Deny" && statement["Action"] == "*" && statement["Resource"] == "*";
+        everything && until.is_some_and(|until| until > recent) && whose == victim.contains(':').then_some(victim)
+    };
+    let inline = role["inline"].as_object().context("a role has no inline policies")?;
+    let open = !inline.values().any(denies);
+    let last = victim.split(':').next_back().unwrap_or(victim);
+    Ok(open.then(|| last.to_owned()).into_iter().collect())
+}
+
+/// Interfaces of the victim that are not cut off, by the independent client's state.
 pub fn open_interfaces(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
     let victim = case.ids.get("victim")?;
     let mut open = BTreeSet::new();
@@ -85,8 +135,18 @@ pub fn open_interfaces(case: &Case, state: &Value) -> Result<BTreeSet<String>> {
 pub async fn is_so(case: &Case) -> Result<()> {
     let state = case.state().await?;
     if contains(case.playbook) {
-        let open = open_interfaces(case, &state)?;
+        let open = open_ways(case, &state)?;
         ensure!(open.is_empty(), "not cut off: {open:?}");
+        if case.playbook.kind()? == Kind::User {
+            let (name, user) = victim_of(case, &state, "users", case.ids.get("victim")?)?;
+            for credentials in ["service_credentials", "ssh_keys", "certificates"] {
+                let active = user[credentials].as_object().context("no credentials")?.values().any(|s| s == "Active");
+                ensure!(!active, "{name} has active {credentials}: {}", user[credentials]);
+            }
+        }
+        if case.playbook.kind()? != Kind::Instance {
+            return Ok(());
+        }
         let victim = case.ids.get("victim")?;
         for (id, interface) in state["interfaces"].as_object().context("no interfaces")? {
             let public = interface["addresses"].as_array().into_iter().flatten().any(|a| !a["public"].is_null());
@@ -127,6 +187,10 @@ const DECLARED: &[(&str, fn(&Difference) -> bool)] = &[
             "classic_load_balancers" => only_adds(d),
             _ => false,
         }
+    }),
+    // A key stays inactive, and nothing else of its user differs.
+    ("iam.deactivate-access-key", |d| {
+        at(d, 0) == "users" && at(d, 2) == "keys" && d.before == "Active" && d.after == "Inactive"
     }),
     ("ec2.close-interface", |_| false),
     ("ec2.create-group", |d| at(d, 0) == "security_groups" && is_new_group_of_ours(d)),

@@ -72,7 +72,7 @@ impl Action for LockSnapshot {
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
         let Some(snapshot) = self.snapshot(cx).await? else { return Ok(None) };
-        super::gone_is_none(lock_of(cx.aws, &snapshot).await)
+        crate::failure::gone_is_none(lock_of(cx.aws, &snapshot).await)
     }
 
     async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
