@@ -39,6 +39,7 @@
 use firebreak::action::{AnyAction, Boxed};
 use firebreak::failure::Failure;
 use firebreak::finding::{Finding, When};
+use firebreak::permission::Permission;
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::target::Target;
 
@@ -56,7 +57,12 @@ const META: Meta = Meta {
     rechecks: user::RECHECKS,
     concerns: &["IAM", "IAMUser"],
     triggers: crate::triggers::KEYS,
-    reads: user::READS,
+    reads: READS,
+};
+
+const READS: &[Permission] = &{
+    let [events, password, users] = user::READS;
+    [events, password, users, Permission::on("iam:GetAccessKeyLastUsed", &["iam::*:user/*"])]
 };
 
 impl Playbook for ContainAccessKey {

@@ -52,7 +52,7 @@ const META: Meta = Meta {
     rechecks: user::RECHECKS,
     concerns: &["IAM", "IAMUser"],
     triggers: crate::triggers::USERS,
-    reads: user::READS,
+    reads: &user::READS,
 };
 
 impl Playbook for ContainUser {

@@ -31,10 +31,9 @@ pub(crate) const ACTIONS: &[&dyn AnyAction] = &[
     &Of::<DeactivateSshKey>::NEW,
 ];
 
-/// What their plans read besides.
-pub(crate) const READS: &[Permission] = &[
+/// What their plans read besides, beyond the owner of a key.
+pub(crate) const READS: [Permission; 3] = [
     Permission::read("cloudtrail:LookupEvents"),
-    Permission::on("iam:GetAccessKeyLastUsed", &["iam::*:user/*"]),
     Permission::on("iam:GetLoginProfile", &["iam::*:user/*"]),
     Permission::read("iam:ListUsers"),
 ];
