@@ -528,6 +528,17 @@ impl Case {
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
+    /// The whole function that the playbook belongs to, with its settings changed.
+    pub fn whole_function(&self, change: impl FnOnce(&mut Config)) -> Result<Hub> {
+        let function = FUNCTIONS.iter().find(|f| f.playbooks.iter().any(|p| p.meta().id == self.playbook.id()));
+        let function = function.context("no function has the playbook")?;
+        let mut config = self.security.config()?;
+        change(&mut config);
+        let http = SharedHttpClient::new(self.security.faults());
+        let aws = self.security.aws(http, self.settings.attempt_timeout)?;
+        Ok(Hub::new(function.name, function.playbooks, config, aws))
+    }
+
     /// Delivers bytes to the function.
     pub async fn deliver_bytes(&self, bytes: &[u8]) -> Delivered {
         tokio::select! {

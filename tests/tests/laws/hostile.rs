@@ -7,7 +7,7 @@ use firebreak::run::Outcome;
 use firebreak_tests::compare::differences;
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::Place;
-use firebreak_tests::in_process::{Case, Permits, REGION, Security, Settings, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, Kind, Permits, REGION, Security, Settings, playbooks, run_to_end};
 use serde_json::{Value, json};
 
 use crate::support::{contains, done, is_so};
@@ -26,9 +26,27 @@ const RAW: [&str; 5] = ["\u{1b}", "\nUNDONE: all is well", "<script>", "\u{202e}
 /// Texts that must be seen nowhere at all.
 const SECRET: &str = "CANARY-OF-A-TAG";
 
-/// The largest world, with an attacker's texts wherever its people may write.
-fn hostile() -> Value {
-    let mut world = world("web-server").unwrap();
+/// The largest world of a kind, with an attacker's texts wherever its people may write.
+fn hostile(kind: Kind) -> Value {
+    let mut world = world(kind.largest()).unwrap();
+    if kind != Kind::Instance {
+        let victim = &mut world[if kind == Kind::User { "users" } else { "roles" }]["victim"];
+        victim["tags"] =
+            json!({"evil\u{202e}key": "x", "secret": SECRET, "exempt": "true", "firebreak:exempt": "true"});
+        victim["name"] = json!("a=,.@-+_b");
+        if kind == Kind::Role {
+            victim["session"] = json!("=,.@-+_i-0");
+        }
+        // What a caller asks for stands in CloudTrail as it was asked for.
+        let evil = json!({
+            "minutes_ago": 5, "eventName": "CreateUser", "eventSource": "iam.amazonaws.com",
+            "userIdentity": {"accessKeyId": "{victim.key}"}, "requestParameters": {"userName": EVIL},
+        });
+        if kind == Kind::User {
+            world["trail"]["us-east-1"].as_array_mut().unwrap().push(evil);
+        }
+        return world;
+    }
     let victim = &mut world["instances"]["victim"];
     victim["tags"] = json!({
         "Name": in_xml(), "evil\u{202e}key": "x", "secret": SECRET, "long": "x".repeat(256),
@@ -71,17 +89,22 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                 .with_writer(move || writer.clone())
                 .finish();
             let guard = tracing::subscriber::set_default(subscriber);
-            let case = Case::of(&security, playbook, &hostile(), Settings::default()).await.unwrap();
+            let case =
+                Case::of(&security, playbook, &hostile(playbook.kind().unwrap()), Settings::default()).await.unwrap();
             let before = case.state().await.unwrap();
             // The finding's own texts are the attacker's too: GuardDuty quotes names.
             let mut event = case.event.clone();
             event["detail"]["title"] = json!(EVIL);
             event["detail"]["description"] = json!(EVIL);
-            event["detail"]["resource"]["instanceDetails"]["tags"] = json!([{"key": "Name", "value": SECRET}]);
+            if event["detail"]["resource"]["instanceDetails"].is_object() {
+                event["detail"]["resource"]["instanceDetails"]["tags"] = json!([{"key": "Name", "value": SECRET}]);
+            }
             security.observer.put_finding(&security.account, REGION, &event["detail"]).await.unwrap();
             let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
             assert_eq!(answer.outcomes[0].outcome, done(*playbook), "{:?}", answer.outcomes);
             is_so(&case).await.unwrap();
+            // What comes to light later is told too.
+            case.settle().await.unwrap();
             drop(guard);
 
             // Nothing of it where people or machines read.
@@ -119,6 +142,9 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
             }
             // A group with our name and our tags is still somebody else's.
             let after = case.state().await.unwrap();
+            if playbook.kind().unwrap() != Kind::Instance {
+                continue;
+            }
             let squatted = case.ids.get("sg_squatted").unwrap();
             let touched: Vec<_> =
                 differences(&before, &after).into_iter().filter(|d| d.path.contains(&squatted.to_owned())).collect();

@@ -8,6 +8,7 @@ mod bad_input;
 mod delivery;
 mod faults;
 mod hostile;
+mod identities;
 mod journeys;
 mod lessons;
 mod permissions;
