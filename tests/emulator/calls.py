@@ -18,6 +18,7 @@ from moto.core.routing import get_service_router
 from moto.iam.models import get_account_id_from, iam_backends
 
 from extension.guardduty import put_finding
+from extension.organizations import join_organization
 
 DOOR = "/moto-api/firebreak/"
 REST_SERVICES = ("guardduty", "s3")
@@ -181,6 +182,10 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["account"]]:
                 return put_finding(given["account"], given["region"], given["detail"])
+        if path == "organizations/accounts":
+            given = json.loads(body)
+            with self.account_locks[given["management"]]:
+                return join_organization(given["management"], given["account"])
         raise ValueError(f"no such door: {path}")
 
 

@@ -13,5 +13,6 @@ mod hostile;
 mod journeys;
 mod lessons;
 mod many;
+mod organization;
 mod permissions;
 mod support;
