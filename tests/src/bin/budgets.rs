@@ -47,7 +47,8 @@ const ONE_VCPU_MB: u32 = 1769;
 async fn main() -> Result<std::process::ExitCode> {
     let arguments = Arguments::parse();
     let path = match &arguments.binary {
-        Some(path) => path.clone(),
+        // It is started in a folder of its own.
+        Some(path) => fs::canonicalize(path).with_context(|| format!("no function at {}", path.display()))?,
         None => build().await?,
     };
     let binary = Binary { path: path.clone(), profile: "ship".to_owned() };
