@@ -151,10 +151,7 @@ impl EmptyGroup {
 /// Every rule of these groups, in both directions.
 pub async fn rules_of(aws: &Aws, groups: &[GroupId]) -> Result<Vec<SecurityGroupRule>, Failure> {
     let mut found = Vec::new();
-    // A filter takes 200 values.
-    for groups in groups.chunks(200) {
-        let values = groups.iter().map(GroupId::to_string).collect();
-        let filter = aws_sdk_ec2::types::Filter::builder().name("group-id").set_values(Some(values)).build();
+    for filter in super::group_filters(groups) {
         let call = aws.ec2().describe_security_group_rules().filters(filter).max_results(1000);
         let page = call.into_paginator().items().send().try_collect().await;
         found.extend(page.map_err(Failure::from_sdk("describe the rules of our groups in", &aws.region))?);

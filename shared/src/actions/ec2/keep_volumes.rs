@@ -121,7 +121,7 @@ pub fn volumes_of(instance: &Instance) -> BTreeMap<VolumeId, Attached> {
 }
 
 /// The same volumes, all kept.
-pub fn kept(volumes: &BTreeMap<VolumeId, Attached>) -> BTreeMap<VolumeId, Attached> {
+fn kept(volumes: &BTreeMap<VolumeId, Attached>) -> BTreeMap<VolumeId, Attached> {
     let keep = |at: &Attached| Attached { delete_on_termination: false, ..at.clone() };
     volumes.iter().map(|(volume, at)| (volume.clone(), keep(at))).collect()
 }

@@ -71,14 +71,19 @@ async fn group_made_by_run(cx: &Context<'_>, vpc: &VpcId, purpose: GroupPurpose)
         .ok_or_else(|| Failure::new(Class::Transient, "find security group", cx.group_name(purpose)))
 }
 
+/// Filters for these groups, however many they are: a filter takes 200 values.
+fn group_filters(groups: &[GroupId]) -> impl Iterator<Item = Filter> {
+    groups.chunks(200).map(|ids| {
+        let values = ids.iter().map(GroupId::to_string).collect();
+        Filter::builder().name("group-id").set_values(Some(values)).build()
+    })
+}
+
 /// Those of these groups that exist. By a filter, not by id: a group that is gone is then absent instead of an error
 /// about all of them.
 pub async fn groups_there(aws: &Aws, groups: &[GroupId]) -> Result<Vec<SecurityGroup>, Failure> {
     let mut found = Vec::new();
-    // A filter takes 200 values.
-    for ids in groups.chunks(200) {
-        let values = ids.iter().map(GroupId::to_string).collect();
-        let filter = Filter::builder().name("group-id").set_values(Some(values)).build();
+    for filter in group_filters(groups) {
         let call = aws.ec2().describe_security_groups().filters(filter).max_results(1000);
         let page = call.into_paginator().items().send().try_collect().await;
         found.extend(page.map_err(Failure::from_sdk("describe our groups in", &aws.region))?);
