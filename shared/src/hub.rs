@@ -282,29 +282,9 @@ impl Hub {
         let meta = playbook.meta();
         let run = RunId::new();
         let engine = self.engine(playbook, deadline);
-        // Round 1 and 2, side by side: what the ledger and the policy bucket hold; the finding's own
-        // service; and in the member account a session, then every read of the plan at once.
-        let (known, authenticity, planned) = tokio::join!(
-            async {
-                let view = self.ledger.view(meta.id, target, arrived);
-                let policies = self.policies.fetch(&self.aws);
-                tokio::join!(view, policies)
-            },
-            self.authenticator.check(&self.aws, finding),
-            async {
-                let (reading, groups) = tokio::join!(
-                    engine.reading(&run, &target.account, target.region.as_ref()),
-                    self.ledger.groups(&target.account, target.region.as_ref())
-                );
-                let reading = reading?;
-                // Without the ledger nothing will be done; the plan is made all the same, to be told.
-                let groups = groups.unwrap_or_default();
-                let cx = PlanContext { hurried: true, ..self.plan_context(&reading, &groups, None) };
-                let planned = playbook.plan(&cx, target, finding).await?;
-                Ok::<_, Failure>((reading, planned))
-            },
-        );
-        let (view, policy_text) = known;
+        let reading = engine.reading(&run, &target.account, target.region.as_ref());
+        let Assessment { view, authenticity, policy_text, planned } =
+            self.assess(About { playbook, target, finding }, reading, true, arrived).await;
         let view = match view {
             Ok(view) => view,
             Err(failure) => return self.without_ledger(playbook, target, finding, failure).await,
@@ -408,6 +388,34 @@ impl Hub {
             hold_seconds: ruling.hold_seconds,
         };
         self.act(&engine, playbook, head, &view, &reading, tighten.page || ruling.failed).await
+    }
+
+    /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold; the finding's own service; and in
+    /// the member account a session, then every read of the plan at once.
+    async fn assess(
+        &self,
+        about: About<'_>,
+        reading: impl Future<Output = Result<Aws, Failure>>,
+        hurried: bool,
+        now: Timestamp,
+    ) -> Assessment {
+        let About { playbook, target, finding } = about;
+        let (view, authenticity, policy_text, planned) = tokio::join!(
+            self.ledger.view(playbook.meta().id, target, now),
+            self.authenticator.check(&self.aws, finding),
+            self.policies.fetch(&self.aws),
+            async {
+                let groups = self.ledger.groups(&target.account, target.region.as_ref());
+                let (reading, groups) = tokio::join!(reading, groups);
+                let reading = reading?;
+                // Without the ledger nothing will be done; the plan is made all the same, to be told.
+                let groups = groups.unwrap_or_default();
+                let cx = PlanContext { hurried, ..self.plan_context(&reading, &groups, None) };
+                let planned = playbook.plan(&cx, target, finding).await?;
+                Ok((reading, planned))
+            },
+        );
+        Assessment { view, authenticity, policy_text, planned }
     }
 
     fn plan_context<'a>(
@@ -672,6 +680,15 @@ impl Hub {
             _ => Ok(report),
         }
     }
+}
+
+/// What is known of a finding and its target before anything is decided.
+struct Assessment {
+    view: Result<View, Failure>,
+    authenticity: Authenticity,
+    policy_text: policy::Fetched,
+    /// The plan, and the session it was read with.
+    planned: Result<(Aws, Planned), Failure>,
 }
 
 /// A message about a finding that did not reach people.

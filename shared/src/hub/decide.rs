@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Answer, Answered, Hub};
+use super::held::About;
+use super::{Answer, Answered, Assessment, Hub};
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
@@ -135,12 +136,9 @@ impl Hub {
     ) -> Result<Result<Report, String>, Failure> {
         let engine = self.engine(playbook, deadline);
         let target = run.head.target.clone();
-        let (authenticity, view, policy_text, reading) = tokio::join!(
-            self.authenticator.check(&self.aws, &run.head.finding),
-            self.ledger.view(playbook.meta().id, &target, now),
-            self.policies.fetch(&self.aws),
-            engine.reading(&run.head.id, &target.account, target.region.as_ref()),
-        );
+        let reading = engine.reading(&run.head.id, &target.account, target.region.as_ref());
+        let about = About { playbook, target: &target, finding: &run.head.finding };
+        let Assessment { view, authenticity, policy_text, planned } = self.assess(about, reading, false, now).await;
         let view = view?;
         let finding = match authenticity {
             Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
@@ -154,9 +152,8 @@ impl Hub {
             }
             Authenticity::Unknown(failure) => return Err(failure),
         };
-        let reading = reading?;
-        let cx = self.plan_context(&reading, &view.groups, None);
-        let plan = match playbook.plan(&cx, &target, &finding).await? {
+        let (reading, planned) = planned?;
+        let plan = match planned {
             Planned::Plan(plan) => plan,
             Planned::Gone(why) => {
                 self.ledger.reject(decision, &run, now).await?;
