@@ -124,6 +124,10 @@ impl<'a> Engine<'a> {
                 }
             };
             match action.grants_of(&scope, step, groups) {
+                Ok(granted) if granted.iter().any(|grant| grant.on.is_empty()) => {
+                    let why = Failure::new(Class::Transient, "find the group for", step.id.0.clone());
+                    sessions.failed.insert(step.id.clone(), (why.class, why.brief()));
+                }
                 Ok(granted) => {
                     grants.push((step.id.clone(), granted));
                     let names = action.permissions().iter().map(|p| p.action).filter(|a| session::is_read(a));
@@ -306,9 +310,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Sessions for the stages ahead that have none: as far as the next one that makes a group, whose id
-    /// the ones after it must name.
+    /// the ones after it must name. None for a step that is done, or that needs one which did not succeed.
     async fn more_sessions(&self, run: &Run, ahead: &[Stage], groups: &[KnownGroup], sessions: &mut Sessions) {
-        let lacks = |step: &&Step| !sessions.by_step.contains_key(&step.id) && !sessions.failed.contains_key(&step.id);
+        let ended_badly = |need: &StepId| run.result(need).is_some_and(|result| !result.is_good());
+        let lacks = |step: &&Step| {
+            let has = sessions.by_step.contains_key(&step.id) || sessions.failed.contains_key(&step.id);
+            let done = run.result(&step.id).is_some_and(StepResult::is_final);
+            !has && !done && !step.needs.iter().any(ended_badly)
+        };
         let Some(stage) = ahead.first() else { return };
         if !stage.steps.iter().any(|step| lacks(&step)) {
             return;
@@ -554,9 +563,10 @@ impl<'a> Engine<'a> {
                 let failure = Failure::new(Class::Transient, "go on undoing", run.head.id.as_str());
                 return Ended::Interrupted(failure.because("no time is left"));
             }
-            let sessions = self
-                .writing(&run.head.id, &run.head.target.account, run.head.target.region.as_ref(), &todo, groups)
-                .await;
+            let changing: Vec<&Step> =
+                todo.iter().copied().filter(|step| self.undone_without_a_call(run, step).is_none()).collect();
+            let target = &run.head.target;
+            let sessions = self.writing(&run.head.id, &target.account, target.region.as_ref(), &changing, groups).await;
             let undoing = todo.iter().map(|step| requests::noting(self.undo_one(run, step, &sessions)));
             let results = join_all(undoing).await;
             for (step, (result, new)) in todo.iter().zip(results) {
@@ -572,7 +582,8 @@ impl<'a> Engine<'a> {
         Ended::Done(end_of_undo(run))
     }
 
-    async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
+    /// The result of undoing a step for which nothing is called, and no session is asked for.
+    fn undone_without_a_call(&self, run: &Run, step: &Step) -> Option<UndoResult> {
         // What never took effect is not undone: AWS does not allow it, or it was never tried. A failed attempt
         // may have taken effect: the action compares.
         let never = match run.result(&step.id) {
@@ -581,7 +592,17 @@ impl<'a> Engine<'a> {
             _ => false,
         };
         if never {
-            return UndoResult::AlreadySo;
+            return Some(UndoResult::AlreadySo);
+        }
+        match self.action(step).ok()?.undo_kind() {
+            Undo::Never { why } => Some(UndoResult::Left { why: why.to_owned(), declared: true }),
+            Undo::Exact | Undo::Equivalent { .. } => None,
+        }
+    }
+
+    async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
+        if let Some(result) = self.undone_without_a_call(run, step) {
+            return result;
         }
         if let Some((class, why)) = sessions.failed.get(&step.id) {
             return UndoResult::Failed { class: *class, why: why.clone() };
@@ -603,9 +624,7 @@ impl<'a> Engine<'a> {
                 UndoResult::AlreadySo
             }
             Ok(Undone::Conflict(found)) => UndoResult::Conflict { found },
-            Ok(Undone::Left(why)) => {
-                UndoResult::Left { why, declared: matches!(action.undo_kind(), Undo::Never { .. }) }
-            }
+            Ok(Undone::Left(why)) => UndoResult::Left { why, declared: false },
             Err(failure) => {
                 tracing::warn!(
                     step = step.id.0,
