@@ -69,6 +69,8 @@ pub struct KnownGroup {
     pub id: GroupId,
     /// What it is for.
     pub purpose: GroupPurpose,
+    /// The run that made it, where that is known.
+    pub run: Option<RunId>,
 }
 
 /// How a change to a state ended.
@@ -358,7 +360,8 @@ impl KnownGroup {
         fits.map(|known| aws.arn("ec2", &format!("security-group/{}", known.id))).collect()
     }
 
-    /// The group of a VPC with a purpose, among `groups`.
+    /// The group of a VPC with a purpose, among `groups`: the first there is, for a VPC has several when two runs
+    /// made one each.
     pub fn find<'a>(groups: &'a [Self], vpc: &VpcId, purpose: GroupPurpose) -> Option<&'a GroupId> {
         groups.iter().find(|known| known.vpc == *vpc && known.purpose == purpose).map(|known| &known.id)
     }

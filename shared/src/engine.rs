@@ -101,7 +101,8 @@ impl<'a> Engine<'a> {
         session::assume(self.hub, self.playbook.meta().id, account, region, run, &policy).await
     }
 
-    /// Sessions for steps, each narrowed to what its steps need.
+    /// Sessions for steps, each narrowed to what its steps need. A step that does not name its group uses the one
+    /// that this run has made, and no other of ours.
     pub async fn writing(
         &self,
         run: &RunId,
@@ -112,6 +113,8 @@ impl<'a> Engine<'a> {
     ) -> Sessions {
         let region = region.unwrap_or(&self.hub.region);
         let scope = self.hub.with_account(account.clone(), region.clone());
+        let by_run = |known: &&KnownGroup| known.run.as_ref().is_none_or(|by| by == run);
+        let groups: Vec<KnownGroup> = groups.iter().filter(by_run).cloned().collect();
         let mut sessions = Sessions::default();
         let mut grants = Vec::new();
         let mut reads = Vec::new();
@@ -123,7 +126,7 @@ impl<'a> Engine<'a> {
                     continue;
                 }
             };
-            match action.grants_of(&scope, step, groups) {
+            match action.grants_of(&scope, step, &groups) {
                 Ok(granted) if granted.iter().any(|grant| grant.on.is_empty()) => {
                     let why = Failure::new(Class::Transient, "find the group for", step.id.0.clone());
                     sessions.failed.insert(step.id.clone(), (why.class, why.brief()));
@@ -378,16 +381,16 @@ impl<'a> Engine<'a> {
     }
 
     fn record_beside(&self, run: &Run, groups: &mut Vec<KnownGroup>, progress: &mut Progress<'a>, group: KnownGroup) {
-        let same = |known: &KnownGroup| known.vpc == group.vpc && known.purpose == group.purpose;
-        let replaces = groups.iter().any(same);
-        groups.retain(|known| !same(known));
-        groups.push(group.clone());
+        let group = KnownGroup { run: Some(run.head.id.clone()), ..group };
+        if !groups.iter().any(|known| known.id == group.id) {
+            groups.push(group.clone());
+        }
         progress.made.push(group.clone());
         let target = run.head.target.clone();
         let ledger = self.ledger;
         progress.under_way.push(Box::pin(async move {
             let Some(region) = &target.region else { return Event::Recorded(Ok(())) };
-            Event::Recorded(ledger.record_group(&target.account, region, &group, replaces).await)
+            Event::Recorded(ledger.record_group(&target.account, region, &group, Timestamp::now()).await)
         }));
     }
 

@@ -142,7 +142,6 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
 impl Planner<'_> {
     /// The stages, in order.
     fn plan(mut self) -> Plan {
-        let vpcs: BTreeSet<VpcId> = self.interfaces.iter().map(|interface| interface.vpc.clone()).collect();
         let to_cut: BTreeSet<InterfaceId> =
             self.interfaces.iter().filter(|i| !self.is_in(i, GroupPurpose::Quarantine)).map(|i| i.id.clone()).collect();
         let new: BTreeSet<VpcId> = self
@@ -156,7 +155,7 @@ impl Planner<'_> {
         let mut protect = self.protect();
         protect.extend(make);
         self.plan.stage("protect", protect);
-        let empty = self.empty_quarantine(&vpcs, &new);
+        let empty = self.empty_quarantine(&to_cut, &new);
         self.plan.stage("empty", empty);
         let cut = self.cut(&to_cut);
         // Only what this plan takes into quarantine can be opened afterwards; what was left open is closed.

@@ -40,7 +40,7 @@ fn interface(id: &str, groups: &[&str]) -> NetworkInterface {
 }
 
 fn known(id: &str, purpose: GroupPurpose) -> KnownGroup {
-    KnownGroup { vpc: VPC.parse().unwrap(), id: id.parse().unwrap(), purpose }
+    KnownGroup { vpc: VPC.parse().unwrap(), id: id.parse().unwrap(), purpose, run: None }
 }
 
 fn group(id: &str, owner: &str) -> SecurityGroup {
@@ -102,6 +102,38 @@ fn a_group_that_is_gone_or_somebody_elses_is_not_used() {
         let (_, ids) = plan(&facts, &[known("sg-00000009", GroupPurpose::Quarantine)]);
         assert_eq!(ids[0], "ec2.create-group firebreak-quarantine vpc-00000001");
     }
+}
+
+#[test]
+fn of_several_groups_of_ours_the_first_that_is_there_is_used_and_each_counts() {
+    let ours = ["sg-00000009", "sg-00000008", "sg-00000007"].map(|id| known(id, GroupPurpose::Quarantine));
+    let mut facts =
+        facts(vec![interface("eni-00000001", &["sg-0000000a"]), interface("eni-00000002", &["sg-00000007"])]);
+    // The first is gone.
+    facts.groups = Ok(vec![group("sg-00000007", "111111111111"), group("sg-00000008", "111111111111")]);
+    let (plan, ids) = plan(&facts, &ours);
+    assert_eq!(ids, ["ec2.replace-interface-groups eni-00000001"]);
+    assert_eq!(plan.steps().find(|step| step.cuts).unwrap().change.to, "sg-00000008");
+}
+
+#[test]
+fn a_group_with_an_interface_in_it_is_ours_though_aws_does_not_show_it_yet() {
+    let mut facts = facts(vec![interface("eni-00000001", &["sg-00000009"])]);
+    let ours = [known("sg-00000009", GroupPurpose::Quarantine)];
+    assert!(plan(&facts, &ours).1.is_empty());
+    // Somebody else's is never.
+    facts.groups = Ok(vec![group("sg-00000009", "999999999999")]);
+    assert!(!plan(&facts, &ours).1.is_empty());
+}
+
+#[test]
+fn rules_of_a_group_that_is_not_used_are_nothing_to_this_instance() {
+    let ours = ["sg-00000009", "sg-00000008"].map(|id| known(id, GroupPurpose::Quarantine));
+    let mut facts = facts(vec![interface("eni-00000001", &["sg-00000008"])]);
+    facts.groups = Ok(vec![group("sg-00000008", "111111111111"), group("sg-00000009", "111111111111")]);
+    let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").group_id("sg-00000009");
+    facts.rules = Ok(vec![rule.is_egress(false).ip_protocol("tcp").build()]);
+    assert!(plan(&facts, &ours).1.is_empty());
 }
 
 #[test]

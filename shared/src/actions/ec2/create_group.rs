@@ -76,7 +76,14 @@ impl Action for CreateGroup {
             .tag_specifications(super::tags(ResourceType::SecurityGroup, &tags))
             .send()
             .await
-            .map_err(Failure::from_sdk("create security group", &name))?;
+            .map_err(Failure::from_sdk("create security group", &name))
+            .map_err(|mut failure| {
+                // Nobody else knows the name: what is there is ours, and not visible yet. A later attempt sees it.
+                if failure.code.as_deref() == Some("InvalidGroup.Duplicate") {
+                    failure.class = Class::Transient;
+                }
+                failure
+            })?;
         let id = made.group_id().unwrap_or_default();
         let id = id.parse().map_err(|e| Failure::new(Class::Bug, "read the id of security group", name).because(e))?;
         Ok(Set::Became(Some(id)))
@@ -88,6 +95,6 @@ impl Action for CreateGroup {
 
     fn made(&self, after: &Self::State) -> Option<KnownGroup> {
         let id = after.clone()?;
-        Some(KnownGroup { vpc: self.vpc.clone(), id, purpose: self.purpose })
+        Some(KnownGroup { vpc: self.vpc.clone(), id, purpose: self.purpose, run: None })
     }
 }
