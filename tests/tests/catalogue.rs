@@ -234,6 +234,7 @@ fn well_formed(whose: &str, permission: &Permission) {
         let parts: Vec<&str> = on.splitn(4, ':').collect();
         assert_eq!(parts.len(), 4, "{whose}: {shown} on {on}: service:region:account:resource");
         assert_eq!(parts[0], service, "{whose}: {shown} on {on}");
+        assert!(["*", "any", ""].contains(&parts[2]), "{whose}: {shown} on {on}: the account itself, any, or none");
         assert!(parts[3] != "*", "{whose}: {shown} on {on}: every resource of the service");
     }
     let reads = ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb));
