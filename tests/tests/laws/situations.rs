@@ -314,6 +314,32 @@ fn two_instances_of_one_vpc_contained_side_by_side_are_both_held_and_both_given_
     });
 }
 
+/// Somebody's target group, listed and then deleted before its targets are read, is not where the instance is.
+#[test]
+fn a_target_group_that_is_deleted_while_the_plan_is_made_is_passed_over() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, isolating(), "web-server").await.unwrap();
+        let params = json!({
+            "Name": "short-lived", "Protocol": "TCP", "Port": 80, "VpcId": case.ids.get("vpc").unwrap(),
+        });
+        let made = case.call("elbv2", "create_target_group", params).await.unwrap();
+        let arn = made["TargetGroups"][0]["TargetGroupArn"].clone();
+        let (observer, member) = (security.observer.clone(), case.member.clone());
+        let delete = Box::pin(async move {
+            let params = json!({"TargetGroupArn": arn});
+            observer.call(&member, REGION, "elbv2", "delete_target_group", params).await.map(|_| ())
+        });
+        let listed = |request: &firebreak_tests::faults::Request| request.operation == "DescribeTargetGroups";
+        let deleted = case.faults.meanwhile(Moment::After, listed, delete);
+        assert_eq!(outcome(&case, &case.event).await.unwrap().outcome, Outcome::Contained);
+        deleted.happened().unwrap();
+        is_so(&case).await.unwrap();
+        let plan = case.the_run().await.unwrap().head.plan;
+        assert!(!plan.incomplete && plan.stages.iter().any(|stage| stage.name == "withdraw"), "{:?}", plan.remains);
+    });
+}
+
 /// GuardDuty's copy in the administrator's account follows the member's: what is absent is looked for twice.
 #[test]
 fn a_finding_that_is_absent_at_first_and_then_there_is_answered() {
