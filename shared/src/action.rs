@@ -5,6 +5,7 @@
 //! compares before it swaps, that what is gone is an outcome — follows from those four and is written
 //! once, here, so that no action can forget it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{GroupId, RunId, VpcId};
+use crate::ids::{GroupId, RunId, SnapshotId, VolumeId, VpcId};
 use crate::permission::{Grant, Permission};
 use crate::plan::{Change, Leave, Step, StepId, Undo};
 
@@ -30,6 +31,8 @@ pub struct Context<'a> {
     /// The groups that earlier stages of this run have made, as far as they are at hand. It saves a read
     /// on the way to the cut; a group that is missing here is found by its name.
     pub made: &'a [KnownGroup],
+    /// The snapshots that the run has made, by volume, as far as the journal knows: AWS may not show them yet.
+    pub snapshots: BTreeMap<VolumeId, SnapshotId>,
 }
 
 impl Context<'_> {

@@ -13,10 +13,11 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use crate::action::{Action, AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::actions::ec2::create_snapshots;
 use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{AccountId, Region, RunId};
+use crate::ids::{AccountId, Region, RunId, SnapshotId, VolumeId};
 use crate::ledger::Ledger;
 use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
@@ -186,12 +187,13 @@ impl<'a> Engine<'a> {
     ) -> Ended {
         let stages: Vec<Stage> = run.stages().cloned().collect();
         let mut sessions = sessions;
+        let earlier = create_snapshots::made_by(run);
         if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, fresh).await {
             return Ended::Interrupted(failure);
         }
         let mut rounds = 0;
         loop {
-            let outstanding = match self.outstanding(run, reading, &groups).await {
+            let outstanding = match self.outstanding(run, reading, &groups, &earlier).await {
                 Ok(outstanding) => outstanding,
                 Err(failure) => return Ended::Done(self.end_unverified(run, &failure)),
             };
@@ -396,10 +398,11 @@ impl<'a> Engine<'a> {
 
     fn one(&self, step: Step, aws: Arc<Aws>, run: &Run, fresh: bool, made: Vec<KnownGroup>) -> Boxed<'a, Event> {
         let action = self.action(&step);
+        let snapshots = create_snapshots::made_by(run);
         let (run, arrived) = (run.head.id.clone(), run.head.arrived_at);
         Box::pin(async move {
             let begun = Instant::now();
-            let cx = Context { aws: &aws, run: &run, made: &made };
+            let cx = Context { aws: &aws, run: &run, made: &made, snapshots };
             let (applied, requests) = requests::noting(async {
                 match action {
                     Ok(action) => action.apply(&cx, &step, fresh).await,
@@ -428,12 +431,22 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Plans again: what is not as wanted is outstanding.
-    async fn outstanding(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Outstanding, Failure> {
+    /// Plans again: what is not as wanted is outstanding. `earlier` are the snapshots of the run that were made before
+    /// this call of the function.
+    async fn outstanding(
+        &self,
+        run: &Run,
+        reading: &Aws,
+        groups: &[KnownGroup],
+        earlier: &BTreeMap<VolumeId, SnapshotId>,
+    ) -> Result<Outstanding, Failure> {
+        let mut snapshots = create_snapshots::made_by(run);
+        snapshots.retain(|volume, made| earlier.get(volume) != Some(made));
         let cx = PlanContext {
             aws: reading,
             groups,
             run: Some(&run.head.id),
+            snapshots,
             hurried: false,
             snapshot_lock_days: self.snapshot_lock_days,
         };
@@ -462,7 +475,8 @@ impl<'a> Engine<'a> {
         let wanted: BTreeSet<&StepId> = last.plan.steps().map(|step| &step.id).collect();
         let open = |step: &&Step| !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final);
         let steps: Vec<Step> = run.all_steps().filter(open).cloned().collect();
-        let cx = Context { aws: reading, run: &run.head.id, made: &[] };
+        let snapshots = create_snapshots::made_by(run);
+        let cx = Context { aws: reading, run: &run.head.id, made: &[], snapshots };
         let holds = join_all(steps.iter().map(|step| async {
             match self.action(step) {
                 Ok(action) => action.holds(&cx, step).await,
@@ -614,7 +628,7 @@ impl<'a> Engine<'a> {
             return UndoResult::Failed { class: Class::Bug, why: format!("nothing undoes `{}`", step.action) };
         };
         // What the run made is found by its name: the ledger may know another group by now.
-        let cx = Context { aws, run: &run.head.id, made: &[] };
+        let cx = Context { aws, run: &run.head.id, made: &[], snapshots: create_snapshots::made_by(run) };
         match action.undo(&cx, step).await {
             Ok(Undone::Restored) => UndoResult::Restored,
             Ok(Undone::AlreadySo) => UndoResult::AlreadySo,

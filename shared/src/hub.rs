@@ -390,7 +390,8 @@ impl Hub {
         groups: &'a [crate::action::KnownGroup],
         run: Option<&'a RunId>,
     ) -> PlanContext<'a> {
-        PlanContext { aws, groups, run, hurried: false, snapshot_lock_days: self.config.snapshot_lock_days }
+        let snapshot_lock_days = self.config.snapshot_lock_days;
+        PlanContext { aws, groups, run, snapshots: Default::default(), hurried: false, snapshot_lock_days }
     }
 
     /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a

@@ -1,12 +1,13 @@
 //! Playbooks: each answers findings of certain types about one kind of target.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
 use crate::failure::Failure;
 use crate::finding::{Answers, Finding};
-use crate::ids::RunId;
+use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
 use crate::run::Run;
@@ -48,6 +49,9 @@ pub struct PlanContext<'a> {
     pub groups: &'a [KnownGroup],
     /// The run, once there is one: a later plan of the same run finds by it what the run has made.
     pub run: Option<&'a RunId>,
+    /// The snapshots that the run has made in this very call of the function, by volume. AWS may not show them yet;
+    /// those of an earlier call it shows, unless they are gone.
+    pub snapshots: BTreeMap<VolumeId, SnapshotId>,
     /// Whether containment may be waiting for the plan: then a read that it can do without must not hold it up.
     pub hurried: bool,
     /// Days for which evidence snapshots are locked.

@@ -40,7 +40,7 @@ use firebreak::actions::ec2::create_snapshots::{
 use firebreak::actions::ec2::keep_volumes::volumes_of;
 use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
 use firebreak::aws::Aws;
-use firebreak::failure::Failure;
+use firebreak::failure::{Class, Failure};
 use firebreak::finding::Finding;
 use firebreak::ids::{InterfaceId, SnapshotId, VolumeId};
 use firebreak::permission::Permission;
@@ -183,7 +183,10 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     let not_touched = finding.not_touched(own);
     let attached = volumes_of(&instance);
     let volumes: BTreeSet<VolumeId> = attached.keys().cloned().collect();
-    let made = by_volume(&case, &volumes);
+    let mut made = by_volume(&case, &volumes);
+    for (volume, snapshot) in cx.snapshots.iter().filter(|(volume, _)| volumes.contains(volume)) {
+        made.entry(volume.clone()).or_insert_with(|| snapshot.clone());
+    }
     let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
@@ -214,9 +217,14 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     Ok(Planned::Plan(plan))
 }
 
-/// The locks of these snapshots, by volume.
+/// The locks of these snapshots, by volume. What AWS does not show yet has none that it shows.
 async fn locks(aws: &Aws, made: &BTreeMap<VolumeId, SnapshotId>) -> Result<BTreeMap<VolumeId, Lock>, Failure> {
-    let read = made.iter().map(|(volume, snapshot)| async { Ok((volume.clone(), lock_of(aws, snapshot).await?)) });
+    let read = made.iter().map(|(volume, snapshot)| async {
+        match lock_of(aws, snapshot).await {
+            Err(failure) if failure.class == Class::Gone => Ok((volume.clone(), Lock::None)),
+            lock => Ok((volume.clone(), lock?)),
+        }
+    });
     Ok(futures_util::future::try_join_all(read).await?.into_iter().collect())
 }
 

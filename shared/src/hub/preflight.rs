@@ -283,7 +283,7 @@ impl Hub {
             return Err(Failure::new(Class::Bug, "narrow a session for", step.id.0));
         };
         let aws = by.session(&self.aws, ONBOARD, account, region, &one.policy).await?;
-        let cx = Context { aws: &aws, run, made: &[] };
+        let cx = Context { aws: &aws, run, made: &[], snapshots: Default::default() };
         Of::<A>::NEW.apply(&cx, &step, false).await
     }
 }

@@ -3,19 +3,23 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use firebreak_tests::in_process::{Case, Permits, REGION, Security, playbooks, run_to_end};
+use firebreak::run::{Outcome, RunEnd, StepResult};
+use firebreak_tests::compare::list;
+use firebreak_tests::emulator::Observer;
+use firebreak_tests::faults::{Moment, Request};
+use firebreak_tests::in_process::{Case, Permits, REGION, Security, Traced, playbooks, run_to_end};
 use serde_json::{Value, json};
 
-use crate::support::{all, contains, named};
+use crate::support::{all, contains, is_so, named, results};
 
-/// The custody record of the case's run.
-async fn custody(case: &Case) -> Result<Value> {
+/// The custody record of the case's run: `custody`, or `custody-begun` while snapshots are pending.
+async fn custody(case: &Case, kind: &str) -> Result<Value> {
     let (observer, account) = (&case.security.observer, &case.security.account);
     let bucket = &case.hub.config.evidence_bucket;
     let params = json!({"Bucket": bucket, "Prefix": format!("cases/{}/", case.the_run().await?.head.id)});
     let listed = observer.call(account, REGION, "s3", "list_objects_v2", params).await?;
     let mut keys = listed["Contents"].as_array().into_iter().flatten().filter_map(|object| object["Key"].as_str());
-    let key = keys.rfind(|key| key.ends_with("-custody.json")).context("there is no custody record")?;
+    let key = keys.rfind(|key| key.ends_with(&format!("-{kind}.json"))).context("there is no such record")?;
     let got = observer.call(account, REGION, "s3", "get_object", json!({"Bucket": bucket, "Key": key})).await?;
     serde_json::from_str(got["Body"].as_str().context("an object has no body")?).context("it is not JSON")
 }
@@ -38,7 +42,7 @@ fn the_custody_record_names_the_calls_that_made_and_locked_each_snapshot() {
                     its.filter_map(|request| request.answered.clone()).collect()
                 };
                 let (made, locked) = (ids_of("CreateSnapshots"), ids_of("LockSnapshot"));
-                let record = custody(&case).await?;
+                let record = custody(&case, "custody").await?;
                 let items = record["body"]["items"].as_array().context("the record has no items")?;
                 ensure!(items.len() == 3 && made.len() == 1 && locked.len() == 3, "{items:?}, {made:?}, {locked:?}");
                 let mut named = BTreeSet::new();
@@ -57,5 +61,65 @@ fn the_custody_record_names_the_calls_that_made_and_locked_each_snapshot() {
             }));
         }
         all("custody", cases).await;
+    });
+}
+
+/// The playbook that keeps evidence.
+fn preserving() -> &'static Traced {
+    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| !contains(*playbook)).unwrap()
+}
+
+fn snapshots_are_made(request: &Request) -> bool {
+    request.operation == "CreateSnapshots"
+}
+
+/// The snapshots of an account.
+async fn snapshots(observer: &Observer, account: &str) -> Result<Vec<Value>> {
+    let found = observer.call(account, REGION, "ec2", "describe_snapshots", json!({"OwnerIds": ["self"]})).await?;
+    Ok(list(&found["Snapshots"]).cloned().collect())
+}
+
+/// AWS may not show for a moment what was just made: by its tag, or at all.
+#[test]
+fn a_snapshot_that_is_not_visible_yet_is_locked_and_not_made_twice() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, preserving(), "web-server").await.unwrap();
+        let (observer, account) = (security.observer.clone(), case.member.clone());
+        let hide = Box::pin(async move {
+            for snapshot in snapshots(&observer, &account).await? {
+                let params = json!({"Resources": [snapshot["SnapshotId"]], "Tags": [{"Key": "firebreak:case"}]});
+                observer.call(&account, REGION, "ec2", "delete_tags", params).await?;
+            }
+            Ok(())
+        });
+        let hidden = case.faults.meanwhile(Moment::After, snapshots_are_made, hide);
+        let answer = case.deliver().await.answer().unwrap();
+        hidden.happened().unwrap();
+        assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Preserved), "{:?}", answer.outcomes);
+        is_so(&case).await.unwrap();
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_not_there_when_it_is_locked_is_looked_for_again() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, preserving(), "web-server").await.unwrap();
+        let (observer, account) = (security.observer.clone(), case.member.clone());
+        let delete = Box::pin(async move {
+            let made = snapshots(&observer, &account).await?;
+            let params = json!({"SnapshotId": made.first().context("nothing was made")?["SnapshotId"]});
+            observer.call(&account, REGION, "ec2", "delete_snapshot", params).await.map(|_| ())
+        });
+        let deleted = case.faults.meanwhile(Moment::After, snapshots_are_made, delete);
+        case.deliver().await.answer().unwrap();
+        deleted.happened().unwrap();
+        let run = case.the_run().await.unwrap();
+        assert!(!run.steps.values().any(|record| record.result == StepResult::Gone), "{}", results(&run));
+        assert!(matches!(run.end, Some(RunEnd { outcome: Outcome::Partial, retry: true, .. })), "{}", results(&run));
+        // The next call of the function believes what AWS shows.
+        case.settle().await.unwrap();
+        is_so(&case).await.unwrap();
     });
 }
