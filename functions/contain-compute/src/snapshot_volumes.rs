@@ -47,7 +47,7 @@ use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::requests::AwsRequest;
-use firebreak::run::Run;
+use firebreak::run::{Run, StepResult};
 use firebreak::target::Target;
 
 use firebreak::text::{plain, quoted};
@@ -124,14 +124,18 @@ async fn custody_of(aws: &Aws, run: &Run, snapshot: &Snapshot) -> Result<Value, 
         "started_at": snapshot.start_time().map(ToString::to_string),
         "completed_at": snapshot.completion_time().map(ToString::to_string),
         "lock": lock,
-        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default()),
+        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default(), snapshot.snapshot_id().unwrap_or_default()),
     }))
 }
 
-/// The calls that made and locked the snapshot of a volume. One call makes all snapshots of a run.
-fn requests_of<'a>(run: &'a Run, volume: &str) -> Vec<&'a AwsRequest> {
+/// The calls that made and locked a snapshot of a volume: one call makes a set, and a volume that came later is in
+/// another. Where the journal does not know what a set became, the volumes that it was for say so.
+fn requests_of<'a>(run: &'a Run, volume: &str, snapshot: &str) -> Vec<&'a AwsRequest> {
     let is_about = |step: &&Step| match step.action.as_str() {
-        CreateSnapshots::NAME => true,
+        CreateSnapshots::NAME => match run.result(&step.id) {
+            Some(StepResult::Changed { after }) => after[volume] == snapshot,
+            _ => step.args["volumes"].as_array().is_some_and(|volumes| volumes.iter().any(|id| id == volume)),
+        },
         LockSnapshot::NAME => step.args["volume"] == volume,
         _ => false,
     };

@@ -123,3 +123,42 @@ fn a_snapshot_that_is_not_there_when_it_is_locked_is_looked_for_again() {
         is_so(&case).await.unwrap();
     });
 }
+
+#[test]
+fn a_volume_that_came_later_is_in_a_set_of_its_own_and_so_are_its_requests() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, preserving(), "single-interface").await.unwrap();
+        let (observer, account, instance) = (security.observer.clone(), case.member.clone(), case.target.id.clone());
+        let attach = Box::pin(async move {
+            let ec2 = |operation: &'static str, params| observer.call(&account, REGION, "ec2", operation, params);
+            let seen = ec2("describe_instances", json!({"InstanceIds": [instance]})).await?;
+            let zone = &seen["Reservations"][0]["Instances"][0]["Placement"]["AvailabilityZone"];
+            let volume = ec2("create_volume", json!({"AvailabilityZone": zone, "Size": 1})).await?;
+            let params = json!({"VolumeId": volume["VolumeId"], "InstanceId": instance, "Device": "/dev/sdz"});
+            ec2("attach_volume", params).await.map(|_| ())
+        });
+        let attached = case.faults.meanwhile(Moment::After, snapshots_are_made, attach);
+        case.deliver().await.answer().unwrap();
+        attached.happened().unwrap();
+        case.settle().await.unwrap();
+        is_so(&case).await.unwrap();
+        let sets: Vec<String> = case
+            .faults
+            .requests()
+            .into_iter()
+            .filter(snapshots_are_made)
+            .map(|request| request.answered.unwrap())
+            .collect();
+        assert_eq!(sets.len(), 2);
+        let record = custody(&case, "custody").await.unwrap();
+        let mut of_set = [0, 0];
+        for item in list(&record["body"]["items"]) {
+            let made = list(&item["requests"]).filter(|request| request["operation"] == "CreateSnapshots");
+            let [made] = made.collect::<Vec<_>>()[..] else { panic!("{item}") };
+            let set = sets.iter().position(|id| made["request_id"] == id.as_str()).unwrap();
+            of_set[set] += 1;
+        }
+        assert_eq!(of_set, [2, 1], "{record}");
+    });
+}
