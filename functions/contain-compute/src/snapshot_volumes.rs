@@ -99,8 +99,8 @@ impl Playbook for SnapshotVolumes {
             let items = futures_util::future::try_join_all(read).await?;
             let mut problems: Vec<String> = snapshots.iter().filter_map(problem).collect();
             problems.extend(missing(run, &snapshots));
-            let unlocked = items.iter().filter(|item| item["lock"] == json!(Lock::None));
-            problems.extend(unlocked.map(|item| format!("snapshot {} is not locked", item["snapshot"])));
+            let unlocked = snapshots.iter().zip(&items).filter(|(_, item)| item["lock"] == json!(Lock::None));
+            problems.extend(unlocked.map(|(snapshot, _)| format!("{} is not locked", in_words(snapshot))));
             let complete = snapshots.iter().all(|s| s.state() != Some(&SnapshotState::Pending));
             Ok(Some(Custody { complete, problems, items }))
         })
@@ -162,9 +162,13 @@ fn missing(run: &Run, snapshots: &[Snapshot]) -> Vec<String> {
 fn problem(snapshot: &Snapshot) -> Option<String> {
     (snapshot.state() == Some(&SnapshotState::Error)).then(|| {
         let why = snapshot.state_message().unwrap_or("no reason given");
-        let (id, volume) = (snapshot.snapshot_id().unwrap_or_default(), snapshot.volume_id().unwrap_or_default());
-        format!("snapshot {} of {} failed: {}", quoted(id), quoted(volume), plain(why, 120))
+        format!("{} failed: {}", in_words(snapshot), plain(why, 120))
     })
+}
+
+fn in_words(snapshot: &Snapshot) -> String {
+    let (id, volume) = (snapshot.snapshot_id().unwrap_or_default(), snapshot.volume_id().unwrap_or_default());
+    format!("snapshot {} of {}", quoted(id), quoted(volume))
 }
 
 async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Result<Planned, Failure> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use firebreak::run::{Outcome, RunEnd, StepResult};
-use firebreak_tests::compare::list;
+use firebreak_tests::compare::{entries, list};
 use firebreak_tests::emulator::Observer;
 use firebreak_tests::faults::{Moment, Request};
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, Traced, playbooks, run_to_end};
@@ -67,6 +67,112 @@ fn the_custody_record_names_the_calls_that_made_and_locked_each_snapshot() {
 /// The playbook that keeps evidence.
 fn preserving() -> &'static Traced {
     playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| !contains(*playbook)).unwrap()
+}
+
+/// The one snapshot of a volume of the world.
+async fn snapshot_of(case: &Case, volume: &str) -> Result<String> {
+    let state = case.state().await?;
+    let volume = case.ids.get(volume)?;
+    let found: Vec<&str> =
+        entries(&state["snapshots"]).filter(|(_, s)| s["volume"] == volume).map(|(id, _)| id).collect();
+    let [one] = found.as_slice() else { anyhow::bail!("{volume} has the snapshots {found:?}") };
+    Ok((*one).to_owned())
+}
+
+/// The item of a snapshot in a custody record.
+fn item<'a>(record: &'a Value, snapshot: &str) -> Result<&'a Value> {
+    list(&record["body"]["items"]).find(|item| item["snapshot"] == snapshot).context("the record has no such item")
+}
+
+/// The problems in a custody record, which people were told too, and nothing else.
+async fn problems(case: &Case, record: &Value) -> Result<Vec<String>> {
+    ensure!(record["body"]["complete"] == true, "{record}");
+    let problems: Vec<String> = serde_json::from_value(record["body"]["problems"].clone())?;
+    let told = case.security.told_about(case.the_run().await?.head.id.as_str()).await?;
+    let last = told.last().context("nobody was told")?;
+    ensure!(last.starts_with(if problems.is_empty() { "EVIDENCE KEPT" } else { "EVIDENCE INCOMPLETE" }), "{last}");
+    // A message has no backticks and nothing but ASCII.
+    let ascii = |problem: &String| problem.replace('`', "'").chars().take_while(char::is_ascii).collect::<String>();
+    let first = problems.first().map(ascii);
+    let missing = first.filter(|problem| !last.contains(problem.as_str()));
+    ensure!(missing.is_none(), "{missing:?} is not in\n{last}");
+    Ok(problems)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Becomes {
+    Pending,
+    Failed,
+    Unlocked,
+    Deleted,
+}
+
+async fn says_what_became_of_a_snapshot(case: &Case, becomes: Becomes) -> Result<()> {
+    case.deliver().await.answer()?;
+    let (snapshot, volume) = (snapshot_of(case, "vol_data").await?, case.ids.get("vol_data")?.to_owned());
+    let ec2 = |operation: &'static str| case.call("ec2", operation, json!({"SnapshotId": snapshot}));
+    let is_now = |state: &'static str, why: Option<&'static str>| {
+        case.security.observer.snapshot_state(&case.member, REGION, &snapshot, state, why)
+    };
+    match becomes {
+        Becomes::Pending => {
+            is_now("pending", None).await?;
+            case.let_time_pass().await?;
+            case.tick().await.answer()?;
+            let record = custody(case, "custody-begun").await?;
+            ensure!(record["body"]["complete"] == false && item(&record, &snapshot)?["state"] == "pending", "{record}");
+            ensure!(custody(case, "custody").await.is_err(), "it is called complete");
+            ensure!(case.due().await?.iter().any(|key| key.contains("#evidence#")), "nobody looks again");
+            is_now("completed", None).await?;
+        }
+        Becomes::Failed => is_now("error", Some("the key <b>is</b>\ngone")).await?,
+        Becomes::Unlocked => _ = ec2("unlock_snapshot").await?,
+        Becomes::Deleted => {
+            ec2("unlock_snapshot").await?;
+            ec2("delete_snapshot").await?;
+        }
+    }
+    case.settle().await?;
+    let record = custody(case, "custody").await?;
+    let problems = problems(case, &record).await?;
+    let absent = format!("there is no snapshot of {volume} of this case");
+    match becomes {
+        Becomes::Pending => {
+            ensure!(problems.is_empty() && item(&record, &snapshot)?["state"] == "completed", "{record}");
+        }
+        Becomes::Failed => {
+            let failed = format!("snapshot `{snapshot}` of `{volume}` failed: the key");
+            ensure!(problems.iter().any(|problem| problem.starts_with(&failed)), "{problems:?}");
+            ensure!(!problems.iter().any(|problem| problem.contains(['<', '\n'])), "{problems:?}");
+            ensure!(problems.contains(&absent) && problems.len() == 2, "{problems:?}");
+            ensure!(item(&record, &snapshot)?["state"] == "error", "{record}");
+        }
+        Becomes::Unlocked => {
+            ensure!(problems == [format!("snapshot `{snapshot}` of `{volume}` is not locked")], "{problems:?}");
+            ensure!(item(&record, &snapshot)?["lock"] == "none", "{record}");
+        }
+        Becomes::Deleted => {
+            ensure!(problems == [absent], "{problems:?}");
+            ensure!(item(&record, &snapshot).is_err(), "{record}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_custody_record_and_the_message_say_what_became_of_each_snapshot() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for becomes in [Becomes::Pending, Becomes::Failed, Becomes::Unlocked, Becomes::Deleted] {
+            let security = &security;
+            cases.push(named(format!("{becomes:?}"), async move {
+                let case = Case::new(security, preserving(), "web-server").await?;
+                says_what_became_of_a_snapshot(&case, becomes).await
+            }));
+        }
+        all("what became of a snapshot", cases).await;
+    });
 }
 
 fn snapshots_are_made(request: &Request) -> bool {

@@ -230,6 +230,27 @@ fn names_are_escaped_before_they_are_shown() {
 }
 
 #[test]
+fn the_branch_interfaces_of_pods_are_named() {
+    use aws_sdk_ec2::types::NetworkInterfaceType::{Branch, Trunk};
+    // A branch interface hangs on the trunk and not on the instance; where AWS lists one all the same, it is cut too.
+    let of = |id: &str, kind| {
+        let mut seen = interface(id, &["sg-0000000a"]);
+        seen.interface_type = Some(kind);
+        seen
+    };
+    let (plan, ids) = plan(&facts(vec![of("eni-00000001", Trunk), of("eni-00000002", Branch)]), &[]);
+    for interface in ["eni-00000001", "eni-00000002"] {
+        assert!(ids.contains(&format!("ec2.replace-interface-groups {interface}")), "{ids:?}");
+    }
+    for line in [
+        "eni-00000001: a trunk: the branch interfaces of its pods have their own groups",
+        "eni-00000002: a pod's branch interface: its controller may change it back",
+    ] {
+        assert!(plan.remains.iter().any(|remains| remains == line), "{:?}", plan.remains);
+    }
+}
+
+#[test]
 fn terminated_is_gone_and_managed_is_refused() {
     let id = "i-00000001".parse().unwrap();
     let running = || instance(InstanceStateName::Running);
