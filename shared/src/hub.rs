@@ -721,7 +721,7 @@ impl Hub {
 /// Why no playbook answers a finding.
 pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
     let knows = |playbook: &&&dyn Playbook| {
-        playbook.meta().triggers.iter().any(|answers| answers.finding_type == finding.finding_type)
+        playbook.meta().answers().any(|answers| answers.finding_type == finding.finding_type)
     };
     match playbooks.iter().find(knows) {
         Some(playbook) => playbook

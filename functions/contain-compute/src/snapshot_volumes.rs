@@ -2,7 +2,7 @@
 //!
 //! ## What it answers
 //!
-//! GuardDuty findings of an EC2 instance that acts, beside `isolate-instance`.
+//! GuardDuty findings of an EC2 instance that acts, beside `isolate-instance`, and weaker signals of a process on one.
 //!
 //! ## What it does
 //!
@@ -41,7 +41,7 @@ use firebreak::actions::ec2::keep_volumes::volumes_of;
 use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure};
-use firebreak::finding::Finding;
+use firebreak::finding::{Answers, Finding};
 use firebreak::ids::{InterfaceId, SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
@@ -53,6 +53,7 @@ use firebreak::target::Target;
 use firebreak::text::{plain, quoted};
 use serde_json::{Value, json};
 
+use crate::isolate_instance;
 use crate::reads::{self, Maybe};
 
 /// Snapshots the volumes of an instance.
@@ -64,9 +65,27 @@ const META: Meta = Meta {
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
     concerns: &["EC2", "Runtime"],
-    triggers: crate::triggers::SNAPSHOTS,
+    triggers: &[isolate_instance::ACTS, WEAKER],
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
 };
+
+/// Signals that ordinary work gives as well (a new binary or library, a shell, an unusual domain, a mounted host
+/// directory, the Docker socket), and a call from or to an address of the account's own threat list: the evidence is
+/// worth keeping, for it costs little and is gone when the instance is; cutting a production host off is not worth
+/// proposing each time.
+const WEAKER: &[Answers] = &[
+    Answers::always("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom"),
+    Answers::always("Impact:EC2/SuspiciousDomainRequest.Reputation"),
+    Answers::names_instance("DefenseEvasion:Runtime/PtraceAntiDebugging"),
+    Answers::names_instance("Discovery:Runtime/SuspiciousCommand"),
+    Answers::names_instance("Execution:Runtime/NewBinaryExecuted"),
+    Answers::names_instance("Execution:Runtime/NewLibraryLoaded"),
+    Answers::names_instance("Execution:Runtime/SuspiciousShellCreated"),
+    Answers::names_instance("Impact:Runtime/SuspiciousDomainRequest.Reputation"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/ContainerMountsHostDirectory"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/DockerSocketAccessed"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/UserfaultfdUsage"),
+];
 
 const ACTIONS: &[&dyn AnyAction] = &[&Of::<CreateSnapshots>::NEW, &Of::<LockSnapshot>::NEW];
 
