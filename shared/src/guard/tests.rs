@@ -7,7 +7,7 @@ use crate::finding::{ResourceRole, Source, State};
 
 const STARTER: &str = include_str!("../../../policies/starter.cedar");
 
-fn finding(severity: f64) -> Finding {
+pub(super) fn finding(severity: f64) -> Finding {
     Finding {
         source: Source::GuardDuty,
         id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
