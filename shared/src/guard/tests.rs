@@ -72,6 +72,23 @@ fn shipped_sets_are_valid() {
     }
 }
 
+/// What a person may uncomment works as it stands.
+#[test]
+fn the_examples_in_the_starter_set_are_valid() {
+    let shown = |line: &&str| {
+        ["// @", "// forbid", "// when"].iter().any(|start| line.starts_with(start)) && !line.contains("  ")
+    };
+    let examples: Vec<&str> = STARTER.lines().filter(shown).map(|line| line.trim_start_matches("// ")).collect();
+    let policies = Policies::parse(&format!("{STARTER}\n{}", examples.join("\n"))).unwrap();
+    policies.validate().unwrap();
+    let of = |name: &str| policies.all.policy(&PolicyId::new(name)).is_some();
+    assert!(of("ask-where-tagged") && of("exempt-payments-migration"), "{examples:?}");
+    let tags = BTreeMap::from([("firebreak".to_owned(), "ask".to_owned())]);
+    assert_eq!(ask_about(&policies, &finding(8.0), &tags, MEMBER, NOON).mode, Mode::Propose);
+    let starter = Policies::parse(STARTER).unwrap();
+    assert_eq!(ask_about(&starter, &finding(8.0), &tags, MEMBER, NOON).mode, Mode::Enforce, "a tag is anybody's");
+}
+
 #[test]
 fn the_default_set_proposes_and_never_enforces() {
     let policies = Policies::default();
