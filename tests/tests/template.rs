@@ -108,12 +108,35 @@ async fn the_rules_let_through_every_type_that_is_answered() {
             assert!(!lets_through(&pattern["detail"]["type"], name), "{logical}: {name} is not for it");
         }
         let decisions = &events["Decisions"]["Properties"]["Pattern"];
-        assert_eq!(*decisions, json!({"source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
+        let own = json!([{"Ref": "AWS::AccountId"}]);
+        assert_eq!(*decisions, json!({"account": own, "source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
         assert_eq!(events["DueRows"]["Properties"]["Schedule"], "rate(1 minute)");
         for (name, event) in events.as_object().unwrap() {
             let kept = event["Type"] == "Schedule" || event["Properties"]["DeadLetterConfig"].is_object();
             assert!(kept, "{logical}: what {name} cannot deliver is lost");
         }
+    }
+}
+
+/// Where the bus of the security account takes events of others, a decision is still only its own.
+#[tokio::test]
+async fn a_decision_of_another_account_does_not_arrive() {
+    let (account, other, parameters) = (fresh_account(), fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    let rule = json!({"Name": "forward", "EventPattern": json!({"source": [EVENT_SOURCE]}).to_string()});
+    observer.call(&other, REGION, "events", "put_rule", rule).await.unwrap();
+    let bus = format!("arn:aws:events:{REGION}:{account}:event-bus/default");
+    let targets = json!({"Rule": "forward", "Targets": [{"Id": "bus", "Arn": bus}]});
+    observer.call(&other, REGION, "events", "put_targets", targets).await.unwrap();
+    for Function { logical, .. } in FUNCTIONS {
+        let queue = &stack.function(logical).unwrap().queue_url;
+        let entry = json!({"Source": EVENT_SOURCE, "DetailType": DECISION_EVENT, "Detail": {"id": "x"}});
+        observer.put_event(&other, REGION, &entry).await.unwrap();
+        assert_eq!(observer.receive(&account, REGION, queue).await.unwrap(), Vec::<String>::new());
+        observer.put_event(&account, REGION, &entry).await.unwrap();
+        let own = observer.receive(&account, REGION, queue).await.unwrap();
+        assert_eq!(own.len(), 1, "{own:?}");
     }
 }
 
