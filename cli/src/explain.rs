@@ -57,7 +57,7 @@ struct Shown {
 }
 
 /// What a policy may look at that is not known without AWS, as it stands in a policy's JSON.
-const UNKNOWN: [(&str, &[&str]); 2] = [("tags", &["hasTag", "getTag"]), ("the organisational unit", &["ou"])];
+const UNKNOWN: [(&str, &[&str]); 1] = [("tags", &["hasTag", "getTag"])];
 
 struct Explainer {
     policies: Policies,
@@ -168,6 +168,8 @@ impl Explainer {
                     playbook: meta.id,
                     target: &target,
                     tags: &Default::default(),
+                    // The guard itself takes it at its strictest.
+                    units: Err("not without AWS"),
                     finding,
                     plan: PlanFacts { steps: 0, inexact },
                     // Not known, so as if all were spent.

@@ -6,6 +6,7 @@
 mod decide;
 mod due;
 mod joined;
+mod known;
 mod policy;
 mod preflight;
 mod preview;
@@ -38,6 +39,7 @@ use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::screen;
 use crate::target::Target;
 use crate::telemetry;
+use known::Known;
 use policy::PolicySource;
 
 /// A list of playbooks: what a function is.
@@ -266,16 +268,10 @@ impl Hub {
         let meta = playbook.meta();
         let run = RunId::new();
         let engine = self.engine(playbook, deadline);
-        // Round 1 and 2, side by side: what the ledger and the policy bucket hold; the finding's own
-        // service; and in the member account a session, then every read of the plan at once.
-        let (known, authenticity, planned) = tokio::join!(
-            async {
-                let view = self.ledger.view(meta.id, target, arrived);
-                let policies = self.policies.fetch(&self.aws);
-                tokio::join!(view, policies)
-            },
-            self.authenticator.check(&self.aws, finding),
-            async {
+        // Round 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands;
+        // the finding's own service; and in the member account a session, then every read of the plan at once.
+        let (known, authenticity, planned) =
+            tokio::join!(self.known(meta.id, target, arrived), self.authenticator.check(&self.aws, finding), async {
                 let (reading, groups) = tokio::join!(
                     engine.reading(&run, &target.account, target.region.as_ref()),
                     self.ledger.groups(&target.account, target.region.as_ref())
@@ -286,14 +282,33 @@ impl Hub {
                 let cx = PlanContext { hurried: true, ..self.plan_context(&reading, &groups, None) };
                 let planned = playbook.plan(&cx, target, finding).await?;
                 Ok::<_, Failure>((reading, planned))
-            },
-        );
-        let (view, policy_text) = known;
-        let view = match view {
-            Ok(view) => view,
+            },);
+        let mut known = match known {
+            Ok(known) => known,
             Err(failure) => return self.without_ledger(playbook, target, finding, failure).await,
         };
+        let learned = known.learned.take();
+        let gathered = Gathered { run, known, authenticity, planned };
+        // Nothing waits for what is only kept for later.
+        let (report, ()) = tokio::join!(
+            self.answer_gathered(&engine, playbook, target, finding, arrived, gathered),
+            self.remember(&target.account, learned, arrived)
+        );
+        report
+    }
 
+    /// The rest of an answer, when everything that it is made from has been read.
+    async fn answer_gathered(
+        &self,
+        engine: &Engine<'_>,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        arrived: Timestamp,
+        gathered: Gathered,
+    ) -> Result<Report, Failure> {
+        let meta = playbook.meta();
+        let Gathered { run, known, authenticity, planned } = gathered;
         let mut tighten = Tighten::default();
         let genuine = match authenticity {
             Authenticity::Genuine(genuine) => *genuine,
@@ -321,7 +336,7 @@ impl Hub {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
-        if let Some(hold) = &view.hold
+        if let Some(hold) = &known.view.hold
             && let Some(report) =
                 self.join_hold(playbook, target, &genuine, hold, &planned, arrived, &mut tighten).await?
         {
@@ -340,20 +355,19 @@ impl Hub {
             }
             Err(failure) => return self.unplanned(playbook, target, &genuine, failure).await,
         };
-        let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
-        if let Some(problem) = &policies.problem {
+        if let Some(problem) = &known.policies.problem {
             telemetry::alarm("policy-unusable", problem);
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
         let incomplete = plan.incomplete;
-        let (mut plan, mut ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        let (mut plan, mut ruling) = self.rule(&known, meta.id, &genuine, plan, arrived, &tighten);
         if incomplete && matches!(ruling.mode, Mode::Propose | Mode::Observe) {
             // Nothing waits for this plan, and a person is to see all of it.
-            let cx = self.plan_context(&reading, &view.groups, None);
+            let cx = self.plan_context(&reading, &known.view.groups, None);
             match playbook.plan(&cx, target, &genuine).await {
                 Ok(Planned::Plan(whole)) => {
                     let most = ruling.mode;
-                    (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, whole, &view, arrived, &tighten);
+                    (plan, ruling) = self.rule(&known, meta.id, &genuine, whole, arrived, &tighten);
                     ruling.mode = ruling.mode.min(most);
                 }
                 Ok(Planned::Gone(_) | Planned::Refused(_)) => {}
@@ -381,7 +395,7 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
         };
-        self.act(&engine, playbook, head, &view, &reading, tighten.page || ruling.failed).await
+        self.act(engine, playbook, head, &known.view, &reading, tighten.page || ruling.failed).await
     }
 
     fn plan_context<'a>(
@@ -395,28 +409,27 @@ impl Hub {
 
     /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a
     /// plan that is too long for the ledger is shortened: here, so that what is approved is what was proposed.
-    #[allow(clippy::too_many_arguments)]
     fn rule(
         &self,
-        policies: &guard::Policies,
+        known: &Known,
         playbook: &str,
         finding: &Finding,
         mut plan: Plan,
-        view: &View,
         now: Timestamp,
         tighten: &Tighten,
     ) -> (Plan, Ruling) {
         let ask = |plan: &Plan| {
             guard::rule(
-                policies,
+                &known.policies.set,
                 &Question {
                     playbook,
                     target: &plan.target,
                     tags: &plan.tags,
+                    units: known.units.as_ref().map_err(String::as_str),
                     finding,
                     plan: plan.into(),
-                    spent_account: view.spent_account,
-                    spent_total: view.spent_total,
+                    spent_account: known.view.spent_account,
+                    spent_total: known.view.spent_total,
                     now,
                     hub_account: self.config.hub_account.as_str(),
                     break_glass: &self.config.break_glass,
@@ -755,6 +768,14 @@ fn is_open(planned: &Result<(Aws, Planned), Failure>) -> bool {
         }
         _ => false,
     }
+}
+
+/// What an answer is made from, read side by side.
+struct Gathered {
+    run: RunId,
+    known: Known,
+    authenticity: Authenticity,
+    planned: Result<(Aws, Planned), Failure>,
 }
 
 /// What makes the guard's answer stricter than the policies'.

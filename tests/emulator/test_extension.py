@@ -16,6 +16,7 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 from accounts import Accounts
+from client import Observer
 from state import state
 from template import Stack
 from world import seed
@@ -777,6 +778,26 @@ class Speed(Emulated):
         other = self.accounts.client(f"8{Emulated.number:011d}", REGION, "dynamodb")
         self.assertEqual(other.list_tables()["TableNames"], [])
         self.assertEqual(self.dynamodb.list_tables()["TableNames"], ["rows"])
+
+
+class Organizations(Emulated):
+    def test_a_delegated_administrator_sees_where_an_account_stands(self):
+        management, member, outsider = (str(int(self.account) + n * 10**9) for n in (1, 2, 3))
+        observer = Observer()
+        made = observer.do_organization(management, self.account, {member: "prod/web", outsider: ""})
+        units = made["units"]
+        describe = self.client("organizations").describe_account
+        (path,) = describe(AccountId=member)["Account"]["Paths"]
+        organization, *above, account = path.rstrip("/").split("/")
+        self.assertRegex(organization, "^o-[a-z0-9]{10,32}$")
+        self.assertEqual((above, account), ([units[""], units["prod"], units["prod/web"]], member))
+        self.assertTrue(path.endswith("/"))
+        (flat,) = describe(AccountId=outsider)["Account"]["Paths"]
+        self.assertEqual(flat, f"{organization}/{units['']}/{outsider}/")
+        # A member that is no administrator, and an account in no organization.
+        for account, code in ((member, "AccessDeniedException"), ("111122223333", "AWSOrganizationsNotInUseException")):
+            stranger = self.accounts.client(account, REGION, "organizations")
+            self.refused(code, stranger.describe_account, AccountId=member)
 
 
 class SessionPolicies(Emulated):

@@ -51,6 +51,7 @@ fn ask_about(
             playbook: "isolate-instance",
             target: &target,
             tags,
+            units: Err("nobody asked AWS"),
             finding,
             plan: PlanFacts::default(),
             spent_account: 0,

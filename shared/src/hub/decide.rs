@@ -108,13 +108,12 @@ impl Hub {
     ) -> Result<Result<Report, String>, Failure> {
         let engine = self.engine(playbook, deadline);
         let target = run.head.target.clone();
-        let (authenticity, view, policy_text, reading) = tokio::join!(
+        let (authenticity, known, reading) = tokio::join!(
             self.authenticator.check(&self.aws, &run.head.finding),
-            self.ledger.view(playbook.meta().id, &target, now),
-            self.policies.fetch(&self.aws),
+            self.known(playbook.meta().id, &target, now),
             engine.reading(&run.head.id, &target.account, target.region.as_ref()),
         );
-        let view = view?;
+        let known = known?;
         let finding = match authenticity {
             Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
@@ -125,7 +124,7 @@ impl Hub {
             Authenticity::Unknown(failure) => return Err(failure),
         };
         let reading = reading?;
-        let cx = self.plan_context(&reading, &view.groups, None);
+        let cx = self.plan_context(&reading, &known.view.groups, None);
         let plan = match playbook.plan(&cx, &target, &finding).await? {
             Planned::Plan(plan) => plan,
             Planned::Gone(why) => {
@@ -135,13 +134,12 @@ impl Hub {
             }
             Planned::Refused(why) => return Ok(Err(why)),
         };
-        let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
-        if let Some(problem) = &policies.problem {
+        if let Some(problem) = &known.policies.problem {
             telemetry::alarm("policy-unusable", problem);
             return Ok(Err(format!("the published policy set cannot be used: {problem}; decide again when it can")));
         }
         let tighten = super::Tighten::default();
-        let (plan, ruling) = self.rule(&policies.set, playbook.meta().id, &finding, plan, &view, now, &tighten);
+        let (plan, ruling) = self.rule(&known, playbook.meta().id, &finding, plan, now, &tighten);
         if ruling.mode < Mode::Propose {
             return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
         }
@@ -155,8 +153,8 @@ impl Hub {
         };
         // The time to containment counts from the approval.
         taken.head.arrived_at = now;
-        let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &view.groups).await;
-        let ended = engine.carry_out(&mut taken, &reading, view.groups, sessions, true).await;
+        let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &known.view.groups).await;
+        let ended = engine.carry_out(&mut taken, &reading, known.view.groups, sessions, true).await;
         self.conclude(playbook, taken, ended).await.map(Ok)
     }
 

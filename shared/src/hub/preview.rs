@@ -71,13 +71,12 @@ impl Hub {
     ) -> Result<Preview, Failure> {
         let now = Timestamp::now();
         let id = playbook.meta().id;
-        let (authenticity, view, policy_text, reading) = tokio::join!(
+        let (authenticity, known, reading) = tokio::join!(
             self.authenticator.check(&self.aws, finding),
-            self.ledger.view(id, target, now),
-            self.policies.fetch(&self.aws),
+            self.known(id, target, now),
             self.planning(by, playbook, &target.account, target.region.as_ref()),
         );
-        let (view, reading) = (view?, reading?);
+        let (known, reading) = (known?, reading?);
         let (genuine, finding) = match authenticity {
             Authenticity::Genuine(genuine) => (Ok(()), *genuine),
             Authenticity::Absent => (Err("GuardDuty does not have this finding".to_owned()), finding.clone()),
@@ -87,7 +86,7 @@ impl Hub {
             Authenticity::TurnedAway(away) => (Err(away.to_string()), finding.clone()),
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),
         };
-        let cx = self.plan_context(&reading, &view.groups, None);
+        let cx = self.plan_context(&reading, &known.view.groups, None);
         let plan = match playbook.plan(&cx, target, &finding).await? {
             Planned::Plan(plan) => Ok(plan),
             Planned::Gone(why) | Planned::Refused(why) => Err(why),
@@ -95,15 +94,14 @@ impl Hub {
         let (plan, ruling) = match plan {
             Err(why) => (Err(why), None),
             Ok(plan) => {
-                let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
                 let mut tighten = Tighten::default();
-                if let Some(problem) = &policies.problem {
+                if let Some(problem) = &known.policies.problem {
                     tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
                 }
-                let (plan, ruling) = self.rule(&policies.set, id, &finding, plan, &view, now, &tighten);
+                let (plan, ruling) = self.rule(&known, id, &finding, plan, now, &tighten);
                 (Ok(plan), Some(ruling))
             }
         };
-        Ok(Preview { playbook: id, target: target.clone(), genuine, plan, ruling, hold: view.hold })
+        Ok(Preview { playbook: id, target: target.clone(), genuine, plan, ruling, hold: known.view.hold })
     }
 }

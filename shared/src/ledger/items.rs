@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Hold;
+use super::{Hold, KnownUnits};
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
@@ -70,6 +70,11 @@ pub(super) fn read_group(item: &Item) -> Option<KnownGroup> {
     let (vpc, purpose) = sort.split_once('#')?;
     let purpose = [GroupPurpose::Quarantine, GroupPurpose::Flush].into_iter().find(|p| p.as_str() == purpose)?;
     Some(KnownGroup { vpc: vpc.parse().ok()?, id: text(item, "group_id")?.parse().ok()?, purpose })
+}
+
+/// What cannot be read is read from AWS again.
+pub(super) fn read_units(item: &Item) -> Option<KnownUnits> {
+    Some(KnownUnits { units: parse(item, "units").ok()?, read_at: timestamp(item, "read_at")? })
 }
 
 fn read_map<T: DeserializeOwned>(item: &Item, key: &str) -> Result<std::collections::BTreeMap<StepId, T>, Failure> {

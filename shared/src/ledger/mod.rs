@@ -9,6 +9,7 @@
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
+//! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
 //!
@@ -37,6 +38,7 @@ use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
+use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
 
 /// How long a run is one hand's: longer than the function's 45 s time-out, shorter than the minute after
@@ -54,6 +56,8 @@ const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The most due rows that one schedule reads. Rows whose work fails stay; they must not hide the ones behind them.
 const MOST_DUE: usize = 1000;
+/// Where an account stands is forgotten after this long without a finding about it.
+const UNITS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
@@ -79,6 +83,17 @@ pub struct View {
     pub spent_total: u64,
     /// The hash of the accepted policy set, when one was published.
     pub accepted_policy: Option<String>,
+    /// Where the account stood in the organization when that was last read.
+    pub units: Option<KnownUnits>,
+}
+
+/// Where an account stood in the organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUnits {
+    /// Where.
+    pub units: Units,
+    /// When that was read.
+    pub read_at: Timestamp,
 }
 
 /// A hold: a target, the run that has it, and how that stands.
@@ -183,6 +198,10 @@ fn hold_key(playbook: &str, target: &Target) -> String {
     format!("HOLD#{playbook}#{target}")
 }
 
+fn account_key(account: &AccountId) -> String {
+    format!("ACCOUNT#{account}")
+}
+
 fn run_key(run: &RunId) -> String {
     format!("RUN#{run}")
 }
@@ -208,11 +227,13 @@ impl Ledger {
         let hold = hold_key(playbook, target);
         let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
         let budget_total = format!("{playbook}#all#{}", hour(now));
-        let (hold, spent_account, spent_total, policy, groups) = tokio::try_join!(
+        let account = account_key(&target.account);
+        let (hold, spent_account, spent_total, policy, units, groups) = tokio::try_join!(
             self.get(&hold, "HOLD"),
             self.get("BUDGET", &budget_account),
             self.get("BUDGET", &budget_total),
             self.get("POLICY", "ACCEPTED"),
+            self.get(&account, "UNITS"),
             self.groups(&target.account, target.region.as_ref()),
         )?;
         let spent = |item: Option<Item>| item.as_ref().and_then(|i| items::number(i, "spent")).unwrap_or(0);
@@ -222,7 +243,24 @@ impl Ledger {
             spent_account: spent(spent_account),
             spent_total: spent(spent_total),
             accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
+            units: units.as_ref().and_then(items::read_units),
         })
+    }
+
+    /// Records where an account stands in the organization.
+    pub async fn record_units(&self, account: &AccountId, units: &Units, now: Timestamp) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(account_key(account)))
+            .item("sk", s("UNITS"))
+            .item("units", json(units))
+            .item("read_at", n(now.as_millisecond()))
+            .item("expires_at", n((now + UNITS_KEPT).as_second()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("record the organizational unit of", account))
     }
 
     /// The groups of ours in an account and Region.

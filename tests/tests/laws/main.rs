@@ -16,6 +16,7 @@ mod journeys;
 mod lessons;
 mod many;
 mod meanwhile;
+mod organization;
 mod permissions;
 mod said;
 mod silence;
