@@ -109,6 +109,13 @@ fn takes_what_it_does_not_know_at_its_strictest_and_says_so() {
     };
     let lax = policy(r#"@id("all") permit (principal, action, resource);"#);
     assert_eq!(lines(&explain(&["--policy", &lax, event]))[0]["answers"][0]["decision"], "enforce");
+    let by_unit = policy(
+        r#"@id("all") permit (principal, action, resource)
+        unless { resource has ous && resource.ous.contains("ou-abcd-11111111") };"#,
+    );
+    let line = &lines(&explain(&["--policy", &by_unit, event]))[0];
+    assert_eq!(line["answers"][0]["decision"], "propose");
+    assert!(line["answers"][0]["reasons"].to_string().contains("(not without AWS), and `all` asks for it"), "{line}");
     let budgeted = policy(
         r#"@id("all") permit (principal, action, resource);
         @id("few") forbid (principal, action == Action::"enforce", resource) when { context.budget.account_this_hour > 3 };"#,
