@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use firebreak::finding::{Finding, Trigger};
+use firebreak::finding::{Control, Finding, Product, Resource, State, Trigger};
 use firebreak::guard::{self, PlanFacts, Policies, Question};
-use firebreak::hub::why_unanswered;
+use firebreak::hub::{why_only_proposed, why_unanswered};
 use firebreak::ids::AccountId;
 use firebreak::plan::Undo;
 use firebreak::playbook::Playbook;
@@ -37,7 +37,19 @@ struct Brief<'a> {
     account: &'a str,
     region: &'a str,
     sample: bool,
-    state: firebreak::finding::State,
+    state: State,
+    source: &'a str,
+    /// What Security Hub calls the product that imported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product: Option<&'a Product>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<&'a Control>,
+    #[serde(skip_serializing_if = "<[Resource]>::is_empty")]
+    resources: &'a [Resource],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    signals: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -196,6 +208,9 @@ impl Explainer {
             }
             ruling.reasons.push(why);
         };
+        if let Some(why) = why_only_proposed(finding) {
+            tighten(why);
+        }
         for (what, words) in UNKNOWN {
             for id in self.policies.forbids_on(words) {
                 tighten(format!("{what}: not known without AWS, and `{id}` may forbid by it"));
@@ -228,5 +243,11 @@ fn brief(finding: &Finding) -> Brief<'_> {
         region: finding.region.as_str(),
         sample: finding.sample,
         state: finding.state,
+        source: finding.source.as_str(),
+        product: finding.product.as_ref(),
+        control: finding.control.as_ref(),
+        resources: &finding.resources,
+        signals: &finding.signals,
+        request: finding.request.as_deref(),
     }
 }

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::engine::{self, Ended, Engine};
 use crate::evidence::Evidence;
 use crate::failure::{Class, Failure};
-use crate::finding::{Finding, Reported, Trigger};
+use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
@@ -36,7 +36,7 @@ use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
-use crate::screen::screen;
+use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
 use known::Known;
@@ -92,6 +92,13 @@ pub struct Answered {
     pub run: Option<RunId>,
     /// Why, in one line.
     pub why: String,
+}
+
+impl Answered {
+    /// A finding that no playbook was asked about.
+    fn unanswered(outcome: Outcome, why: String) -> Self {
+        Self { playbook: None, target: None, outcome, run: None, why }
+    }
 }
 
 impl From<&Report> for Answered {
@@ -173,6 +180,12 @@ impl Hub {
         for finding in reported.findings {
             let finding = match finding {
                 Ok(finding) => finding,
+                Err(ParseError { problem: problem @ Problem::Foreign { .. }, .. }) => {
+                    // Whoever may import findings could write unreadable ones without end.
+                    telemetry::turned_away("foreign-product");
+                    answer.outcomes.push(Answered::unanswered(Outcome::Refused, problem.to_string()));
+                    continue;
+                }
                 Err(error) => {
                     unreadable.push(error.to_string());
                     continue;
@@ -180,13 +193,12 @@ impl Hub {
             };
             if let Some(away) = screen(&finding, reported.envelope_account.as_ref(), Some(&self.config.hub_account)) {
                 telemetry::turned_away(away.as_str());
-                answer.outcomes.push(Answered {
-                    playbook: None,
-                    target: None,
-                    outcome: Outcome::Refused,
-                    run: None,
-                    why: away.to_string(),
-                });
+                // Somebody who asks is told why nothing happens; strangers are not.
+                let known = matches!(away, TurnedAway::Sample | TurnedAway::NotLive(..) | TurnedAway::AboutHub(_));
+                if known && finding.request.is_some() {
+                    self.tell_unanswered(&finding, &[away.to_string()]).await;
+                }
+                answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
             let answers = self.answers(&finding);
@@ -194,16 +206,11 @@ impl Hub {
                 let mut why = vec![self.why_unanswered(&finding).to_owned()];
                 why.extend(finding.not_touched(|_| false));
                 telemetry::turned_away("not-answered-here");
-                if self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding.finding_type)) {
+                let concerned = self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding));
+                if concerned || finding.request.is_some() {
                     self.tell_unanswered(&finding, &why).await;
                 }
-                answer.outcomes.push(Answered {
-                    playbook: None,
-                    target: None,
-                    outcome: Outcome::NoChange,
-                    run: None,
-                    why: why.join("; "),
-                });
+                answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why.join("; ")));
                 continue;
             }
             // One finding: its playbooks and targets side by side. Isolation never waits for evidence.
@@ -331,7 +338,13 @@ impl Hub {
                 tighten.ask_a_person(format!("the finding could not be fetched again: {}", failure.brief()));
                 finding.clone()
             }
+            Authenticity::NotAsked(why) => {
+                telemetry::turned_away("not-authenticated");
+                let why = format!("nothing is done on the word of an event alone: {why}");
+                return Ok(self.told(playbook, Report::of(meta.id, target, finding, Outcome::Refused, why)).await);
+            }
         };
+        tighten.for_request(&genuine);
         if !playbook.targets(&genuine).contains(target) {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
@@ -732,6 +745,9 @@ impl Hub {
 
 /// Why no playbook answers a finding.
 pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
+    if finding.source != Source::GuardDuty {
+        return unanswered_source(finding);
+    }
     let knows = |playbook: &&&dyn Playbook| {
         playbook.meta().triggers.iter().any(|answers| answers.finding_type == finding.finding_type)
     };
@@ -742,6 +758,12 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
             .unwrap_or("it names only network interfaces, whose instance is for a person to look up"),
         None => crate::finding::unanswered(&finding.finding_type),
     }
+}
+
+/// Why a finding is proposed at most, whatever the policies say; `None` when they decide.
+pub fn why_only_proposed(finding: &Finding) -> Option<String> {
+    let action = finding.request.as_ref()?;
+    Some(format!("asked for by the Security Hub custom action `{action}`, which does not say by whom"))
 }
 
 /// A plan is one row of the ledger, which holds 400 KB at most. Whoever can register an instance with a
@@ -788,5 +810,12 @@ struct Tighten {
 impl Tighten {
     fn ask_a_person(&mut self, why: String) {
         self.why.get_or_insert(why);
+    }
+
+    /// A custom action says that somebody asks, and not who.
+    fn for_request(&mut self, finding: &Finding) {
+        if let Some(why) = why_only_proposed(finding) {
+            self.ask_a_person(why);
+        }
     }
 }

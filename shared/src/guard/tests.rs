@@ -29,6 +29,12 @@ fn finding(severity: f64) -> Finding {
         instances: vec!["i-0123456789abcdef0".parse().unwrap()],
         interfaces: vec![],
         elsewhere: vec![],
+        identities: vec![],
+        resources: vec![],
+        signals: vec![],
+        control: None,
+        product: None,
+        request: None,
         title: String::new(),
     }
 }

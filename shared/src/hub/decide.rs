@@ -121,6 +121,7 @@ impl Hub {
             Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
                 return Ok(Err("the finding is not genuine".to_owned()));
             }
+            Authenticity::NotAsked(why) => return Ok(Err(why.to_owned())),
             Authenticity::Unknown(failure) => return Err(failure),
         };
         let reading = reading?;

@@ -85,6 +85,7 @@ impl Hub {
             }
             Authenticity::TurnedAway(away) => (Err(away.to_string()), finding.clone()),
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),
+            Authenticity::NotAsked(why) => (Err(why.to_owned()), finding.clone()),
         };
         let cx = self.plan_context(&reading, &known.view.groups, None);
         let plan = match playbook.plan(&cx, target, &finding).await? {
@@ -98,6 +99,7 @@ impl Hub {
                 if let Some(problem) = &known.policies.problem {
                     tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
                 }
+                tighten.for_request(&finding);
                 let (plan, ruling) = self.rule(&known, id, &finding, plan, now, &tighten);
                 (Ok(plan), Some(ruling))
             }

@@ -165,8 +165,9 @@ impl Hub {
         call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
     }
 
-    /// Tells of a finding about our kind of target that no playbook answers. GuardDuty repeats findings, so
-    /// people get a message for the first occurrence only; the event goes out each time.
+    /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
+    /// GuardDuty repeats findings, so people get a message for the first occurrence only, unless they asked; the event
+    /// goes out each time.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String]) {
         let detail = json!({
             "version": 1,
@@ -183,15 +184,16 @@ impl Hub {
         let more = if more > 0 { format!("; {more} more, in the outcome event") } else { String::new() };
         let why = why.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ") + &more;
         let message = format!(
-            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in its service",
+            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in {}",
             crate::text::plain(&finding.finding_type, 90),
             finding.account,
             finding.region,
             finding.severity,
-            crate::text::plain(finding.id.as_str(), 64)
+            crate::text::plain(finding.id.as_str(), 128),
+            finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
-        let first = finding.count.is_none_or(|count| count <= 1);
+        let first = finding.request.is_some() || finding.count.is_none_or(|count| count <= 1);
         let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
             let with = Attributes { outcome: Some(Outcome::NoChange), page: false };
             if first { self.publish(subject, message, with, finding.id.as_str()).await } else { Ok(()) }

@@ -194,6 +194,13 @@ pub struct DueAt {
     pub at: Timestamp,
 }
 
+/// A request and the finding that was asked about are kept beside each other: what somebody asks for is only proposed,
+/// and must not stand in the place of what its source reported.
+fn joined_key(finding: &Finding) -> String {
+    let request = if finding.request.is_some() { "#request" } else { "" };
+    format!("JOINED#{}{request}", finding.id)
+}
+
 fn hold_key(playbook: &str, target: &Target) -> String {
     format!("HOLD#{playbook}#{target}")
 }
@@ -724,7 +731,7 @@ impl Ledger {
             .put_item()
             .table_name(&self.table)
             .item("pk", s(hold_key(playbook, target)))
-            .item("sk", s(format!("JOINED#{}", finding.id)))
+            .item("sk", s(joined_key(finding)))
             .item("joined_at", n(now.as_millisecond()))
             .item("finding", json(finding))
             .send()
@@ -755,7 +762,7 @@ impl Ledger {
             .delete_item()
             .table_name(&self.table)
             .key("pk", s(hold_key(playbook, target)))
-            .key("sk", s(format!("JOINED#{}", joined.finding.id)))
+            .key("sk", s(joined_key(&joined.finding)))
             .condition_expression("joined_at = :seen")
             .expression_attribute_values(":seen", n(joined.at))
             .send()
