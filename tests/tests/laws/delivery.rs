@@ -457,12 +457,8 @@ fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
                 let before = case.state().await?;
                 let answer = case.deliver_bytes(action(suppressed).as_bytes()).await.answer()?;
                 ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
-                let told = security.messages().await?;
-                let of_case = |text: &&String| text.contains(&case.member);
-                ensure!(
-                    told.iter().filter(of_case).any(|text| text.contains("suppressed")),
-                    "nobody was told: {told:?}"
-                );
+                let told = security.told_about(&case.member).await?;
+                ensure!(told.iter().any(|text| text.contains("suppressed")), "nobody was told: {told:?}");
                 let answer = case.deliver_bytes(action(asff(&case)?).as_bytes()).await.answer()?;
                 ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Proposed), "{:?}", answer.outcomes);
                 ensure!(answer.outcomes[0].why.contains("custom action `Firebreak: contain`"), "{:?}", answer.outcomes);
