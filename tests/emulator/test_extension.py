@@ -640,6 +640,28 @@ class Delivery(Emulated):
         )
         self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
+    def test_a_pattern_looks_into_a_list_of_objects_one_by_one(self):
+        sqs, events = self.client("sqs"), self.client("events")
+        queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+        pattern = {"detail": {"findings": {"a": ["1"], "b": {"c": [{"suffix": "::x"}]}}}, "resources": [{"suffix": "/y"}]}
+        events.put_rule(Name="r", EventPattern=json.dumps(pattern))
+        events.put_targets(Rule="r", Targets=[{"Id": "q", "Arn": f"arn:aws:sqs:{REGION}:{self.account}:events"}])
+
+        def delivered(*findings, resources=("x", "x/y")):
+            detail = json.dumps({"findings": list(findings)})
+            entry = {"Source": "s", "DetailType": "t", "Detail": detail, "Resources": list(resources)}
+            events.put_events(Entries=[entry])
+            return len(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []))
+
+        wanted, other = {"a": "1", "b": {"c": "arn::x"}}, {"a": "2", "b": {"c": "arn::x"}}
+        self.assertEqual(delivered(wanted), 1)
+        self.assertEqual(delivered(other, wanted), 1)
+        self.assertEqual(delivered(), 0)
+        self.assertEqual(delivered(other), 0)
+        self.assertEqual(delivered({"a": "1", "b": {"c": "arn:x"}}, other), 0, "each is in another object")
+        self.assertEqual(delivered({"a": "1", "b": "arn::x"}), 0)
+        self.assertEqual(delivered(wanted, resources=["x"]), 0)
+
 
 class Calls(Emulated):
     def test_every_call_is_recorded(self):

@@ -188,11 +188,8 @@ mod tests {
         assert_eq!(session.user_id(), None);
         assert_eq!(of("AIDACKCEVSQ6C2EXAMPLE").user_id().unwrap().as_str(), "AIDACKCEVSQ6C2EXAMPLE");
         for principal in ["111122223333:alice", "accounts.google.com:app:me", "AROADBQP57FF2AEXAMPLE:${aws:username}"] {
-            assert_eq!(
-                of(principal).session_name().is_some() && of(principal).role_id().is_some(),
-                false,
-                "{principal}"
-            );
+            let both = of(principal).session_name().is_some() && of(principal).role_id().is_some();
+            assert!(!both, "{principal}");
         }
     }
 }

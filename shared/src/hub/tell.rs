@@ -24,6 +24,9 @@ pub const DECISION_EVENT: &str = "Firebreak Decision";
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
 
+/// Stands for the playbook where none answers.
+const NOBODY: &str = "-";
+
 /// What a subscription can filter on (SNS message attributes): `page` = `true` is for what must wake somebody.
 #[derive(Clone, Copy)]
 struct Attributes {
@@ -143,6 +146,15 @@ impl Hub {
         told.await.unwrap_or(true)
     }
 
+    /// Whether a finding that nothing answers has not been told yet. When the ledger cannot say, it is told.
+    async fn is_first(&self, finding: &Finding) -> bool {
+        if finding.count.is_some_and(|count| count > 1) {
+            return false;
+        }
+        let told = self.ledger.first_told(finding.id.as_str(), NOBODY, Outcome::NoChange, Timestamp::now());
+        told.await.unwrap_or(true)
+    }
+
     async fn send_message(&self, report: &Report) -> Result<(), Failure> {
         let about = Attributes { outcome: Some(report.outcome), page: report.page };
         self.publish(report.subject(), report.message(), about, &report.target.id).await
@@ -166,8 +178,8 @@ impl Hub {
     }
 
     /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
-    /// GuardDuty repeats findings, so people get a message for the first occurrence only, unless they asked; the event
-    /// goes out each time.
+    /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get a message for
+    /// the first occurrence only, unless they asked; the event goes out each time.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String]) {
         let detail = json!({
             "version": 1,
@@ -193,10 +205,10 @@ impl Hub {
             finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
-        let first = finding.request.is_some() || finding.count.is_none_or(|count| count <= 1);
         let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
             let with = Attributes { outcome: Some(Outcome::NoChange), page: false };
-            if first { self.publish(subject, message, with, finding.id.as_str()).await } else { Ok(()) }
+            let tell = finding.request.is_some() || self.is_first(finding).await;
+            if tell { self.publish(subject, message, with, finding.id.as_str()).await } else { Ok(()) }
         });
         for failure in [event.err(), told.err()].into_iter().flatten() {
             telemetry::alarm("report-undelivered", &failure.brief());

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use firebreak::finding::Finding;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Doing, Fault, Request};
@@ -474,6 +475,38 @@ fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
             }));
         }
         all("requests", cases).await;
+    });
+}
+
+/// GuardDuty's own event, the copies, and their repeats are one finding to people, too.
+#[test]
+fn what_nothing_answers_is_told_once_however_it_arrives() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let (_, playbook) = playbooks().iter().find(|(_, playbook)| playbook.meta().concerns.contains(&"EC2")).unwrap();
+        let mut case = Case::new(&security, playbook, "single-interface").await.unwrap();
+        case.event["detail"]["type"] = json!("Recon:EC2/PortProbeUnprotectedPort");
+        case.event["detail"]["service"]["count"] = json!(1);
+        let id = case.event["detail"]["id"].as_str().unwrap().to_owned();
+        let action = json!({"actionName": "Firebreak: contain", "findings": [asff(&case).unwrap()]});
+        let (asked, imported) =
+            (hub_event(&case, "Security Hub Findings - Custom Action", action), imported(&case).unwrap());
+        let in_a_row = [
+            (&imported, 1),
+            (&case.event, 1),
+            (&imported_v2(&case).unwrap(), 1),
+            (&imported, 1),
+            // Who asks is answered each time.
+            (&asked, 2),
+            (&asked, 3),
+        ];
+        for (event, told) in in_a_row {
+            let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange), "{:?}", answer.outcomes);
+            let messages = security.told_about(&id).await.unwrap();
+            assert_eq!(messages.len(), told, "{messages:?}");
+            assert!(messages[0].contains("NOT ANSWERED: Recon:EC2/PortProbeUnprotectedPort"), "{messages:?}");
+        }
     });
 }
 
