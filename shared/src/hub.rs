@@ -201,6 +201,7 @@ impl Hub {
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
+            let finding = self.whole(finding).await;
             let answers = self.answers(&finding);
             if answers.is_empty() {
                 let mut why = vec![self.why_unanswered(&finding).to_owned()];
@@ -237,6 +238,21 @@ impl Hub {
         match failed {
             Some(failure) => Err(failure),
             None => Ok(answer),
+        }
+    }
+
+    /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
+    /// they played. A copy that names another instance than the finding of its id stays as it is, to be refused.
+    async fn whole(&self, copy: Finding) -> Finding {
+        if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
+            return copy;
+        }
+        match self.authenticator.check(&self.aws, &copy).await {
+            Authenticity::Genuine(genuine) if copy.instances.iter().all(|id| genuine.instances.contains(id)) => {
+                *genuine
+            }
+            // What is wrong with it is found again, and is said of each target.
+            _ => copy,
         }
     }
 

@@ -478,6 +478,30 @@ fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
     });
 }
 
+/// Security Hub leaves out what its forms have no place for: GuardDuty is asked for the rest.
+#[test]
+fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            for (form, at) in [("ASFF", "Resources"), ("OCSF", "resources")] {
+                let security = Arc::clone(&security);
+                cases.push(named(format!("{} from {form}", playbook.id()), async move {
+                    let case = Case::new(&security, playbook, "single-interface").await?;
+                    let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
+                    copy["detail"]["findings"][0][at] = json!([]);
+                    let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
+                    ensure!(!answer.outcomes.is_empty(), "nothing was said");
+                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
+                    is_so(&case).await
+                }));
+            }
+        }
+        all("copies that say less", cases).await;
+    });
+}
+
 /// GuardDuty's own event, the copies, and their repeats are one finding to people, too.
 #[test]
 fn what_nothing_answers_is_told_once_however_it_arrives() {
