@@ -511,6 +511,7 @@ fn what_nothing_answers_is_told_once_however_it_arrives() {
         let mut case = Case::new(&security, playbook, "single-interface").await.unwrap();
         case.event["detail"]["type"] = json!("Recon:EC2/PortProbeUnprotectedPort");
         case.event["detail"]["service"]["count"] = json!(1);
+        security.observer.put_finding(&security.account, REGION, &case.event["detail"]).await.unwrap();
         let id = case.event["detail"]["id"].as_str().unwrap().to_owned();
         let action = json!({"actionName": "Firebreak: contain", "findings": [asff(&case).unwrap()]});
         let (asked, imported) =
