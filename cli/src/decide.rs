@@ -20,7 +20,9 @@ pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
     let (hub, operator) = crate::connect::operator().await?;
     let run = hub.ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
     let fits = match verb {
-        Verb::Approve | Verb::Reject => run.state == RunState::Proposed,
+        // What a run holds in part, or was opened again, is done again.
+        Verb::Approve => run.state == RunState::Proposed || (run.state == RunState::Held && run.undone.is_empty()),
+        Verb::Reject => run.state == RunState::Proposed,
         Verb::Undo => run.state == RunState::Held,
     };
     if !fits {

@@ -13,12 +13,13 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use crate::action::{Action, AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
+use crate::actions::ec2::close_interface::CloseInterface;
 use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, Region, RunId};
 use crate::ledger::Ledger;
-use crate::plan::{BEFORE_THE_CUT, Leave, Plan, Stage, Step, StepId, Undo};
+use crate::plan::{BEFORE_THE_CUT, Leave, MOST_ADDED, MOST_BYTES, Plan, Stage, Step, StepId, Undo, json_len};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::requests;
 use crate::run::{Outcome, Run, RunEnd, StepRecord, StepResult, UndoRecord, UndoResult};
@@ -177,7 +178,7 @@ impl<'a> Engine<'a> {
         sessions: Sessions,
         fresh: bool,
     ) -> Ended {
-        let stages: Vec<Stage> = run.stages().cloned().collect();
+        let stages = run.stages();
         let mut sessions = sessions;
         if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, fresh).await {
             return Ended::Interrupted(failure);
@@ -196,21 +197,9 @@ impl<'a> Engine<'a> {
                 };
             }
             rounds += 1;
-            // What the journal holds is applied again from the first before-state; what is new is
-            // journaled first.
-            let known: BTreeSet<StepId> = run.all_steps().map(|step| step.id.clone()).collect();
-            let mut added = Vec::new();
-            for stage in &outstanding.plan.stages {
-                let steps: Vec<Step> = stage
-                    .steps
-                    .iter()
-                    .filter(|step| again.contains(&step.id) && !known.contains(&step.id))
-                    .cloned()
-                    .collect();
-                if !steps.is_empty() {
-                    added.push(Stage { name: stage.name.clone(), steps });
-                }
-            }
+            // What the journal holds is applied again from the first before-state; what is new, or is to be
+            // done otherwise now, is journaled first.
+            let added = to_add(run, &outstanding.plan, &again);
             if !added.is_empty() {
                 if let Err(failure) = self.ledger.add_stages(run, &added).await {
                     return Ended::Interrupted(failure);
@@ -218,7 +207,7 @@ impl<'a> Engine<'a> {
                 run.added.extend(added);
             }
             run.try_again(|id, _| again.contains(id));
-            let stages: Vec<Stage> = run.stages().cloned().collect();
+            let stages = run.stages();
             let mut sessions = Sessions::default();
             if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, false).await {
                 return Ended::Interrupted(failure);
@@ -246,7 +235,7 @@ impl<'a> Engine<'a> {
                 continue;
             }
             if self.time_left(run) < LAST_CALL {
-                self.ledger.journal(&run.head.id, run.epoch, &progress.unwritten).await?;
+                self.ledger.journal(&run.head.id, run.epoch, &progress.not_known_written(run)).await?;
                 let failure = Failure::new(Class::Transient, "go on with", run.head.id.as_str());
                 return Err(failure.because("no time is left"));
             }
@@ -256,10 +245,14 @@ impl<'a> Engine<'a> {
             let mut waiting: BTreeSet<StepId> = BTreeSet::new();
             let hurried = self.time_left(run) < PATIENCE * 2 + LAST_CALL;
             for step in todo {
-                if hurried && step.action == OpenInterface::NAME {
-                    // Nothing is opened that might not be closed again in time.
-                    let why = "there was no time left to open and close it safely".to_owned();
-                    let left = StepResult::Left { why };
+                let not_opened = match step.action == OpenInterface::NAME {
+                    true if hurried => Some("there was no time left to open and close it safely"),
+                    true if is_closed(run, step) => Some("it is closed already, and closing comes after opening"),
+                    _ => None,
+                };
+                if let Some(why) = not_opened {
+                    // Nothing is opened that might not be closed again.
+                    let left = StepResult::Left { why: why.to_owned() };
                     progress.note(run, step.id.clone(), record(left, run.head.arrived_at, Instant::now()));
                     continue;
                 }
@@ -302,7 +295,7 @@ impl<'a> Engine<'a> {
         while let Ok(Some(event)) = tokio::time::timeout_at(until, progress.under_way.next()).await {
             self.take_in(run, groups, &mut progress, event)?;
         }
-        self.ledger.journal(&run.head.id, run.epoch, &progress.unwritten).await
+        self.ledger.journal(&run.head.id, run.epoch, &progress.not_known_written(run)).await
     }
 
     /// Sessions for the stages ahead that have none: as far as the next one that makes a group, whose id
@@ -329,14 +322,17 @@ impl<'a> Engine<'a> {
 
     /// Begins to write what has ended since, beside whatever comes next.
     fn write_beside(&self, run: &Run, progress: &mut Progress<'a>) {
-        let results = std::mem::take(&mut progress.unwritten);
-        if results.is_empty() {
+        let ids = std::mem::take(&mut progress.unwritten);
+        if ids.is_empty() {
             return;
         }
         let (ledger, id, epoch) = (self.ledger, run.head.id.clone(), run.epoch);
+        let results = run.entries(&ids);
+        let number = progress.writes;
+        progress.writes += 1;
+        progress.writing.insert(number, ids);
         progress.under_way.push(Box::pin(async move {
-            let written = ledger.journal(&id, epoch, &results).await;
-            Event::Written { written, results }
+            Event::Written { number, written: ledger.journal(&id, epoch, &results).await }
         }));
     }
 
@@ -355,13 +351,20 @@ impl<'a> Engine<'a> {
                 }
                 progress.note(run, id, record);
             }
-            Event::Written { written: Ok(()), .. } | Event::Recorded(Ok(())) => {}
-            Event::Written { written: Err(failure), .. } if failure.class == Class::Conflict => return Err(failure),
-            // A journal that cannot be written does not stop containment: it is written with the next results.
-            Event::Written { written: Err(failure), results } => {
-                crate::telemetry::alarm("journal-unwritten", &failure.brief());
-                progress.unwritten.extend(results);
+            Event::Written { number, written } => {
+                let ids = progress.writing.remove(&number).unwrap_or_default();
+                match written {
+                    Ok(()) => {}
+                    Err(failure) if failure.class == Class::Conflict => return Err(failure),
+                    // A journal that cannot be written does not stop containment: it is written with the next
+                    // results.
+                    Err(failure) => {
+                        crate::telemetry::alarm("journal-unwritten", &failure.brief());
+                        progress.unwritten.extend(ids);
+                    }
+                }
             }
+            Event::Recorded(Ok(())) => {}
             // Without the row the next containment makes a group of its own: no reason to stop here.
             Event::Recorded(Err(failure)) => crate::telemetry::alarm("group-unrecorded", &failure.brief()),
         }
@@ -434,6 +437,7 @@ impl<'a> Engine<'a> {
                 permit(&mut plan, &run.head.leaves);
                 // A step with a leave of its own is done once; there is no state that says so.
                 plan.retain(|step| !(step.leave.is_some() && run.result(&step.id).is_some_and(StepResult::is_good)));
+                plan.shorten();
                 Ok(Outstanding { plan, gone: None })
             }
         }
@@ -477,7 +481,8 @@ impl<'a> Engine<'a> {
 
     fn end(&self, run: &Run, outstanding: Outstanding, missed: Vec<String>) -> RunEnd {
         let mut not_done = Vec::new();
-        let retry = !outstanding.worth_another_attempt(run).is_empty();
+        let incomplete = outstanding.gone.is_none() && outstanding.plan.incomplete;
+        let retry = incomplete || !outstanding.worth_another_attempt(run).is_empty();
         let mut remains = outstanding.plan.remains.clone();
         let mut open_cuts = 0;
         let mut failed = 0;
@@ -493,6 +498,11 @@ impl<'a> Engine<'a> {
         }
         failed += missed.len();
         not_done.extend(missed);
+        if incomplete {
+            // What could not be looked at may be as it was.
+            failed += 1;
+            not_done.push("not everything could be read back: what is still open says what".to_owned());
+        }
         let cuts = run.all_steps().filter(|step| step.cuts).count();
         let purpose = self.playbook.meta().purpose;
         let all = run.all_steps().count();
@@ -540,8 +550,8 @@ impl<'a> Engine<'a> {
 
     /// Undoes a run from its journal alone, in reverse.
     pub async fn undo(&self, run: &mut Run, groups: &[KnownGroup]) -> Ended {
-        let stages: Vec<Stage> = run.stages().rev().cloned().collect();
-        for stage in &stages {
+        let stages = run.stages();
+        for stage in stages.iter().rev() {
             let todo: Vec<&Step> = stage
                 .steps
                 .iter()
@@ -634,7 +644,7 @@ enum Event {
     /// A step.
     Step { id: StepId, record: StepRecord, made: Option<KnownGroup> },
     /// A write of results into the journal.
-    Written { written: Result<(), Failure>, results: Vec<(StepId, StepRecord)> },
+    Written { number: usize, written: Result<(), Failure> },
     /// A write of a group of ours.
     Recorded(Result<(), Failure>),
 }
@@ -643,14 +653,25 @@ enum Event {
 #[derive(Default)]
 struct Progress<'a> {
     under_way: FuturesUnordered<Boxed<'a, Event>>,
-    unwritten: Vec<(StepId, StepRecord)>,
+    unwritten: BTreeSet<StepId>,
+    /// What writes that are under way hold, by their number.
+    writing: BTreeMap<usize, BTreeSet<StepId>>,
+    writes: usize,
     made: Vec<KnownGroup>,
 }
 
 impl Progress<'_> {
     fn note(&mut self, run: &mut Run, id: StepId, record: StepRecord) {
-        let record = run.note(&id, record);
-        self.unwritten.push((id, record));
+        run.note(&id, record);
+        self.unwritten.insert(id);
+    }
+
+    /// Every entry that no write is known to have brought into the journal. A write that has not ended is given
+    /// up with this, so what it holds is written once more.
+    fn not_known_written(&mut self, run: &Run) -> Vec<(StepId, StepRecord)> {
+        let given_up = std::mem::take(&mut self.writing);
+        let ids = std::mem::take(&mut self.unwritten).into_iter().chain(given_up.into_values().flatten());
+        run.entries(&ids.collect())
     }
 }
 
@@ -676,6 +697,34 @@ impl Outstanding {
             .map(|step| step.id.clone())
             .collect()
     }
+}
+
+/// What the last plan holds that the journal does not: steps that are new, and those that are to be done otherwise
+/// than first planned, as when the group they named is gone. These keep the state they were first found in, for
+/// undo. Cut to what the run's row has room for.
+fn to_add(run: &Run, last: &Plan, again: &BTreeSet<StepId>) -> Vec<Stage> {
+    let known: BTreeMap<&StepId, &Step> = run.all_steps().map(|step| (&step.id, step)).collect();
+    let mut added = Plan { stages: Vec::new(), ..last.clone() };
+    for stage in &last.stages {
+        let steps =
+            stage.steps.iter().filter(|step| again.contains(&step.id)).filter_map(|step| match known.get(&step.id) {
+                None => Some(step.clone()),
+                Some(old) if old.args == step.args && old.needs == step.needs => None,
+                Some(old) => Some(Step { before: old.before.clone(), change: old.change.clone(), ..step.clone() }),
+            });
+        added.stage(&stage.name, steps);
+    }
+    added.shorten_to((MOST_BYTES + MOST_ADDED).saturating_sub(json_len(&run.head.plan) + json_len(&run.added)));
+    added.stages
+}
+
+/// Whether the interface that a step opens was closed again before.
+fn is_closed(run: &Run, opening: &Step) -> bool {
+    let of_it =
+        |step: &&Step| step.action == CloseInterface::NAME && step.args["interface"] == opening.args["interface"];
+    run.all_steps()
+        .filter(of_it)
+        .any(|step| run.result(&step.id).is_some_and(StepResult::is_good) || run.earlier.contains_key(&step.id))
 }
 
 fn why_not(result: Option<&StepResult>) -> String {

@@ -43,7 +43,7 @@ pub struct Record {
 /// A record as it stands in the bucket or in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its name, which begins with its place in the chain.
+    /// Its name: its place in the chain.
     pub name: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -122,7 +122,8 @@ impl Evidence {
                 body: body.clone(),
             };
             let bytes = serde_json::to_vec_pretty(&record).unwrap_or_default();
-            let name = format!("{sequence:04}-{kind}.json");
+            // The number alone: two writers at once must meet, whatever they write.
+            let name = format!("{sequence:04}.json");
             let hash = sha256(&bytes);
             self.put(&format!("{}{name}", prefix(case)), bytes).await?;
             head = Some((name, hash));
@@ -227,7 +228,7 @@ pub fn verify(case: &RunId, records: &[Stored]) -> Result<String, String> {
             return Err(broken("belongs to another case"));
         }
         let place = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        if record.sequence != place || !stored.name.starts_with(&format!("{place:04}-")) {
+        if record.sequence != place || stored.name != format!("{place:04}.json") {
             return Err(broken(&format!("is number {place} in the chain but says {}", record.sequence)));
         }
         if record.previous != previous {
@@ -258,7 +259,7 @@ mod tests {
                 };
                 let bytes = serde_json::to_vec(&record).unwrap();
                 previous = sha256(&bytes);
-                Stored { name: format!("{sequence:04}-ended.json"), bytes }
+                Stored { name: format!("{sequence:04}.json"), bytes }
             })
             .collect()
     }
@@ -276,7 +277,7 @@ mod tests {
         let mut changed = chain(&case, 3);
         changed[1].bytes =
             String::from_utf8(changed[1].bytes.clone()).unwrap().replace("\"body\":2", "\"body\":9").into();
-        assert!(verify(&case, &changed).unwrap_err().contains("0003-ended.json: does not follow"));
+        assert!(verify(&case, &changed).unwrap_err().contains("0003.json: does not follow"));
         let mut gap = chain(&case, 3);
         gap.remove(1);
         assert!(verify(&case, &gap).unwrap_err().contains("is number 2 in the chain but says 3"));

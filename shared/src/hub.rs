@@ -5,6 +5,7 @@
 
 mod decide;
 mod due;
+mod held;
 mod joined;
 mod known;
 mod policy;
@@ -34,11 +35,12 @@ use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
-use crate::report::{Report, Topic};
+use crate::report::Report;
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
+use held::{About, Word};
 use known::Known;
 use policy::PolicySource;
 
@@ -195,8 +197,15 @@ impl Hub {
                 telemetry::turned_away(away.as_str());
                 // Somebody who asks is told why nothing happens; strangers are not.
                 let known = matches!(away, TurnedAway::Sample | TurnedAway::NotLive(..) | TurnedAway::AboutHub(_));
-                if known && finding.request.is_some() {
-                    self.tell_unanswered(&finding, &[away.to_string()]).await;
+                let told = match &away {
+                    _ if known && finding.request.is_some() => {
+                        self.tell_unanswered(&finding, &[away.to_string()], false).await
+                    }
+                    TurnedAway::AboutHub(_) => self.tell_about_hub(&finding, &away).await,
+                    _ => true,
+                };
+                if !told {
+                    failed = Some(untold(&finding));
                 }
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
@@ -208,8 +217,8 @@ impl Hub {
                 why.extend(finding.not_touched(|_| false));
                 telemetry::turned_away("not-answered-here");
                 let concerned = self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding));
-                if concerned || finding.request.is_some() {
-                    self.tell_unanswered(&finding, &why).await;
+                if (concerned || finding.request.is_some()) && !self.tell_unanswered(&finding, &why, false).await {
+                    failed = Some(untold(&finding));
                 }
                 answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why.join("; ")));
                 continue;
@@ -222,12 +231,21 @@ impl Hub {
             // What else the finding names is in every message but those that say that nothing is to be done.
             let is_quiet = |report: &Report| matches!(report.outcome, Outcome::NoChange | Outcome::Gone);
             let not_touched = finding.not_touched(|_| false);
-            if !not_touched.is_empty() && results.iter().all(|result| result.as_ref().is_ok_and(is_quiet)) {
-                self.tell_unanswered(&finding, &not_touched).await;
+            if !not_touched.is_empty()
+                && results.iter().all(|result| result.as_ref().is_ok_and(is_quiet))
+                && !self.tell_unanswered(&finding, &not_touched, false).await
+            {
+                failed = Some(untold(&finding));
             }
             for result in results {
                 match result {
-                    Ok(report) => answer.outcomes.push(Answered::from(&report)),
+                    Ok(report) => {
+                        if report.untold {
+                            // No row of the ledger stands for the message: another delivery tells it.
+                            failed = Some(untold(&finding));
+                        }
+                        answer.outcomes.push(Answered::from(&report));
+                    }
                     Err(failure) => failed = Some(failure),
                 }
             }
@@ -288,24 +306,11 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let meta = playbook.meta();
         let run = RunId::new();
         let engine = self.engine(playbook, deadline);
-        // Round 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands;
-        // the finding's own service; and in the member account a session, then every read of the plan at once.
-        let (known, authenticity, planned) =
-            tokio::join!(self.known(meta.id, target, arrived), self.authenticator.check(&self.aws, finding), async {
-                let (reading, groups) = tokio::join!(
-                    engine.reading(&run, &target.account, target.region.as_ref()),
-                    self.ledger.groups(&target.account, target.region.as_ref())
-                );
-                let reading = reading?;
-                // Without the ledger nothing will be done; the plan is made all the same, to be told.
-                let groups = groups.unwrap_or_default();
-                let cx = PlanContext { hurried: true, ..self.plan_context(&reading, &groups, None) };
-                let planned = playbook.plan(&cx, target, finding).await?;
-                Ok::<_, Failure>((reading, planned))
-            },);
+        let reading = engine.reading(&run, &target.account, target.region.as_ref());
+        let Assessment { known, authenticity, planned } =
+            self.assess(About { playbook, target, finding }, reading, true, arrived).await;
         let mut known = match known {
             Ok(known) => known,
             Err(failure) => return self.without_ledger(playbook, target, finding, failure).await,
@@ -365,11 +370,18 @@ impl Hub {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
-        if let Some(hold) = &known.view.hold
-            && let Some(report) =
-                self.join_hold(playbook, target, &genuine, hold, &planned, arrived, &mut tighten).await?
-        {
-            return Ok(report);
+        let about = About { playbook, target, finding: &genuine };
+        let mut again = None;
+        if let Some(hold) = &known.view.hold {
+            match self.word_of(about, hold, &planned, arrived).await? {
+                Word::Ends(report) => return Ok(*report),
+                Word::Free => {}
+                Word::AskFirst(why) => {
+                    tighten.ask_a_person(why);
+                    tighten.page = true;
+                }
+                Word::Again(run) => again = Some(run),
+            }
         }
         let (reading, plan) = match planned {
             Ok((reading, Planned::Plan(plan))) => (reading, plan),
@@ -403,6 +415,9 @@ impl Hub {
                 Err(failure) => telemetry::alarm("plan-incomplete", &failure.brief()),
             }
         }
+        if let Some(run) = again {
+            return self.again(about, &run, &plan, &ruling, &known.view, arrived).await;
+        }
         // Steps that want a leave nobody gave are no reason for a run.
         if plan.is_empty() {
             let mut report =
@@ -425,6 +440,33 @@ impl Hub {
             hold_seconds: ruling.hold_seconds,
         };
         self.act(engine, playbook, head, &known.view, &reading, tighten.page || ruling.failed).await
+    }
+
+    /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands; the
+    /// finding's own service; and in the member account a session, then every read of the plan at once.
+    async fn assess(
+        &self,
+        about: About<'_>,
+        reading: impl Future<Output = Result<Aws, Failure>>,
+        hurried: bool,
+        now: Timestamp,
+    ) -> Assessment {
+        let About { playbook, target, finding } = about;
+        let (known, authenticity, planned) = tokio::join!(
+            self.known(playbook.meta().id, target, now),
+            self.authenticator.check(&self.aws, finding),
+            async {
+                let groups = self.ledger.groups(&target.account, target.region.as_ref());
+                let (reading, groups) = tokio::join!(reading, groups);
+                let reading = reading?;
+                // Without the ledger nothing will be done; the plan is made all the same, to be told.
+                let groups = groups.unwrap_or_default();
+                let cx = PlanContext { hurried, ..self.plan_context(&reading, &groups, None) };
+                let planned = playbook.plan(&cx, target, finding).await?;
+                Ok((reading, planned))
+            },
+        );
+        Assessment { known, authenticity, planned }
     }
 
     fn plan_context<'a>(
@@ -471,7 +513,7 @@ impl Hub {
         let mut ruling = ask(&plan);
         ruling.leaves = ruling.leaves.intersection(&leaves).copied().collect();
         engine::permit(&mut plan, &ruling.leaves);
-        keep_small(&mut plan);
+        plan.shorten();
         if ruling.failed {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
@@ -531,14 +573,18 @@ impl Hub {
             }
         };
         if let Some(hold) = seen {
-            // People have been asked about this target: once is enough.
-            let asked = hold.state == RunState::Proposed && state == RunState::Proposed;
+            if hold.state == RunState::Proposed
+                && state == RunState::Proposed
+                && let Some(report) = self.asked_before(playbook, &head, hold, now).await?
+            {
+                return Ok(report);
+            }
             // The same plan for the same finding was recorded: a repeat shows nothing new.
             let recorded = hold.state == RunState::Observed
                 && state == RunState::Observed
                 && hold.finding == head.finding.id
                 && hold.plan_hash.as_ref() == Some(&head.plan_hash);
-            if asked || recorded {
+            if recorded {
                 return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
             }
         }
@@ -547,92 +593,12 @@ impl Hub {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
-                let (report, delivered) = self.tell(playbook, report).await;
-                if delivered && let Err(failure) = self.ledger.report_delivered(&run.head, due).await {
-                    telemetry::alarm("report-row-stays", &failure.brief());
-                }
-                Ok(report)
+                Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
             Ok(Claim::OverBudget(_)) => Err(Failure::new(Class::Bug, "record a proposal for", head.target.to_string())),
             Err(failure) => self.without_ledger(playbook, &head.target, &head.finding, failure).await,
         }
-    }
-
-    /// What a hold says to a new finding: a report when the finding ends here, else how it is tightened.
-    #[allow(clippy::too_many_arguments)]
-    async fn join_hold(
-        &self,
-        playbook: &'static dyn Playbook,
-        target: &Target,
-        finding: &Finding,
-        hold: &Hold,
-        planned: &Result<(Aws, Planned), Failure>,
-        now: Timestamp,
-        tighten: &mut Tighten,
-    ) -> Result<Option<Report>, Failure> {
-        let id = playbook.meta().id;
-        let joined = |why: String| {
-            let mut report = Report::of(id, target, finding, Outcome::NoChange, why);
-            report.run = Some(hold.run.clone());
-            report.joined = true;
-            report
-        };
-        let why = match hold.state {
-            RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
-            RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
-            RunState::Held if hold.outcome == Some(Outcome::UndonePartly) => {
-                // What a person has begun to undo is not contained again by itself.
-                self.ledger.join(id, target, finding, now).await?;
-                let why = format!("the undo of run {} is not finished, and the activity was seen again", hold.run);
-                let mut report = joined(why);
-                report.outcome = Outcome::Failed;
-                report.topic = Some(Topic::UndoUnfinished);
-                report.held = true;
-                report.page = true;
-                return Ok(Some(self.told(playbook, report).await));
-            }
-            RunState::Held if matches!(hold.outcome, Some(Outcome::Partial | Outcome::NotContained)) => {
-                // The activity goes on: what was not done is worth another attempt.
-                self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
-                format!("run {} holds it in part; the finding joined, and the rest is tried again", hold.run)
-            }
-            RunState::Held if is_open(planned) => {
-                // Somebody put it back on the network, and the activity goes on.
-                self.ledger.ask_for_retry(self.function, &hold.run, now).await?;
-                self.ledger.join(id, target, finding, now).await?;
-                let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
-                let mut report = joined(why);
-                report.topic = Some(Topic::OpenAgain);
-                report.held = true;
-                report.page = true;
-                return Ok(Some(self.told(playbook, report).await));
-            }
-            RunState::Held => format!("run {} holds it; the finding joined", hold.run),
-            RunState::Rejected if hold.finding == finding.id => {
-                format!("run {} was rejected for this finding", hold.run)
-            }
-            RunState::Released => {
-                let later = match (finding.last_seen, hold.released_at) {
-                    (Some(seen), Some(released)) => seen > released,
-                    // A finding that does not say when cannot be shown to be old.
-                    _ => true,
-                };
-                if later {
-                    tighten.ask_a_person(format!("run {} was undone, and the activity was seen again since", hold.run));
-                    tighten.page = true;
-                    return Ok(None);
-                }
-                format!("run {} was undone after this activity was last seen", hold.run)
-            }
-            RunState::Proposed | RunState::Superseded | RunState::Rejected | RunState::Observed | RunState::Freed => {
-                return Ok(None);
-            }
-        };
-        self.ledger.join(id, target, finding, now).await?;
-        let report = joined(why);
-        telemetry::answered(&report);
-        Ok(Some(report))
     }
 
     async fn lost(&self, playbook: &'static dyn Playbook, head: &RunHead, hold: Option<Hold>) -> Report {
@@ -657,9 +623,16 @@ impl Hub {
             Ended::Interrupted(failure) => {
                 // The due row of the lease stands: the schedule goes on. Another delivery would not help.
                 telemetry::alarm("run-interrupted", &failure.brief());
-                let why = format!("interrupted, the schedule goes on: {}", failure.brief());
-                let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
-                report.not_done = vec![why];
+                let outcome = if run.state == RunState::Undoing { Outcome::UndonePartly } else { Outcome::Partial };
+                let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
+                report.not_done = vec![format!("interrupted, the schedule goes on: {}", failure.brief())];
+                report.retry = true;
+                report.page = true;
+                // Of a run that comes no further people hear; not each minute, and not of one that another has.
+                let interrupted = run.epoch.saturating_sub(u64::from(run.tries));
+                if failure.class != Class::Conflict && interrupted > 1 && interrupted.is_power_of_two() {
+                    return Ok(self.told(playbook, report).await);
+                }
                 return Ok(report);
             }
         };
@@ -674,7 +647,7 @@ impl Hub {
         };
         let report_due = DueAt { what: DueKind::Report, at: end.at + Duration::from_secs(60) };
         let mut next = vec![report_due];
-        next.extend(self.due_after(playbook, &run, &end));
+        next.extend(self.due_after(playbook, &run, state, &end));
         if !undoing && next.iter().any(|due| due.what == DueKind::Retry) {
             run.tries += 1;
         }
@@ -685,7 +658,7 @@ impl Hub {
     }
 
     /// What waits after a run's steps have ended.
-    fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, end: &RunEnd) -> Vec<DueAt> {
+    fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, state: RunState, end: &RunEnd) -> Vec<DueAt> {
         let mut due = Vec::new();
         if run.state != RunState::Applying {
             return due;
@@ -697,8 +670,8 @@ impl Hub {
             due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
         }
         if let Some(seconds) = run.head.hold_seconds.and_then(|s| u64::try_from(s).ok())
-            && run.changed_anything()
-            && run.tries == 0
+            && state == RunState::Held
+            && run.held_at.is_none()
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
         }
@@ -759,6 +732,19 @@ impl Hub {
     }
 }
 
+/// What is known of a finding and its target before anything is decided.
+struct Assessment {
+    known: Result<Known, Failure>,
+    authenticity: Authenticity,
+    /// The plan, and the session it was read with.
+    planned: Result<(Aws, Planned), Failure>,
+}
+
+/// A message about a finding that did not reach people.
+fn untold(finding: &Finding) -> Failure {
+    Failure::new(Class::Transient, "tell people about", finding.id.as_str())
+}
+
 /// Why no playbook answers a finding.
 pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
     if finding.source != Source::GuardDuty {
@@ -780,32 +766,6 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
 pub fn why_only_proposed(finding: &Finding) -> Option<String> {
     let action = finding.request.as_ref()?;
     Some(format!("asked for by the Security Hub custom action `{action}`, which does not say by whom"))
-}
-
-/// A plan is one row of the ledger, which holds 400 KB at most. Whoever can register an instance with a
-/// thousand targets can make a plan longer than that; then what cuts is kept, and the rest is named.
-fn keep_small(plan: &mut Plan) {
-    const MOST_BYTES: usize = 200_000;
-    let size = |plan: &Plan| serde_json::to_vec(plan).map_or(0, |bytes| bytes.len());
-    if size(plan) <= MOST_BYTES {
-        return;
-    }
-    let needed: std::collections::BTreeSet<_> =
-        plan.steps().filter(|step| step.cuts).flat_map(|step| step.needs.clone()).collect();
-    plan.retain(|step| step.cuts || needed.contains(&step.id));
-    plan.remains.push("the plan was too long for the ledger: only the network is cut, all else is left".to_owned());
-    plan.tags.clear();
-}
-
-/// Whether a plan just made would cut something: the target is not, or no longer, cut off. A step without a state
-/// before was planned unseen and shows nothing.
-fn is_open(planned: &Result<(Aws, Planned), Failure>) -> bool {
-    match planned {
-        Ok((_, Planned::Plan(plan))) => {
-            plan.steps().any(|step| step.cuts && step.leave.is_none() && !step.before.is_null())
-        }
-        _ => false,
-    }
 }
 
 /// What an answer is made from, read side by side.

@@ -1,5 +1,6 @@
 //! Plans: what a playbook would change, as data. Nothing here calls AWS.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ impl fmt::Display for StepId {
 }
 
 /// Several things in a step's id: the same ones always read the same, and others never do.
-pub fn together<T: fmt::Display>(things: &std::collections::BTreeSet<T>) -> String {
+pub fn together<T: fmt::Display>(things: &BTreeSet<T>) -> String {
     const SHOWN: usize = 3;
     let all: Vec<String> = things.iter().map(T::to_string).collect();
     match all.split_first() {
@@ -157,6 +158,19 @@ pub struct Plan {
 /// Everything before the network cut has together this long; then the cut goes ahead.
 pub const BEFORE_THE_CUT: Duration = Duration::from_secs(3);
 
+/// The longest plan in bytes of JSON. A run is one row of the ledger, which DynamoDB limits to 400 KB, with the plan,
+/// what is added to it and every step's result in it. Whoever can register an instance with a thousand targets can
+/// make a plan longer than that; then what cuts is kept, and the rest is named.
+pub const MOST_BYTES: usize = 200_000;
+
+/// What may be added to a run's plan in all its attempts, beside what the plan itself has left of its room.
+pub const MOST_ADDED: usize = 60_000;
+
+/// The length of a value as JSON.
+pub(crate) fn json_len(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
+}
+
 impl Plan {
     /// An empty plan.
     pub fn new(playbook: &str, target: Target) -> Self {
@@ -197,6 +211,26 @@ impl Plan {
         self.stages.retain(|stage| !stage.steps.is_empty());
     }
 
+    /// Cuts the plan to what the ledger has room for, and says so in what remains. See [`MOST_BYTES`].
+    pub fn shorten(&mut self) {
+        self.shorten_to(MOST_BYTES);
+    }
+
+    /// Keeps what cuts, and what that needs, of a plan longer than this; nothing if that is too long as well.
+    pub(crate) fn shorten_to(&mut self, most: usize) {
+        if json_len(self) <= most {
+            return;
+        }
+        let needed: BTreeSet<StepId> =
+            self.steps().filter(|step| step.cuts).flat_map(|step| step.needs.clone()).collect();
+        self.retain(|step| step.cuts || needed.contains(&step.id));
+        self.remains.push("the plan was too long for the ledger: only the network is cut, all else is left".to_owned());
+        self.tags.clear();
+        if json_len(&self.stages) > most {
+            self.stages.clear();
+        }
+    }
+
     /// A hash of what would be done: steps, arguments and before-states, no times and no prose. An
     /// approval is bound to it.
     pub fn hash(&self) -> String {
@@ -229,10 +263,10 @@ mod tests {
 
     #[test]
     fn sets_that_differ_have_other_names() {
-        let set = |n: usize| (0..n).map(|i| format!("vol-{i}")).collect::<std::collections::BTreeSet<_>>();
+        let set = |n: usize| (0..n).map(|i| format!("vol-{i}")).collect::<BTreeSet<_>>();
         assert_eq!(together(&set(2)), "vol-0,vol-1");
         assert!(together(&set(40)).starts_with("vol-0 and 39 more ("));
-        let names: std::collections::BTreeSet<String> = (0..50).map(|n| together(&set(n))).collect();
+        let names: BTreeSet<String> = (0..50).map(|n| together(&set(n))).collect();
         assert_eq!(names.len(), 50);
     }
 }

@@ -62,6 +62,9 @@ pub struct Report {
     /// Whether the run ended before it changed anything, so that the target is nobody's.
     #[serde(skip)]
     pub freed: bool,
+    /// Whether people should have been told, and nothing but another delivery of the event will tell them.
+    #[serde(skip)]
+    pub untold: bool,
 }
 
 /// What a report is about when no step has ended.
@@ -76,6 +79,10 @@ pub enum Topic {
     UndoUnfinished,
     /// What a person decided was not done.
     DecisionRefused,
+    /// A run holds the target and it is not contained, the activity goes on, and a person is asked.
+    NotContainedAgain,
+    /// Another finding about a target about which a person was asked.
+    SeenAlso,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -109,6 +116,7 @@ impl Report {
             held: false,
             joined: false,
             freed: false,
+            untold: false,
         }
     }
 
@@ -182,6 +190,8 @@ impl Report {
             Some(Topic::OpenAgain) => return "OPEN AGAIN",
             Some(Topic::UndoUnfinished) => return "NOT CONTAINED, UNDO UNFINISHED",
             Some(Topic::DecisionRefused) => return "DECISION NOT CARRIED OUT",
+            Some(Topic::NotContainedAgain) => return "NOT CONTAINED, DECISION NEEDED",
+            Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             None => {}
         }
         match self.outcome {
@@ -222,8 +232,11 @@ impl Report {
         }
         let mut last = vec![format!("Do: {}", self.advice())];
         if let Some(run) = &self.run {
-            if self.outcome == Outcome::Proposed {
+            let asked = self.outcome == Outcome::Proposed || self.topic == Some(Topic::SeenAlso);
+            if asked || self.topic == Some(Topic::NotContainedAgain) {
                 last.push(format!("Approve: firebreak approve {run}"));
+            }
+            if asked {
                 last.push(format!("Reject: firebreak reject {run}"));
             }
             if self.held && self.purpose != Some(Purpose::Preserve) {
@@ -254,6 +267,8 @@ impl Report {
             Some(Topic::OpenAgain) => return "find out who opened it; it is cut again within a minute",
             Some(Topic::UndoUnfinished) => return "contain it by hand now, or finish the undo: then it is proposed",
             Some(Topic::DecisionRefused) => return "read why, look at the run, decide again",
+            Some(Topic::NotContainedAgain) => return "decide whether it is contained again, or contain it by hand",
+            Some(Topic::SeenAlso) => return "decide",
             None => {}
         }
         match (self.outcome, self.purpose) {

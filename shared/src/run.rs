@@ -374,6 +374,8 @@ pub struct Run {
     pub end: Option<RunEnd>,
     /// Automatic further attempts made.
     pub tries: u32,
+    /// When it came to hold the target first.
+    pub held_at: Option<Timestamp>,
     /// When its undo ended.
     pub released_at: Option<Timestamp>,
     /// The decision that is being carried out, in words.
@@ -381,14 +383,33 @@ pub struct Run {
 }
 
 impl Run {
-    /// Every stage, those of the plan first.
-    pub fn stages(&self) -> impl DoubleEndedIterator<Item = &Stage> {
-        self.head.plan.stages.iter().chain(&self.added)
+    /// Every stage, those of the plan first. A step that was added again, to be done otherwise, stands where it
+    /// was added last.
+    pub fn stages(&self) -> Vec<Stage> {
+        let mut stages: Vec<Stage> = self.planned().map(|(_, stage)| stage.clone()).collect();
+        for (place, stage) in stages.iter_mut().enumerate() {
+            stage.steps.retain(|step| self.is_last(place, step));
+        }
+        stages.retain(|stage| !stage.steps.is_empty());
+        stages
     }
 
     /// Every step, those of the plan first.
     pub fn all_steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
-        self.stages().flat_map(|stage| &stage.steps)
+        let steps = self.planned().flat_map(|(place, stage)| stage.steps.iter().map(move |step| (place, step)));
+        steps.filter(|(place, step)| self.is_last(*place, step)).map(|(_, step)| step)
+    }
+
+    fn planned(&self) -> impl DoubleEndedIterator<Item = (usize, &Stage)> {
+        let first = self.head.plan.stages.len();
+        let added = self.added.iter().enumerate().map(move |(n, stage)| (first + n, stage));
+        self.head.plan.stages.iter().enumerate().chain(added)
+    }
+
+    /// Whether no later stage has a step of the same id.
+    fn is_last(&self, place: usize, step: &Step) -> bool {
+        let later = (place + 1).saturating_sub(self.head.plan.stages.len());
+        !self.added.iter().skip(later).any(|stage| stage.steps.iter().any(|other| other.id == step.id))
     }
 
     /// The result of a step so far.
@@ -413,6 +434,11 @@ impl Run {
         record.requests.splice(..0, self.requests(id).to_vec());
         self.steps.insert(id.clone(), record.clone());
         record
+    }
+
+    /// The journal's entries of these steps.
+    pub fn entries(&self, ids: &std::collections::BTreeSet<StepId>) -> Vec<(StepId, StepRecord)> {
+        ids.iter().filter_map(|id| self.steps.get(id).map(|record| (id.clone(), record.clone()))).collect()
     }
 
     /// Takes steps out of the journal that are to be tried again.
@@ -488,6 +514,7 @@ mod tests {
             earlier: BTreeMap::new(),
             end: None,
             tries: 0,
+            held_at: None,
             released_at: None,
             decided: None,
         };

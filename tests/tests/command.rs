@@ -322,12 +322,12 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     let path = folder.path().to_str().unwrap();
     operator.good(&["evidence", "get", &isolate, path]).await;
     operator.good(&["evidence", "verify", &isolate, "--folder", path]).await;
-    let record = folder.path().join("0002-ended.json");
+    let record = folder.path().join("0002.json");
     let text = std::fs::read_to_string(&record).unwrap().replace("contained", "continued");
     std::fs::write(&record, text).unwrap();
     let broken = operator.run(&["evidence", "verify", &isolate, "--folder", path]).await;
     assert_eq!(broken.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&broken.stdout).contains("NOT whole: 0003-undone.json"), "{broken:?}");
+    assert!(String::from_utf8_lossy(&broken.stdout).contains("NOT whole: 0003.json"), "{broken:?}");
 }
 
 #[tokio::test]

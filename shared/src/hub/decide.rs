@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Answer, Answered, Hub};
+use super::held::About;
+use super::{Answer, Answered, Assessment, Hub};
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
@@ -20,6 +21,7 @@ use crate::telemetry;
 
 impl Hub {
     pub(super) async fn carry_decision(&self, id: &str, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
+        // Nobody waits for these: the event names nothing that is known, or was delivered before.
         let turned_away = |why: String| {
             telemetry::alarm("decision-refused", &why);
             Answer {
@@ -29,12 +31,6 @@ impl Hub {
         let Some(decision) = self.ledger.decision(id).await? else {
             return Ok(turned_away(format!("there is no decision {}", crate::text::quoted(id))));
         };
-        if decision.used {
-            return Ok(turned_away(format!("decision {id} was used before")));
-        }
-        if decision.expires_at <= now {
-            return Ok(turned_away(format!("decision {id} has lapsed")));
-        }
         let Some(run) = self.ledger.run(&decision.run).await? else {
             return Ok(turned_away(format!("there is no run {}", decision.run)));
         };
@@ -45,54 +41,86 @@ impl Hub {
         let Some(playbook) = self.playbook(&run.head.playbook) else {
             return Ok(turned_away(format!("no playbook {} is here", run.head.playbook)));
         };
-        if decision.plan_hash != run.head.plan_hash {
-            return Ok(turned_away(format!("decision {id} is of another plan")));
+        let used_before = || turned_away(format!("decision {id} was used before"));
+        if decision.used {
+            return Ok(used_before());
         }
+        let carried = self.decide(playbook, &decision, &run, now, deadline).await;
+        let why = match &carried {
+            Ok(Ok(report)) => return Ok(Answer { outcomes: vec![Answered::from(report)] }),
+            Ok(Err(why)) => why.clone(),
+            Err(failure) => {
+                format!("{}; it is tried again by itself for as long as it is valid", failure.brief())
+            }
+        };
+        // Another delivery of the same decision was faster, or the schedule goes on with what this one began.
+        if self.ledger.is_used(&decision).await.unwrap_or(false) {
+            return carried.map(|_| used_before());
+        }
+        // A person waits for it.
+        telemetry::alarm("decision-refused", &why);
+        let mut report = Report::of_run(&run, Outcome::Refused, playbook.meta().purpose);
+        report.reasons = vec![why];
+        report.topic = Some(Topic::DecisionRefused);
+        report.page = true;
+        let report = self.told(playbook, report).await;
+        match carried {
+            Err(failure) => Err(failure),
+            Ok(_) if report.untold => {
+                Err(Failure::new(Class::Transient, "tell people about decision", decision.id.clone()))
+            }
+            Ok(_) => Ok(Answer { outcomes: vec![Answered::from(&report)] }),
+        }
+    }
+
+    /// Does what a decision says; why not, in words, when that is not to be done.
+    async fn decide(
+        &self,
+        playbook: &'static dyn Playbook,
+        decision: &Decision,
+        run: &Run,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Result<Report, String>, Failure> {
+        if decision.expires_at <= now {
+            return Ok(Err(format!("decision {} has lapsed", decision.id)));
+        }
+        if decision.plan_hash != run.head.plan_hash {
+            return Ok(Err(format!("decision {} is of another plan", decision.id)));
+        }
+        let moved = || format!("run {} has moved: look at it again", run.head.id);
         let by = crate::text::plain(&decision.by, 120);
-        let report = match (decision.verb, run.state) {
+        match (decision.verb, run.state) {
             (Verb::Reject, RunState::Proposed) => {
-                if !self.ledger.reject(&decision, &run, now).await? {
-                    return Ok(turned_away(format!("run {} has moved", run.head.id)));
+                if !self.ledger.reject(decision, run, now).await? {
+                    return Ok(Err(moved()));
                 }
-                let mut report = Report::of_run(&run, Outcome::Rejected, playbook.meta().purpose);
+                let mut report = Report::of_run(run, Outcome::Rejected, playbook.meta().purpose);
                 report.reasons = vec![format!("rejected by {by}")];
-                self.told(playbook, report).await
+                Ok(Ok(self.told(playbook, report).await))
             }
             (Verb::Undo, RunState::Held) => {
-                let mut run = run;
-                run.decided = Some(format!("undone by {by}"));
-                let Some(mut run) = self.ledger.begin_undo(&decision, &run, now).await? else {
-                    return Ok(turned_away(format!("run {} has moved", run.head.id)));
-                };
-                let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
-                let engine = self.engine(playbook, deadline);
-                let ended = engine.undo(&mut run, &groups).await;
-                self.conclude(playbook, run, ended).await?
+                let decided = Run { decided: Some(format!("undone by {by}")), ..run.clone() };
+                match self.ledger.begin_undo(decision, &decided, now).await? {
+                    Some(run) => self.resume(playbook, run, deadline).await.map(Ok),
+                    None => Ok(Err(moved())),
+                }
             }
             (Verb::Approve, RunState::Proposed) => {
-                match self.approve(playbook, &decision, run.clone(), &by, now, deadline).await? {
-                    Ok(report) => report,
-                    Err(why) => {
-                        // A person waits for it.
-                        telemetry::alarm("decision-refused", &why);
-                        let mut report = Report::of_run(&run, Outcome::Refused, playbook.meta().purpose);
-                        report.reasons = vec![why];
-                        report.topic = Some(Topic::DecisionRefused);
-                        report.page = true;
-                        self.told(playbook, report).await
-                    }
+                self.approve(playbook, decision, run.clone(), &by, now, deadline).await
+            }
+            // What it holds in part, or was opened again, is done again. What was begun to be undone is not.
+            (Verb::Approve, RunState::Held) if run.undone.is_empty() => {
+                let decided = Run { decided: Some(format!("done again by {by}")), ..run.clone() };
+                match self.ledger.approve(decision, &decided, self.config.budget, now).await? {
+                    Some(run) => self.resume(playbook, run, deadline).await.map(Ok),
+                    None => Ok(Err(format!("{}, or the hour's budget is spent", moved()))),
                 }
             }
             (verb, state) => {
-                return Ok(turned_away(format!(
-                    "run {} is {}: there is nothing to {}",
-                    run.head.id,
-                    state.as_str(),
-                    verb.as_str()
-                )));
+                Ok(Err(format!("run {} is {}: there is nothing to {}", run.head.id, state.as_str(), verb.as_str())))
             }
-        };
-        Ok(Answer { outcomes: vec![Answered::from(&report)] })
+        }
     }
 
     /// Carries an approved proposal out, if the world is still as it was when the plan was made; else
@@ -108,25 +136,25 @@ impl Hub {
     ) -> Result<Result<Report, String>, Failure> {
         let engine = self.engine(playbook, deadline);
         let target = run.head.target.clone();
-        let (authenticity, known, reading) = tokio::join!(
-            self.authenticator.check(&self.aws, &run.head.finding),
-            self.known(playbook.meta().id, &target, now),
-            engine.reading(&run.head.id, &target.account, target.region.as_ref()),
-        );
+        let reading = engine.reading(&run.head.id, &target.account, target.region.as_ref());
+        let about = About { playbook, target: &target, finding: &run.head.finding };
+        let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
         let known = known?;
         let finding = match authenticity {
             Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
-            Authenticity::TurnedAway(away) => return Ok(Err(format!("the finding does not stand any more: {away}"))),
-            Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
-                return Ok(Err("the finding is not genuine".to_owned()));
+            Authenticity::TurnedAway(away) => {
+                let why = format!("the finding does not stand any more: {away}");
+                return self.falls(playbook, decision, &run, why, now).await;
             }
-            Authenticity::NotAsked(why) => return Ok(Err(why.to_owned())),
+            Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
+                return self.falls(playbook, decision, &run, "the finding is not genuine".to_owned(), now).await;
+            }
+            Authenticity::NotAsked(why) => return self.falls(playbook, decision, &run, why.to_owned(), now).await,
             Authenticity::Unknown(failure) => return Err(failure),
         };
-        let reading = reading?;
-        let cx = self.plan_context(&reading, &known.view.groups, None);
-        let plan = match playbook.plan(&cx, &target, &finding).await? {
+        let (reading, planned) = planned?;
+        let plan = match planned {
             Planned::Plan(plan) => plan,
             Planned::Gone(why) => {
                 self.ledger.reject(decision, &run, now).await?;
@@ -159,6 +187,25 @@ impl Hub {
         self.conclude(playbook, taken, ended).await.map(Ok)
     }
 
+    /// A proposal whose finding does not stand is not left open: it would take in every later finding.
+    async fn falls(
+        &self,
+        playbook: &'static dyn Playbook,
+        decision: &Decision,
+        run: &Run,
+        why: String,
+        now: Timestamp,
+    ) -> Result<Result<Report, String>, Failure> {
+        if !self.ledger.reject(decision, run, now).await? {
+            return Ok(Err(why));
+        }
+        let mut report = Report::of_run(run, Outcome::Refused, playbook.meta().purpose);
+        report.reasons = vec![why];
+        report.topic = Some(Topic::DecisionRefused);
+        report.page = true;
+        Ok(Ok(self.told(playbook, report).await))
+    }
+
     #[allow(clippy::too_many_arguments)]
     async fn propose_again(
         &self,
@@ -187,11 +234,7 @@ impl Hub {
             Claim::Won(run) => {
                 let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
                 report.page = true;
-                let (report, delivered) = self.tell(playbook, report).await;
-                if delivered {
-                    self.ledger.report_delivered(&run.head, due).await?;
-                }
-                Ok(report)
+                Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             _ => Err(Failure::new(Class::Conflict, "propose again", run.head.id.as_str())),
         }

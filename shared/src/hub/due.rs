@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::tell::Custody;
 use super::{Answer, Answered, Hub};
 use crate::engine::{Ended, Sessions};
 use crate::failure::{Class, Failure};
-use crate::ledger::{Due, DueKind};
+use crate::ledger::{Channels, Due, DueKind};
 use crate::playbook::Playbook;
 use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState, StepResult};
@@ -30,7 +31,7 @@ impl Hub {
             match self.take_up(&due, now, deadline).await {
                 Ok(report) => {
                     // The row goes last: an end in between repeats work that converges.
-                    if let Err(failure) = self.ledger.done(self.function, &due.key).await {
+                    if let Err(failure) = self.ledger.done(self.function, &due).await {
                         telemetry::alarm("due-row-stays", &failure.brief());
                     }
                     answer.outcomes.extend(report.as_ref().map(Answered::from));
@@ -64,44 +65,42 @@ impl Hub {
                 _ => Ok(None),
             },
             DueKind::Report => {
-                if run.state == RunState::Proposed {
+                let (report, left) = if run.state == RunState::Proposed {
                     let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
                     report.page = true;
-                    let (report, delivered) = self.tell(playbook, report).await;
-                    if !delivered {
-                        self.put_due(&run, DueKind::Report, now + Duration::from_secs(60)).await?;
-                    }
-                    return Ok(Some(report));
-                }
-                if run.end.is_none() {
+                    self.tell(playbook, report, &due.left).await
+                } else if run.end.is_some() {
+                    self.try_deliver(playbook, &run, &due.left).await
+                } else {
                     return Ok(None);
-                }
-                let (report, delivered) = self.try_deliver(playbook, &run).await;
-                if !delivered {
-                    self.put_due(&run, DueKind::Report, now + Duration::from_secs(60)).await?;
-                }
+                };
+                self.put_off(&run, due, &left, now).await?;
                 Ok(Some(report))
             }
             DueKind::Evidence => {
-                let complete = self.put_custody(playbook, &run, now).await.unwrap_or_else(|failure| {
+                let custody = self.put_custody(playbook, &run, now).await.unwrap_or_else(|failure| {
                     telemetry::alarm("custody-unread", &failure.brief());
-                    false
+                    Custody::Incomplete
                 });
-                if complete {
-                    return Ok(None);
+                match custody {
+                    Custody::Nothing => Ok(None),
+                    Custody::Complete(report) => self.tell_due(playbook, &run, *report, due, now).await.map(Some),
+                    Custody::Incomplete if now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE => {
+                        self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
+                        Ok(None)
+                    }
+                    Custody::Incomplete => {
+                        let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
+                        let why = "the snapshots are still not complete, or could not be looked at";
+                        report.not_done.push(why.to_owned());
+                        report.page = true;
+                        self.tell_due(playbook, &run, report, due, now).await.map(Some)
+                    }
                 }
-                if now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE {
-                    self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
-                    return Ok(None);
-                }
-                let mut report = Report::of_run(&run, Outcome::Partial, playbook.meta().purpose);
-                report.not_done.push("the snapshots are still not complete, or could not be looked at".to_owned());
-                report.page = true;
-                self.tell_or_keep(playbook, &run, report, DueKind::Evidence, now).await.map(Some)
             }
             DueKind::Joined => {
                 // Tried again and held, it has them on its own hold.
-                if run.state != RunState::Freed {
+                if !matches!(run.state, RunState::Freed | RunState::Rejected) {
                     return Ok(None);
                 }
                 let (target, finding) = (&run.head.target, &run.head.finding.id);
@@ -130,25 +129,27 @@ impl Hub {
                 report.reasons.insert(0, format!("held for {hours} h; the time that the policy gave it is over"));
                 report.topic = Some(Topic::HoldEnds);
                 report.page = true;
-                self.tell_or_keep(playbook, &run, report, DueKind::HoldEnds, now).await.map(Some)
+                self.tell_due(playbook, &run, report, due, now).await.map(Some)
             }
         }
     }
 
-    /// Tells, and keeps the work due when the report did not arrive.
-    async fn tell_or_keep(
+    /// Tells what is due, by the channels that are left, and puts off those by which it did not arrive.
+    async fn tell_due(
         &self,
         playbook: &'static dyn Playbook,
         run: &Run,
         report: Report,
-        what: DueKind,
+        due: &Due,
         now: Timestamp,
     ) -> Result<Report, Failure> {
-        let (report, delivered) = self.tell(playbook, report).await;
-        if !delivered {
-            self.put_due(run, what, now + Duration::from_secs(60)).await?;
-        }
+        let (report, left) = self.tell(playbook, report, &due.left).await;
+        self.put_off(run, due, &left, now).await?;
         Ok(report)
+    }
+
+    async fn put_off(&self, run: &Run, due: &Due, left: &Channels, now: Timestamp) -> Result<(), Failure> {
+        if left.is_empty() { Ok(()) } else { self.ledger.put_off(&run.head, due, left, now).await }
     }
 
     /// Takes a run into this function's hands and goes on from its journal.
@@ -160,10 +161,20 @@ impl Hub {
         deadline: Instant,
     ) -> Result<Option<Report>, Failure> {
         let Some(playbook) = self.playbook(&run.head.playbook) else { return Ok(None) };
-        let Some(mut run) = self.ledger.take(&run, becomes, now).await? else { return Ok(None) };
+        let Some(run) = self.ledger.take(&run, becomes, now).await? else { return Ok(None) };
+        self.resume(playbook, run, deadline).await.map(Some)
+    }
+
+    /// Goes on from the journal of a run that is in one's hands.
+    pub(super) async fn resume(
+        &self,
+        playbook: &'static dyn Playbook,
+        mut run: Run,
+        deadline: Instant,
+    ) -> Result<Report, Failure> {
         let engine = self.engine(playbook, deadline);
         let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
-        let ended = if becomes == RunState::Undoing {
+        let ended = if run.state == RunState::Undoing {
             engine.undo(&mut run, &groups).await
         } else {
             match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
@@ -178,6 +189,6 @@ impl Hub {
                 Err(failure) => Ended::Done(engine.end_unverified(&run, &failure)),
             }
         };
-        self.conclude(playbook, run, ended).await.map(Some)
+        self.conclude(playbook, run, ended).await
     }
 }

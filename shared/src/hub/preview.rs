@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Hub, Tighten};
+use super::held::About;
+use super::{Assessment, Hub, Tighten};
 use crate::authenticate::Authenticity;
 use crate::aws::Aws;
 use crate::failure::Failure;
@@ -71,12 +72,10 @@ impl Hub {
     ) -> Result<Preview, Failure> {
         let now = Timestamp::now();
         let id = playbook.meta().id;
-        let (authenticity, known, reading) = tokio::join!(
-            self.authenticator.check(&self.aws, finding),
-            self.known(id, target, now),
-            self.planning(by, playbook, &target.account, target.region.as_ref()),
-        );
-        let (known, reading) = (known?, reading?);
+        let reading = self.planning(by, playbook, &target.account, target.region.as_ref());
+        let about = About { playbook, target, finding };
+        let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
+        let (known, (_, planned)) = (known?, planned?);
         let (genuine, finding) = match authenticity {
             Authenticity::Genuine(genuine) => (Ok(()), *genuine),
             Authenticity::Absent => (Err("GuardDuty does not have this finding".to_owned()), finding.clone()),
@@ -87,8 +86,7 @@ impl Hub {
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),
             Authenticity::NotAsked(why) => (Err(why.to_owned()), finding.clone()),
         };
-        let cx = self.plan_context(&reading, &known.view.groups, None);
-        let plan = match playbook.plan(&cx, target, &finding).await? {
+        let plan = match planned {
             Planned::Plan(plan) => Ok(plan),
             Planned::Gone(why) | Planned::Refused(why) => Err(why),
         };

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Hub;
+use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
-use crate::ledger::{DueAt, DueKind};
+use crate::ledger::{Channel, Channels, DueAt, DueKind};
 use crate::playbook::Playbook;
 use crate::report::Report;
 use crate::run::{Outcome, Run, RunState};
+use crate::screen::TurnedAway;
 use crate::telemetry;
 
 /// The source of our events.
@@ -24,9 +26,6 @@ pub const DECISION_EVENT: &str = "Firebreak Decision";
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
 
-/// Stands for the playbook where none answers.
-const NOBODY: &str = "-";
-
 /// What a subscription can filter on (SNS message attributes): `page` = `true` is for what must wake somebody.
 #[derive(Clone, Copy)]
 struct Attributes {
@@ -35,63 +34,104 @@ struct Attributes {
 }
 
 impl Hub {
-    /// Delivers a report that has no run behind it, once and as well as can be.
+    /// Delivers a report that no row of the ledger stands for, once and as well as can be. One that did not arrive
+    /// says so, and the event is delivered again.
     pub(super) async fn told(&self, playbook: &'static dyn Playbook, report: Report) -> Report {
-        self.tell(playbook, report).await.0
+        let (mut report, left) = self.tell(playbook, report, &all()).await;
+        report.untold = !left.is_empty();
+        report
     }
 
-    /// The same, and whether all of it arrived.
-    pub(super) async fn tell(&self, playbook: &'static dyn Playbook, mut report: Report) -> (Report, bool) {
+    /// The same by some of the channels, and by which of them it did not arrive.
+    pub(super) async fn tell(
+        &self,
+        playbook: &'static dyn Playbook,
+        mut report: Report,
+        by: &Channels,
+    ) -> (Report, Channels) {
         report.purpose = Some(playbook.meta().purpose);
         telemetry::answered(&report);
         // What is turned away, or so already, wakes nobody; what began no run is told once a finding, not at each
         // of its repeats.
-        let silent = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && !report.page;
-        let quiet = silent || !self.is_news(&report).await;
-        let (event, message) = tokio::join!(self.send_event(&report), async {
-            if quiet { Ok(()) } else { self.send_message(&report).await }
-        });
-        let delivered = event.is_ok() && message.is_ok();
-        for failure in [event.err(), message.err()].into_iter().flatten() {
-            telemetry::alarm("report-undelivered", &failure.brief());
+        let nothing_new = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && report.topic.is_none();
+        let quiet = (nothing_new && !report.page) || !self.is_news(&report).await;
+        let left = self.send(&report, by, quiet).await;
+        if !quiet && !left.contains(&Channel::Message) {
+            self.note_news(&report).await;
         }
-        (report, delivered)
+        (report, left)
     }
 
-    /// Delivers the report of a run that has ended, and takes its due row away when all of it arrived.
-    pub(super) async fn deliver(&self, playbook: &'static dyn Playbook, run: &Run, due: DueAt) -> Report {
-        let (report, delivered) = self.try_deliver(playbook, run).await;
-        telemetry::answered(&report);
-        if delivered && let Err(failure) = self.ledger.report_delivered(&run.head, due).await {
-            // It will be told once more in a minute: better twice than never.
-            telemetry::alarm("report-row-stays", &failure.brief());
-        }
+    /// Tells of a run about which a row is due, and writes down what is left of it.
+    pub(super) async fn tell_and_note(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        report: Report,
+        due: DueAt,
+    ) -> Report {
+        let (report, left) = self.tell(playbook, report, &all()).await;
+        self.note_left(run, due, &left).await;
         report
     }
 
-    pub(super) async fn try_deliver(&self, playbook: &'static dyn Playbook, run: &Run) -> (Report, bool) {
+    /// Delivers the report of a run that has ended, and writes down what is left of it.
+    pub(super) async fn deliver(&self, playbook: &'static dyn Playbook, run: &Run, due: DueAt) -> Report {
+        let (report, left) = self.try_deliver(playbook, run, &all()).await;
+        telemetry::answered(&report);
+        self.note_left(run, due, &left).await;
+        report
+    }
+
+    async fn note_left(&self, run: &Run, due: DueAt, left: &Channels) {
+        let next = DueAt { at: Timestamp::now() + std::time::Duration::from_secs(60), ..due };
+        if let Err(failure) = self.ledger.report_went(&run.head, due, left, next).await {
+            // It will be told once more in a minute: better twice than never.
+            telemetry::alarm("report-row-stays", &failure.brief());
+        }
+    }
+
+    pub(super) async fn try_deliver(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        by: &Channels,
+    ) -> (Report, Channels) {
         let end = run.end.as_ref();
         let outcome = end.map_or(Outcome::Failed, |end| end.outcome);
         let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
         report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly);
-        let records = self.records(run, &report);
-        let now = end.map_or_else(Timestamp::now, |end| end.at);
-        let kept = self.evidence.append(&run.head.id, records, now).await;
-        let mut delivered = true;
-        match kept {
-            Ok(kept) => report.evidence = Some(kept),
-            Err(failure) => {
-                delivered = false;
-                report.remains.push(format!("the evidence record is not written yet: {}", failure.brief()));
-                telemetry::alarm("evidence-unwritten", &failure.brief());
+        let mut left = Channels::new();
+        if by.contains(&Channel::Evidence) {
+            let records = self.records(run, &report);
+            let now = end.map_or_else(Timestamp::now, |end| end.at);
+            match self.evidence.append(&run.head.id, records, now).await {
+                Ok(kept) => report.evidence = Some(kept),
+                Err(failure) => {
+                    left.insert(Channel::Evidence);
+                    report.remains.push(format!("the evidence record is not written yet: {}", failure.brief()));
+                    telemetry::alarm("evidence-unwritten", &failure.brief());
+                }
             }
         }
-        let (event, message) = tokio::join!(self.send_event(&report), self.send_message(&report));
-        for failure in [event.err(), message.err()].into_iter().flatten() {
-            delivered = false;
-            telemetry::alarm("report-undelivered", &failure.brief());
+        left.extend(self.send(&report, by, false).await);
+        (report, left)
+    }
+
+    /// Sends the outcome event and, unless it is `quiet`, the message; answers with what did not go.
+    async fn send(&self, report: &Report, by: &Channels, quiet: bool) -> Channels {
+        let (event, message) = tokio::join!(
+            async { if by.contains(&Channel::Event) { self.send_event(report).await } else { Ok(()) } },
+            async { if by.contains(&Channel::Message) && !quiet { self.send_message(report).await } else { Ok(()) } },
+        );
+        let mut left = Channels::new();
+        for (channel, sent) in [(Channel::Event, event), (Channel::Message, message)] {
+            if let Err(failure) = sent {
+                telemetry::alarm("report-undelivered", &failure.brief());
+                left.insert(channel);
+            }
         }
-        (report, delivered)
+        left
     }
 
     /// The case's records: what was found and planned, and how each step ended.
@@ -138,21 +178,21 @@ impl Hub {
     /// Whether people have not been told this yet. Only what is turned away or gone is told once a finding; when
     /// the ledger cannot say, it is told.
     async fn is_news(&self, report: &Report) -> bool {
-        let once = matches!(report.outcome, Outcome::Refused | Outcome::Gone | Outcome::NoChange);
-        if report.run.is_some() || !once {
+        if !told_once(report) {
             return true;
         }
-        let told = self.ledger.first_told(&report.finding, &report.playbook, report.outcome, Timestamp::now());
-        told.await.unwrap_or(true)
+        let told = self.ledger.was_told(&report.finding, &report.playbook, report.outcome);
+        !told.await.unwrap_or(false)
     }
 
-    /// Whether a finding that nothing answers has not been told yet. When the ledger cannot say, it is told.
-    async fn is_first(&self, finding: &Finding) -> bool {
-        if finding.count.is_some_and(|count| count > 1) {
-            return false;
+    async fn note_news(&self, report: &Report) {
+        if told_once(report)
+            && let Err(failure) =
+                self.ledger.note_told(&report.finding, &report.playbook, report.outcome, Timestamp::now()).await
+        {
+            // It is told once more with the next repeat: better twice than never.
+            telemetry::alarm("telling-unnoted", &failure.brief());
         }
-        let told = self.ledger.first_told(finding.id.as_str(), NOBODY, Outcome::NoChange, Timestamp::now());
-        told.await.unwrap_or(true)
     }
 
     async fn send_message(&self, report: &Report) -> Result<(), Failure> {
@@ -178,9 +218,10 @@ impl Hub {
     }
 
     /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
-    /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get a message for
-    /// the first occurrence only, unless they asked; the event goes out each time.
-    pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String]) {
+    /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get one message,
+    /// unless they asked; the event goes out each time. `false` when something did not arrive.
+    pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String], page: bool) -> bool {
+        const NOBODY: &str = "-";
         let detail = json!({
             "version": 1,
             "playbook": null,
@@ -190,6 +231,7 @@ impl Hub {
             "account": finding.account,
             "region": finding.region,
             "reasons": why,
+            "page": page,
             "at": Timestamp::now(),
         });
         let more = why.len().saturating_sub(SHOWN);
@@ -205,13 +247,34 @@ impl Hub {
             finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
-        let (event, told) = tokio::join!(self.put_event(detail, finding.id.as_str()), async {
-            let with = Attributes { outcome: Some(Outcome::NoChange), page: false };
-            let tell = finding.request.is_some() || self.is_first(finding).await;
-            if tell { self.publish(subject, message, with, finding.id.as_str()).await } else { Ok(()) }
+        let id = finding.id.as_str();
+        let asked = finding.request.is_some();
+        let known = !asked && self.ledger.was_told(id, NOBODY, Outcome::NoChange).await.unwrap_or(false);
+        let (event, told) = tokio::join!(self.put_event(detail, id), async {
+            let with = Attributes { outcome: Some(Outcome::NoChange), page };
+            if known { Ok(()) } else { self.publish(subject, message, with, id).await }
         });
+        if told.is_ok()
+            && !known
+            && let Err(failure) = self.ledger.note_told(id, NOBODY, Outcome::NoChange, Timestamp::now()).await
+        {
+            telemetry::alarm("telling-unnoted", &failure.brief());
+        }
+        let arrived = event.is_ok() && told.is_ok();
         for failure in [event.err(), told.err()].into_iter().flatten() {
             telemetry::alarm("report-undelivered", &failure.brief());
+        }
+        arrived
+    }
+
+    /// Nothing here changes the security account, so people must look at what is found there. Only what GuardDuty has
+    /// wakes them; what it cannot be asked about does as well.
+    pub(super) async fn tell_about_hub(&self, finding: &Finding, why: &TurnedAway) -> bool {
+        match self.authenticator.check(&self.aws, finding).await {
+            Authenticity::TurnedAway(TurnedAway::AboutHub(_)) | Authenticity::Unknown(_) => {
+                self.tell_unanswered(finding, &[why.to_string()], true).await
+            }
+            _ => true,
         }
     }
 
@@ -228,37 +291,56 @@ impl Hub {
         }
     }
 
+    /// Writes down what was kept of a run's evidence. With the report when it is complete.
     pub(super) async fn put_custody(
         &self,
         playbook: &'static dyn Playbook,
         run: &Run,
         now: Timestamp,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Custody, Failure> {
         let engine = self.engine(playbook, std::time::Instant::now());
         let reading = engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await?;
         let groups = Vec::new();
         let cx = self.plan_context(&reading, &groups, Some(&run.head.id));
-        let Some(custody) = playbook.custody(&cx, run).await? else { return Ok(true) };
+        let Some(custody) = playbook.custody(&cx, run).await? else { return Ok(Custody::Nothing) };
         let kind = if custody.complete { "custody" } else { "custody-begun" };
         let body = serde_json::to_value(&custody).unwrap_or_default();
         let kept = self.evidence.append(&run.head.id, vec![(kind, body)], now).await?;
-        if custody.complete {
-            let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
-            let preserved = run.end.as_ref().is_some_and(|end| end.outcome == Outcome::Preserved);
-            if !preserved || !custody.problems.is_empty() {
-                report.outcome = Outcome::Partial;
-                report.page = true;
-                report.not_done.extend(custody.problems);
-            }
-            report.at = now;
-            report.evidence = Some(kept);
-            // Not told is not done: the row stays, and the record is written again.
-            return Ok(self.tell(playbook, report).await.1);
+        if !custody.complete {
+            return Ok(Custody::Incomplete);
         }
-        Ok(false)
+        let mut report = Report::of_run(run, Outcome::Preserved, playbook.meta().purpose);
+        let preserved = run.end.as_ref().is_some_and(|end| end.outcome == Outcome::Preserved);
+        if !preserved || !custody.problems.is_empty() {
+            report.outcome = Outcome::Partial;
+            report.page = true;
+            report.not_done.extend(custody.problems);
+        }
+        report.at = now;
+        report.evidence = Some(kept);
+        Ok(Custody::Complete(Box::new(report)))
     }
 
     pub(super) async fn put_due(&self, run: &Run, what: DueKind, at: Timestamp) -> Result<(), Failure> {
         self.ledger.put_due_row(&run.head, DueAt { what, at }).await
     }
+}
+
+/// What is known of a run's evidence.
+pub(super) enum Custody {
+    /// There is none to look at.
+    Nothing,
+    /// Not yet complete.
+    Incomplete,
+    /// Complete, and written down.
+    Complete(Box<Report>),
+}
+
+fn all() -> Channels {
+    Channel::ALL.into_iter().collect()
+}
+
+/// Whether people hear this once a finding, and not at each of its repeats.
+fn told_once(report: &Report) -> bool {
+    report.run.is_none() && matches!(report.outcome, Outcome::Refused | Outcome::Gone | Outcome::NoChange)
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::items::{self, Item, n, s, text};
-use super::{Budget, Claim, DueAt, Hold, Ledger};
+use super::{Budget, Claim, DueAt, DueKind, Hold, Ledger};
 use crate::failure::{Class, Failure};
 use crate::ids::RunId;
 use crate::run::{Run, RunHead, RunState};
@@ -173,9 +173,17 @@ impl Ledger {
         self.take_with(run, RunState::Undoing, now, self.consume(decision, now).to_vec()).await
     }
 
-    /// Uses a rejection. `false` when the decision was used before or lapsed, or the run moved.
+    /// Uses a rejection; the findings that joined the proposal are due. `false` when the decision was used before or
+    /// lapsed, or the run moved.
     pub async fn reject(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<bool, Failure> {
-        self.settle(run, RunState::Rejected, self.consume(decision, now).to_vec()).await
+        let mut besides = self.consume(decision, now).to_vec();
+        besides.push(self.put_due(&run.head, DueAt { what: DueKind::Joined, at: now }));
+        self.settle(run, RunState::Rejected, besides).await
+    }
+
+    /// Whether a decision was used.
+    pub async fn is_used(&self, decision: &Decision) -> Result<bool, Failure> {
+        Ok(self.get(&used_key(&decision.id), "USED").await?.is_some())
     }
 
     /// Uses an approval of a plan that no longer fits for proposing the new one: in one transaction, so that

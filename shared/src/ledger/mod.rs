@@ -19,7 +19,7 @@
 pub mod decisions;
 mod items;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -58,6 +58,10 @@ const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MOST_DUE: usize = 1000;
 /// Where an account stands is forgotten after this long without a finding about it.
 const UNITS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The most results in one write of the journal. DynamoDB takes an update expression of 4 KB ("Service, account, and
+/// table quotas", expression parameters) and 255 bytes for the name of each step.
+const MOST_RESULTS: usize = 50;
 
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
@@ -142,6 +146,33 @@ pub enum Claim {
     OverBudget(String),
 }
 
+/// The ways that a report goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Channel {
+    /// A record in the evidence bucket.
+    Evidence,
+    /// The outcome event.
+    Event,
+    /// The message to people.
+    Message,
+}
+
+impl Channel {
+    /// Every channel.
+    pub const ALL: [Self; 3] = [Self::Evidence, Self::Event, Self::Message];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::Event => "event",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// The channels by which a report is still to go.
+pub type Channels = BTreeSet<Channel>;
+
 /// Work that waits for its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
@@ -151,6 +182,12 @@ pub struct Due {
     pub what: DueKind,
     /// For which run.
     pub run: RunId,
+    /// By which channels a report is still to go.
+    pub left: Channels,
+    /// How often that was tried before.
+    pub attempts: u32,
+    /// When the row was written, in milliseconds since 1970.
+    written: u64,
 }
 
 /// The kinds of waiting work.
@@ -211,6 +248,11 @@ fn account_key(account: &AccountId) -> String {
 
 fn run_key(run: &RunId) -> String {
     format!("RUN#{run}")
+}
+
+/// Whether two due rows are one.
+fn same_row(a: DueAt, b: DueAt) -> bool {
+    a.what == b.what && a.at.as_millisecond() == b.at.as_millisecond()
 }
 
 fn due_sort(at: Timestamp, what: DueKind, run: &RunId) -> String {
@@ -416,6 +458,7 @@ impl Ledger {
             earlier: Default::default(),
             end: None,
             tries: 0,
+            held_at: None,
             released_at: None,
             decided: None,
         }
@@ -506,15 +549,21 @@ impl Ledger {
                 .item("pk", s(format!("DUE#{}", head.function)))
                 .item("sk", s(due_sort(due.at, due.what, &head.id)))
                 .item("run", s(head.id.as_str()))
-                .item("what", s(due.what.as_str())),
+                .item("what", s(due.what.as_str()))
+                .item("written", n(Timestamp::now().as_millisecond())),
         )
     }
 
-    /// Writes results into the journal. Fails with `Conflict` when the run is no longer ours.
+    /// Writes results into the journal, so many at once as one expression takes. Fails with `Conflict` when the run
+    /// is no longer ours.
     pub async fn journal(&self, run: &RunId, epoch: u64, results: &[(StepId, StepRecord)]) -> Result<(), Failure> {
-        if results.is_empty() {
-            return Ok(());
+        for piece in results.chunks(MOST_RESULTS) {
+            self.journal_piece(run, epoch, piece).await?;
         }
+        Ok(())
+    }
+
+    async fn journal_piece(&self, run: &RunId, epoch: u64, results: &[(StepId, StepRecord)]) -> Result<(), Failure> {
         let mut update = self
             .client
             .update_item()
@@ -582,6 +631,9 @@ impl Ledger {
             names.push_str(", released_at = :at");
             hold.push_str(", released_at = :at");
         }
+        if state == RunState::Held {
+            names.push_str(", held_at = if_not_exists(held_at, :at)");
+        }
         names.push_str(if state == RunState::Held { " REMOVE expires_at" } else { ", expires_at = :until" });
         let mut run_update = Update::builder()
             .table_name(&self.table)
@@ -608,8 +660,10 @@ impl Ledger {
         if state != RunState::Held {
             run_update = run_update.expression_attribute_values(":until", n((end.at + KEPT).as_second()));
         }
-        if state == RunState::Released {
+        if matches!(state, RunState::Held | RunState::Released) {
             run_update = run_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
+        }
+        if state == RunState::Released {
             hold_update = hold_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
         }
         let mut writes = vec![items::write_update(run_update), items::write_update(hold_update)];
@@ -740,6 +794,11 @@ impl Ledger {
             .map_err(Failure::from_sdk("join the hold of", target))
     }
 
+    /// Whether a finding is among those that came while its target was held.
+    pub async fn has_joined(&self, playbook: &str, target: &Target, finding: &FindingId) -> Result<bool, Failure> {
+        Ok(self.get(&hold_key(playbook, target), &format!("JOINED#{finding}")).await?.is_some())
+    }
+
     /// The findings that joined a hold, oldest first. They stay on it.
     pub async fn joined(&self, playbook: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
         let items = self.query(&hold_key(playbook, target), Some("JOINED#")).await?;
@@ -825,71 +884,112 @@ impl Ledger {
                 key: text(item, "sk")?,
                 what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
                 run: text(item, "run")?.parse().ok()?,
+                left: match text(item, "left") {
+                    None => Channel::ALL.into_iter().collect(),
+                    Some(left) => {
+                        Channel::ALL.into_iter().filter(|c| left.split(',').any(|l| l == c.as_str())).collect()
+                    }
+                },
+                attempts: items::number(item, "attempts").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+                written: items::number(item, "written").unwrap_or(0),
             })
         };
-        let due: Vec<Due> = rows.iter().filter_map(read).collect();
+        let mut due: Vec<Due> = rows.iter().filter_map(read).collect();
         if due.len() < rows.len() {
             // Written by a newer version, perhaps: it stays for one that knows it.
             crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
         }
+        // A run that was interrupted half way goes before everything else.
+        due.sort_by_key(|due| due.what != DueKind::Lease);
         Ok(due)
     }
 
-    /// Whether this is the first time that people are told this of a finding that began no run. Remembers it.
-    pub async fn first_told(
+    /// Whether people were told this of a finding that began no run.
+    pub async fn was_told(&self, finding: &str, playbook: &str, outcome: Outcome) -> Result<bool, Failure> {
+        Ok(self.get(&format!("TOLD#{finding}"), &format!("{playbook}#{outcome}")).await?.is_some())
+    }
+
+    /// Remembers that people were told this of a finding that began no run.
+    pub async fn note_told(
         &self,
         finding: &str,
         playbook: &str,
         outcome: Outcome,
         now: Timestamp,
-    ) -> Result<bool, Failure> {
-        let put = self
-            .client
+    ) -> Result<(), Failure> {
+        self.client
             .put_item()
             .table_name(&self.table)
             .item("pk", s(format!("TOLD#{finding}")))
             .item("sk", s(format!("{playbook}#{outcome}")))
             .item("expires_at", n((now + TOLD_KEPT).as_second()))
-            .condition_expression("attribute_not_exists(pk)");
-        match put.send().await.map_err(Failure::from_sdk("note what was told of", finding)) {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(false),
-            Err(failure) => Err(failure),
-        }
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("note what was told of", finding))
     }
 
     /// Writes one due row.
     pub async fn put_due_row(&self, head: &RunHead, due: DueAt) -> Result<(), Failure> {
-        self.write_due(&head.function, &head.id, due).await
+        self.write_due(head, due, None).await
     }
 
-    async fn write_due(&self, function: &str, run: &RunId, due: DueAt) -> Result<(), Failure> {
-        self.client
+    async fn write_due(&self, head: &RunHead, due: DueAt, left: Option<(&Channels, u32)>) -> Result<(), Failure> {
+        let mut put = self
+            .client
             .put_item()
             .table_name(&self.table)
-            .item("pk", s(format!("DUE#{function}")))
-            .item("sk", s(due_sort(due.at, due.what, run)))
-            .item("run", s(run.as_str()))
+            .item("pk", s(format!("DUE#{}", head.function)))
+            .item("sk", s(due_sort(due.at, due.what, &head.id)))
+            .item("run", s(head.id.as_str()))
             .item("what", s(due.what.as_str()))
+            .item("written", n(Timestamp::now().as_millisecond()));
+        if let Some((left, attempts)) = left {
+            let left: Vec<&str> = left.iter().map(|channel| channel.as_str()).collect();
+            put = put.item("left", s(left.join(","))).item("attempts", n(attempts));
+        }
+        put.send().await.map(|_| ()).map_err(Failure::from_sdk("note what is due for", &head.id))
+    }
+
+    /// Asks the schedule to try again what a held run has not done. However often it is asked, it is one row.
+    pub async fn ask_for_retry(&self, run: &Run) -> Result<(), Failure> {
+        self.write_due(&run.head, DueAt { what: DueKind::Retry, at: run.head.arrived_at }, None).await
+    }
+
+    /// Writes down how far a report has come: nothing is due any more when it has gone by every channel.
+    pub async fn report_went(&self, head: &RunHead, due: DueAt, left: &Channels, next: DueAt) -> Result<(), Failure> {
+        if !left.is_empty() {
+            self.write_due(head, next, Some((left, 1))).await?;
+            if same_row(due, next) {
+                return Ok(());
+            }
+        }
+        self.delete(&format!("DUE#{}", head.function), &due_sort(due.at, due.what, &head.id)).await
+    }
+
+    /// Puts off what is left of a report, for longer each time. The row it comes from is still to be taken away.
+    pub async fn put_off(&self, head: &RunHead, due: &Due, left: &Channels, now: Timestamp) -> Result<(), Failure> {
+        let wait = Duration::from_secs(60 << due.attempts.min(6));
+        self.write_due(head, DueAt { what: due.what, at: now + wait }, Some((left, due.attempts + 1))).await
+    }
+
+    /// Takes away a due row whose work is done, unless it was written anew since it was read.
+    pub async fn done(&self, function: &str, due: &Due) -> Result<(), Failure> {
+        let taken = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", s(format!("DUE#{function}")))
+            .key("sk", s(&due.key))
+            .condition_expression("attribute_not_exists(written) OR written = :written")
+            .expression_attribute_values(":written", n(due.written))
             .send()
             .await
-            .map(|_| ())
-            .map_err(Failure::from_sdk("note what is due for", run))
-    }
-
-    /// Asks the schedule to try again what a held run has not done.
-    pub async fn ask_for_retry(&self, function: &str, run: &RunId, now: Timestamp) -> Result<(), Failure> {
-        self.write_due(function, run, DueAt { what: DueKind::Retry, at: now }).await
-    }
-
-    /// Takes away a due row whose work is done.
-    pub async fn done(&self, function: &str, key: &str) -> Result<(), Failure> {
-        self.delete(&format!("DUE#{function}"), key).await
-    }
-
-    /// Takes away the due row of a report that was delivered.
-    pub async fn report_delivered(&self, head: &RunHead, due: DueAt) -> Result<(), Failure> {
-        self.done(&head.function, &due_sort(due.at, due.what, &head.id)).await
+            .map_err(Failure::from_sdk("take away what is due for", &due.run));
+        match taken {
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Accepts a policy set by its hash: only it is loaded from then on.

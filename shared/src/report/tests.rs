@@ -41,6 +41,7 @@ fn report(outcome: Outcome) -> Report {
         held: matches!(outcome, Outcome::Contained | Outcome::Partial | Outcome::NotContained),
         joined: false,
         freed: false,
+        untold: false,
     }
 }
 
@@ -55,10 +56,17 @@ fn messages_are_short_and_say_what_to_do() {
     let mut ends = report(Outcome::Contained);
     ends.topic = Some(Topic::HoldEnds);
     ends.reasons.insert(0, "contained 72 h ago; the time that the policy gave is over".to_owned());
+    let mut again = report(Outcome::NoChange);
+    again.topic = Some(Topic::NotContainedAgain);
+    again.reasons.insert(0, "run 01KAM9V9T0000000000000000A holds it, but it is open again".to_owned());
+    again.held = true;
+    let mut also = report(Outcome::NoChange);
+    also.topic = Some(Topic::SeenAlso);
+    also.reasons = vec!["another finding; you were asked about this target at 03:12 UTC".to_owned()];
     let mut text = String::new();
     let outcomes =
         [Outcome::Contained, Outcome::Proposed, Outcome::Failed, Outcome::NotContained, Outcome::Undone].map(report);
-    for report in outcomes.into_iter().chain([partial, ends]) {
+    for report in outcomes.into_iter().chain([partial, ends, again, also]) {
         let message = report.message();
         assert!(message.lines().count() <= MOST_LINES, "{message}");
         assert!(report.subject().len() <= 99 && report.subject().is_ascii());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, playbooks, run_to_end};
 use serde_json::{Value, json};
 
@@ -14,10 +14,15 @@ async fn custody(case: &Case) -> Result<Value> {
     let bucket = &case.hub.config.evidence_bucket;
     let params = json!({"Bucket": bucket, "Prefix": format!("cases/{}/", case.the_run().await?.head.id)});
     let listed = observer.call(account, REGION, "s3", "list_objects_v2", params).await?;
-    let mut keys = listed["Contents"].as_array().into_iter().flatten().filter_map(|object| object["Key"].as_str());
-    let key = keys.rfind(|key| key.ends_with("-custody.json")).context("there is no custody record")?;
-    let got = observer.call(account, REGION, "s3", "get_object", json!({"Bucket": bucket, "Key": key})).await?;
-    serde_json::from_str(got["Body"].as_str().context("an object has no body")?).context("it is not JSON")
+    let keys = listed["Contents"].as_array().into_iter().flatten().filter_map(|object| object["Key"].as_str());
+    for key in keys.rev() {
+        let got = observer.call(account, REGION, "s3", "get_object", json!({"Bucket": bucket, "Key": key})).await?;
+        let record: Value = serde_json::from_str(got["Body"].as_str().context("an object has no body")?)?;
+        if record["kind"] == "custody" {
+            return Ok(record);
+        }
+    }
+    bail!("there is no custody record")
 }
 
 #[test]

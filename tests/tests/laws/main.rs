@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::type_complexity, clippy::needless_lifetimes)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
+mod again;
 mod bad_input;
 mod custody;
 mod death;

@@ -1,0 +1,257 @@
+//! What a hold says to a new finding about its target, and what is said of a target that is held and not contained.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Hub;
+use crate::aws::Aws;
+use crate::failure::Failure;
+use crate::finding::Finding;
+use crate::guard::Ruling;
+use crate::ledger::{Hold, View};
+use crate::plan::{Plan, Step};
+use crate::playbook::{Planned, Playbook, Purpose};
+use crate::report::{Report, Topic};
+use crate::run::{Mode, Outcome, Run, RunHead, RunState, StepResult};
+use crate::target::Target;
+use crate::telemetry;
+
+/// Evidence of a target whose activity goes on is kept anew after this long, though no other finding came.
+const EVIDENCE_STANDS: SignedDuration = SignedDuration::from_hours(24);
+
+/// A finding and the target it is about, for one playbook.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) playbook: &'static dyn Playbook,
+    pub(super) target: &'a Target,
+    pub(super) finding: &'a Finding,
+}
+
+/// What a hold says to a finding.
+pub(super) enum Word {
+    /// The finding ends here.
+    Ends(Box<Report>),
+    /// The finding may have a run of its own.
+    Free,
+    /// The same, if a person says so.
+    AskFirst(String),
+    /// The run that holds the target is to do again what is not, or no more, as wanted, if the policies let it.
+    Again(Box<Run>),
+}
+
+impl About<'_> {
+    fn joins(&self, hold: &Hold, why: String) -> Report {
+        let mut report = Report::of(self.playbook.meta().id, self.target, self.finding, Outcome::NoChange, why);
+        report.run = Some(hold.run.clone());
+        report.joined = true;
+        report
+    }
+}
+
+impl Hub {
+    pub(super) async fn word_of(
+        &self,
+        about: About<'_>,
+        hold: &Hold,
+        planned: &Result<(Aws, Planned), Failure>,
+        now: Timestamp,
+    ) -> Result<Word, Failure> {
+        let finding = about.finding;
+        let why = match hold.state {
+            RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
+            RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
+            RunState::Held if hold.outcome == Some(Outcome::UndonePartly) => {
+                // What a person has begun to undo is not contained again by itself.
+                self.join(about, now).await?;
+                let why = format!("the undo of run {} is not finished, and the activity was seen again", hold.run);
+                let mut report = about.joins(hold, why);
+                report.outcome = Outcome::Failed;
+                report.topic = Some(Topic::UndoUnfinished);
+                report.held = true;
+                report.page = true;
+                return Ok(Word::Ends(self.told(about.playbook, report).await.into()));
+            }
+            RunState::Held => return self.word_of_held(about, hold, planned, now).await,
+            RunState::Rejected if hold.finding == finding.id && !self.is_graver(hold, finding).await? => {
+                format!("run {} was rejected for this finding", hold.run)
+            }
+            RunState::Released => {
+                let later = match (finding.last_seen, hold.released_at) {
+                    (Some(seen), Some(released)) => seen > released,
+                    // A finding that does not say when cannot be shown to be old.
+                    _ => true,
+                };
+                if later {
+                    let why = format!("run {} was undone, and the activity was seen again since", hold.run);
+                    return Ok(Word::AskFirst(why));
+                }
+                format!("run {} was undone after this activity was last seen", hold.run)
+            }
+            RunState::Proposed | RunState::Superseded | RunState::Rejected | RunState::Observed | RunState::Freed => {
+                return Ok(Word::Free);
+            }
+        };
+        self.joins_quietly(about, hold, why, now).await.map(Box::new).map(Word::Ends)
+    }
+
+    async fn word_of_held(
+        &self,
+        about: About<'_>,
+        hold: &Hold,
+        planned: &Result<(Aws, Planned), Failure>,
+        now: Timestamp,
+    ) -> Result<Word, Failure> {
+        let quietly = format!("run {} holds it; the finding joined", hold.run);
+        let partly = matches!(hold.outcome, Some(Outcome::Partial | Outcome::NotContained));
+        let preserves = about.playbook.meta().purpose == Purpose::Preserve;
+        let plan = match planned {
+            Ok((_, Planned::Plan(plan))) => plan,
+            Ok((_, Planned::Gone(_) | Planned::Refused(_))) => {
+                return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+            }
+            Err(_) => {
+                // Whether it is still as the run left it is not known: people are told so.
+                self.join(about, now).await?;
+                return Ok(Word::Free);
+            }
+        };
+        if !preserves && !partly && !plan.steps().any(is_open) {
+            return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+        }
+        let Some(run) = self.ledger.run(&hold.run).await? else { return Ok(Word::Free) };
+        if preserves && self.is_new_evidence(about, &run, now).await? {
+            return Ok(Word::Free);
+        }
+        // What AWS does not allow is so since the run, and was told.
+        let allowed = |step: &&Step| !matches!(run.result(&step.id), Some(StepResult::Left { .. }));
+        let opened = !preserves && plan.steps().filter(allowed).any(is_open);
+        if opened || (partly && plan.steps().any(|step| allowed(&step))) {
+            return Ok(Word::Again(Box::new(run)));
+        }
+        self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends)
+    }
+
+    /// Whether a finding calls for evidence beside that which a run has kept: the activity went on after it, and
+    /// the finding is another or graver one, or the evidence is a day old. GuardDuty repeats findings, so one that
+    /// came before calls for nothing again.
+    async fn is_new_evidence(&self, about: About<'_>, run: &Run, now: Timestamp) -> Result<bool, Failure> {
+        let Some(end) = &run.end else { return Ok(false) };
+        let (finding, first) = (about.finding, &run.head.finding);
+        if finding.last_seen.is_some_and(|seen| seen <= end.at) {
+            return Ok(false);
+        }
+        let other = finding.id != first.id && !self.has_joined(about, finding).await?;
+        if other || finding.severity > first.severity || now.duration_since(end.at) >= EVIDENCE_STANDS {
+            // Both are known to the hold from now on.
+            self.join(About { finding: first, ..about }, now).await?;
+            self.join(about, now).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn is_graver(&self, hold: &Hold, finding: &Finding) -> Result<bool, Failure> {
+        let run = self.ledger.run(&hold.run).await?;
+        Ok(run.is_some_and(|run| finding.severity > run.head.finding.severity))
+    }
+
+    async fn has_joined(&self, about: About<'_>, finding: &Finding) -> Result<bool, Failure> {
+        self.ledger.has_joined(about.playbook.meta().id, about.target, &finding.id).await
+    }
+
+    async fn join(&self, about: About<'_>, now: Timestamp) -> Result<(), Failure> {
+        self.ledger.join(about.playbook.meta().id, about.target, about.finding, now).await
+    }
+
+    async fn joins_quietly(
+        &self,
+        about: About<'_>,
+        hold: &Hold,
+        why: String,
+        now: Timestamp,
+    ) -> Result<Report, Failure> {
+        self.join(about, now).await?;
+        let report = about.joins(hold, why);
+        telemetry::answered(&report);
+        Ok(report)
+    }
+
+    /// A held target that is not, or no more, contained, and whose activity goes on: done again by its run where the
+    /// policies let this finding act by itself, and else a person is asked.
+    pub(super) async fn again(
+        &self,
+        about: About<'_>,
+        run: &Run,
+        plan: &Plan,
+        ruling: &Ruling,
+        view: &View,
+        now: Timestamp,
+    ) -> Result<Report, Failure> {
+        let Some(hold) = &view.hold else {
+            return Ok(Report::of(about.playbook.meta().id, about.target, about.finding, Outcome::NoChange, ""));
+        };
+        let budget = self.config.budget;
+        let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
+        let acts = ruling.mode == Mode::Enforce && !spent;
+        let opened = plan.steps().any(is_open) && hold.outcome == Some(Outcome::Contained);
+        if acts {
+            self.ledger.ask_for_retry(run).await?;
+        }
+        let how = if opened { "but it is open again" } else { "in part" };
+        let quiet = if acts { !opened } else { !opened && ruling.mode < Mode::Propose };
+        if quiet {
+            let then = if acts { "and the rest is tried again" } else { "and the policies want nothing of it" };
+            let why = format!("run {} holds it {how}; the finding joined, {then}", hold.run);
+            return self.joins_quietly(about, hold, why, now).await;
+        }
+        self.join(about, now).await?;
+        let mut report = if acts {
+            let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
+            let mut report = about.joins(hold, why);
+            report.topic = Some(Topic::OpenAgain);
+            report
+        } else {
+            let mut report = about.joins(hold, format!("run {} holds it {how}, and the activity goes on", hold.run));
+            if spent {
+                report.reasons.push("the hour's budget is spent, so a person is asked".to_owned());
+            }
+            report.reasons.extend(ruling.reasons.iter().cloned());
+            report.topic = Some(Topic::NotContainedAgain);
+            report
+        };
+        report.held = true;
+        report.page = true;
+        Ok(self.told(about.playbook, report).await)
+    }
+
+    /// People have been asked about this target. A graver finding asks again, with a run of its own; of another one
+    /// they are told once, and a repeat ends here.
+    pub(super) async fn asked_before(
+        &self,
+        playbook: &'static dyn Playbook,
+        head: &RunHead,
+        hold: &Hold,
+        now: Timestamp,
+    ) -> Result<Option<Report>, Failure> {
+        let about = About { playbook, target: &head.target, finding: &head.finding };
+        let Some(run) = self.ledger.run(&hold.run).await? else { return Ok(None) };
+        if head.finding.severity > run.head.finding.severity {
+            // The weaker one is answered with it, or after it.
+            self.join(About { finding: &run.head.finding, ..about }, now).await?;
+            return Ok(None);
+        }
+        if head.finding.id == hold.finding || self.has_joined(about, &head.finding).await? {
+            return Ok(Some(self.lost(playbook, head, Some(hold.clone())).await));
+        }
+        self.join(about, now).await?;
+        let asked = run.head.arrived_at.strftime("%H:%M UTC");
+        let mut report = about.joins(hold, format!("another finding; you were asked about this target at {asked}"));
+        report.topic = Some(Topic::SeenAlso);
+        Ok(Some(self.told(playbook, report).await))
+    }
+}
+
+/// Whether a step just planned shows that the target is not, or no longer, cut off. One without a state before was
+/// planned unseen and shows nothing.
+fn is_open(step: &Step) -> bool {
+    step.cuts && step.leave.is_none() && !step.before.is_null()
+}
