@@ -1,4 +1,4 @@
-//! `firebreak approve`, `reject` and `undo`: a person's word, written into the decisions table as an operator.
+//! `firebreak approve`, `reject`, `undo` and `retry`: a person's word, written into the decisions table as an operator.
 //! The event that follows carries nothing but the decision's id.
 
 use std::io::Write;
@@ -20,9 +20,9 @@ pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
     let (hub, operator) = crate::connect::operator().await?;
     let run = hub.ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
     let fits = match verb {
-        // What a run holds in part, or was opened again, is done again.
-        Verb::Approve => run.state == RunState::Proposed || (run.state == RunState::Held && run.undone.is_empty()),
-        Verb::Reject => run.state == RunState::Proposed,
+        Verb::Approve | Verb::Reject => run.state == RunState::Proposed,
+        // What was begun to be undone is not done again.
+        Verb::Retry => run.state == RunState::Held && run.undone.is_empty(),
         Verb::Undo => run.state == RunState::Held,
     };
     if !fits {
@@ -46,7 +46,7 @@ pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
             crate::show::print(&mut out, &run)?;
             let outcome = run.end.as_ref().map(|end| end.outcome);
             Ok(match verb {
-                Verb::Approve => matches!(outcome, Some(Outcome::Contained | Outcome::Preserved)),
+                Verb::Approve | Verb::Retry => matches!(outcome, Some(Outcome::Contained | Outcome::Preserved)),
                 Verb::Reject => run.state == RunState::Rejected,
                 Verb::Undo => outcome == Some(Outcome::Undone),
             })

@@ -93,6 +93,8 @@ enum Command {
     Reject(Decide),
     /// Put back what a run changed
     Undo(Decide),
+    /// Do again what a run holds in part, or what was opened again since
+    Retry(Decide),
     /// Check or publish a policy set
     Policy {
         #[command(subcommand)]
@@ -173,6 +175,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Command::Approve(Decide { run, no_wait }) => decide::run(&run, Verb::Approve, !no_wait).await,
         Command::Reject(Decide { run, no_wait }) => decide::run(&run, Verb::Reject, !no_wait).await,
         Command::Undo(Decide { run, no_wait }) => decide::run(&run, Verb::Undo, !no_wait).await,
+        Command::Retry(Decide { run, no_wait }) => decide::run(&run, Verb::Retry, !no_wait).await,
         Command::Policy { command: PolicyCommand::Check { file } } => policy::check(&file),
         Command::Policy { command: PolicyCommand::Publish { file } } => policy::publish(&file).await,
         Command::Evidence { command: EvidenceCommand::Get { case, folder } } => evidence::get(&case, &folder).await,

@@ -143,7 +143,7 @@ fn print(checks: &[Check]) -> Result<bool> {
 /// The playbook that needs quarantine groups.
 const ISOLATE: &str = "isolate-instance";
 
-/// Each VPC with an interface: its quarantine group is there, and empty.
+/// Each VPC with an interface: it has a quarantine group, and what it has is empty.
 async fn groups(
     hub: &Hub,
     aws: &Aws,
@@ -158,10 +158,15 @@ async fn groups(
         let result = match hub.quarantine(aws, &known, &vpc).await {
             Ok(Quarantine::Unmade) => Err(format!("none yet: {}", onboard())),
             Ok(Quarantine::Lost { group, why }) => Err(format!("{group} is recorded, but {why}: {}", onboard())),
-            Ok(Quarantine::There { group, rules: 0 }) => Ok(format!("{group}, no rules")),
-            Ok(Quarantine::There { group, rules }) => {
-                Err(format!("{group} has {rules} rules: run onboard again, and ask who added them"))
-            }
+            Ok(Quarantine::There { groups }) => match groups.iter().find(|(_, rules)| *rules > 0) {
+                Some((group, rules)) => {
+                    Err(format!("{group} has {rules} rules: run onboard again, and ask who added them"))
+                }
+                None => {
+                    let groups: Vec<&str> = groups.iter().map(|(group, _)| group.as_str()).collect();
+                    Ok(format!("{}, no rules", groups.join(", ")))
+                }
+            },
             Err(failure) => Err(failure.brief()),
         };
         checks.push(Check::new(wher, &format!("quarantine group of {vpc}"), result));
@@ -182,7 +187,7 @@ pub(crate) async fn onboard(account: &AccountId, regions: Vec<Region>, vpcs: Vec
         for vpc in vpcs {
             let group = hub.onboard(&operator, account, region, &vpc).await?;
             made += 1;
-            writeln!(anstream::stdout(), "{account} {region} {vpc}: {} is there, without rules", group.id)?;
+            writeln!(anstream::stdout(), "{account} {region} {vpc}: {group} is there, without rules")?;
         }
     }
     if made == 0 {

@@ -5,6 +5,7 @@
 //! compares before it swaps, that what is gone is an outcome — follows from those four and is written
 //! once, here, so that no action can forget it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{GroupId, RunId, VpcId};
+use crate::ids::{GroupId, RunId, SnapshotId, VolumeId, VpcId};
 use crate::permission::{Grant, Permission};
 use crate::plan::{Change, Leave, Step, StepId, Undo};
 
@@ -30,6 +31,8 @@ pub struct Context<'a> {
     /// The groups that earlier stages of this run have made, as far as they are at hand. It saves a read
     /// on the way to the cut; a group that is missing here is found by its name.
     pub made: &'a [KnownGroup],
+    /// The snapshots that the run has made, by volume, as far as the journal knows: AWS may not show them yet.
+    pub snapshots: BTreeMap<VolumeId, SnapshotId>,
 }
 
 impl Context<'_> {
@@ -69,6 +72,8 @@ pub struct KnownGroup {
     pub id: GroupId,
     /// What it is for.
     pub purpose: GroupPurpose,
+    /// The run that made it, where that is known.
+    pub run: Option<RunId>,
 }
 
 /// How a change to a state ended.
@@ -358,7 +363,8 @@ impl KnownGroup {
         fits.map(|known| aws.arn("ec2", &format!("security-group/{}", known.id))).collect()
     }
 
-    /// The group of a VPC with a purpose, among `groups`.
+    /// The group of a VPC with a purpose, among `groups`: the first there is, for a VPC has several when two runs
+    /// made one each.
     pub fn find<'a>(groups: &'a [Self], vpc: &VpcId, purpose: GroupPurpose) -> Option<&'a GroupId> {
         groups.iter().find(|known| known.vpc == *vpc && known.purpose == purpose).map(|known| &known.id)
     }

@@ -14,10 +14,11 @@ use jiff::Timestamp;
 
 use crate::action::{Action, AnyAction, Applied, Boxed, Context, KnownGroup, Undone};
 use crate::actions::ec2::close_interface::CloseInterface;
+use crate::actions::ec2::create_snapshots;
 use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{AccountId, Region, RunId};
+use crate::ids::{AccountId, Region, RunId, SnapshotId, VolumeId};
 use crate::ledger::Ledger;
 use crate::plan::{BEFORE_THE_CUT, Leave, MOST_ADDED, MOST_BYTES, Plan, Stage, Step, StepId, Undo, json_len};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
@@ -102,7 +103,8 @@ impl<'a> Engine<'a> {
         session::assume(self.hub, self.playbook.meta().id, account, region, run, &policy).await
     }
 
-    /// Sessions for steps, each narrowed to what its steps need.
+    /// Sessions for steps, each narrowed to what its steps need. A step that does not name its group uses the one
+    /// that this run has made, and no other of ours.
     pub async fn writing(
         &self,
         run: &RunId,
@@ -113,6 +115,8 @@ impl<'a> Engine<'a> {
     ) -> Sessions {
         let region = region.unwrap_or(&self.hub.region);
         let scope = self.hub.with_account(account.clone(), region.clone());
+        let by_run = |known: &&KnownGroup| known.run.as_ref().is_none_or(|by| by == run);
+        let groups: Vec<KnownGroup> = groups.iter().filter(by_run).cloned().collect();
         let mut sessions = Sessions::default();
         let mut grants = Vec::new();
         let mut reads = Vec::new();
@@ -124,7 +128,11 @@ impl<'a> Engine<'a> {
                     continue;
                 }
             };
-            match action.grants_of(&scope, step, groups) {
+            match action.grants_of(&scope, step, &groups) {
+                Ok(granted) if granted.iter().any(|grant| grant.on.is_empty()) => {
+                    let why = Failure::new(Class::Transient, "find the group for", step.id.0.clone());
+                    sessions.failed.insert(step.id.clone(), (why.class, why.brief()));
+                }
                 Ok(granted) => {
                     grants.push((step.id.clone(), granted));
                     let names = action.permissions().iter().map(|p| p.action).filter(|a| session::is_read(a));
@@ -180,12 +188,13 @@ impl<'a> Engine<'a> {
     ) -> Ended {
         let stages = run.stages();
         let mut sessions = sessions;
+        let earlier = create_snapshots::made_by(run);
         if let Err(failure) = self.apply(run, &stages, &mut groups, &mut sessions, fresh).await {
             return Ended::Interrupted(failure);
         }
         let mut rounds = 0;
         loop {
-            let outstanding = match self.outstanding(run, reading, &groups).await {
+            let outstanding = match self.outstanding(run, reading, &groups, &earlier).await {
                 Ok(outstanding) => outstanding,
                 Err(failure) => return Ended::Done(self.end_unverified(run, &failure)),
             };
@@ -299,9 +308,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Sessions for the stages ahead that have none: as far as the next one that makes a group, whose id
-    /// the ones after it must name.
+    /// the ones after it must name. None for a step that is done, or that needs one which did not succeed.
     async fn more_sessions(&self, run: &Run, ahead: &[Stage], groups: &[KnownGroup], sessions: &mut Sessions) {
-        let lacks = |step: &&Step| !sessions.by_step.contains_key(&step.id) && !sessions.failed.contains_key(&step.id);
+        let ended_badly = |need: &StepId| run.result(need).is_some_and(|result| !result.is_good());
+        let lacks = |step: &&Step| {
+            let has = sessions.by_step.contains_key(&step.id) || sessions.failed.contains_key(&step.id);
+            let done = run.result(&step.id).is_some_and(StepResult::is_final);
+            !has && !done && !step.needs.iter().any(ended_badly)
+        };
         let Some(stage) = ahead.first() else { return };
         if !stage.steps.iter().any(|step| lacks(&step)) {
             return;
@@ -372,25 +386,26 @@ impl<'a> Engine<'a> {
     }
 
     fn record_beside(&self, run: &Run, groups: &mut Vec<KnownGroup>, progress: &mut Progress<'a>, group: KnownGroup) {
-        let same = |known: &KnownGroup| known.vpc == group.vpc && known.purpose == group.purpose;
-        let replaces = groups.iter().any(same);
-        groups.retain(|known| !same(known));
-        groups.push(group.clone());
+        let group = KnownGroup { run: Some(run.head.id.clone()), ..group };
+        if !groups.iter().any(|known| known.id == group.id) {
+            groups.push(group.clone());
+        }
         progress.made.push(group.clone());
         let target = run.head.target.clone();
         let ledger = self.ledger;
         progress.under_way.push(Box::pin(async move {
             let Some(region) = &target.region else { return Event::Recorded(Ok(())) };
-            Event::Recorded(ledger.record_group(&target.account, region, &group, replaces).await)
+            Event::Recorded(ledger.record_group(&target.account, region, &group, Timestamp::now()).await)
         }));
     }
 
     fn one(&self, step: Step, aws: Arc<Aws>, run: &Run, fresh: bool, made: Vec<KnownGroup>) -> Boxed<'a, Event> {
         let action = self.action(&step);
+        let snapshots = create_snapshots::made_by(run);
         let (run, arrived) = (run.head.id.clone(), run.head.arrived_at);
         Box::pin(async move {
             let begun = Instant::now();
-            let cx = Context { aws: &aws, run: &run, made: &made };
+            let cx = Context { aws: &aws, run: &run, made: &made, snapshots };
             let (applied, requests) = requests::noting(async {
                 match action {
                     Ok(action) => action.apply(&cx, &step, fresh).await,
@@ -419,12 +434,22 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Plans again: what is not as wanted is outstanding.
-    async fn outstanding(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Outstanding, Failure> {
+    /// Plans again: what is not as wanted is outstanding. `earlier` are the snapshots of the run that were made before
+    /// this call of the function.
+    async fn outstanding(
+        &self,
+        run: &Run,
+        reading: &Aws,
+        groups: &[KnownGroup],
+        earlier: &BTreeMap<VolumeId, SnapshotId>,
+    ) -> Result<Outstanding, Failure> {
+        let mut snapshots = create_snapshots::made_by(run);
+        snapshots.retain(|volume, made| earlier.get(volume) != Some(made));
         let cx = PlanContext {
             aws: reading,
             groups,
             run: Some(&run.head.id),
+            snapshots,
             hurried: false,
             snapshot_lock_days: self.snapshot_lock_days,
         };
@@ -454,7 +479,8 @@ impl<'a> Engine<'a> {
         let wanted: BTreeSet<&StepId> = last.plan.steps().map(|step| &step.id).collect();
         let open = |step: &&Step| !wanted.contains(&step.id) && !run.result(&step.id).is_some_and(StepResult::is_final);
         let steps: Vec<Step> = run.all_steps().filter(open).cloned().collect();
-        let cx = Context { aws: reading, run: &run.head.id, made: &[] };
+        let snapshots = create_snapshots::made_by(run);
+        let cx = Context { aws: reading, run: &run.head.id, made: &[], snapshots };
         let holds = join_all(steps.iter().map(|step| async {
             match self.action(step) {
                 Ok(action) => action.holds(&cx, step).await,
@@ -564,9 +590,10 @@ impl<'a> Engine<'a> {
                 let failure = Failure::new(Class::Transient, "go on undoing", run.head.id.as_str());
                 return Ended::Interrupted(failure.because("no time is left"));
             }
-            let sessions = self
-                .writing(&run.head.id, &run.head.target.account, run.head.target.region.as_ref(), &todo, groups)
-                .await;
+            let changing: Vec<&Step> =
+                todo.iter().copied().filter(|step| self.undone_without_a_call(run, step).is_none()).collect();
+            let target = &run.head.target;
+            let sessions = self.writing(&run.head.id, &target.account, target.region.as_ref(), &changing, groups).await;
             let undoing = todo.iter().map(|step| requests::noting(self.undo_one(run, step, &sessions)));
             let results = join_all(undoing).await;
             for (step, (result, new)) in todo.iter().zip(results) {
@@ -582,7 +609,8 @@ impl<'a> Engine<'a> {
         Ended::Done(end_of_undo(run))
     }
 
-    async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
+    /// The result of undoing a step for which nothing is called, and no session is asked for.
+    fn undone_without_a_call(&self, run: &Run, step: &Step) -> Option<UndoResult> {
         // What never took effect is not undone: AWS does not allow it, or it was never tried. A failed attempt
         // may have taken effect: the action compares.
         let never = match run.result(&step.id) {
@@ -591,7 +619,17 @@ impl<'a> Engine<'a> {
             _ => false,
         };
         if never {
-            return UndoResult::AlreadySo;
+            return Some(UndoResult::AlreadySo);
+        }
+        match self.action(step).ok()?.undo_kind() {
+            Undo::Never { why } => Some(UndoResult::Left { why: why.to_owned(), declared: true }),
+            Undo::Exact | Undo::Equivalent { .. } => None,
+        }
+    }
+
+    async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
+        if let Some(result) = self.undone_without_a_call(run, step) {
+            return result;
         }
         if let Some((class, why)) = sessions.failed.get(&step.id) {
             return UndoResult::Failed { class: *class, why: why.clone() };
@@ -600,7 +638,7 @@ impl<'a> Engine<'a> {
             return UndoResult::Failed { class: Class::Bug, why: format!("nothing undoes `{}`", step.action) };
         };
         // What the run made is found by its name: the ledger may know another group by now.
-        let cx = Context { aws, run: &run.head.id, made: &[] };
+        let cx = Context { aws, run: &run.head.id, made: &[], snapshots: create_snapshots::made_by(run) };
         match action.undo(&cx, step).await {
             Ok(Undone::Restored) => UndoResult::Restored,
             Ok(Undone::AlreadySo) => UndoResult::AlreadySo,
@@ -613,9 +651,7 @@ impl<'a> Engine<'a> {
                 UndoResult::AlreadySo
             }
             Ok(Undone::Conflict(found)) => UndoResult::Conflict { found },
-            Ok(Undone::Left(why)) => {
-                UndoResult::Left { why, declared: matches!(action.undo_kind(), Undo::Never { .. }) }
-            }
+            Ok(Undone::Left(why)) => UndoResult::Left { why, declared: false },
             Err(failure) => {
                 tracing::warn!(
                     step = step.id.0,

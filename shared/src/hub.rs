@@ -475,7 +475,8 @@ impl Hub {
         groups: &'a [crate::action::KnownGroup],
         run: Option<&'a RunId>,
     ) -> PlanContext<'a> {
-        PlanContext { aws, groups, run, hurried: false, snapshot_lock_days: self.config.snapshot_lock_days }
+        let snapshot_lock_days = self.config.snapshot_lock_days;
+        PlanContext { aws, groups, run, snapshots: Default::default(), hurried: false, snapshot_lock_days }
     }
 
     /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a
@@ -751,7 +752,7 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
         return unanswered_source(finding);
     }
     let knows = |playbook: &&&dyn Playbook| {
-        playbook.meta().triggers.iter().any(|answers| answers.finding_type == finding.finding_type)
+        playbook.meta().answers().any(|answers| answers.finding_type == finding.finding_type)
     };
     match playbooks.iter().find(knows) {
         Some(playbook) => playbook

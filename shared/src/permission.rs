@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Permission {
     /// The IAM action, as in `ec2:ModifyNetworkInterfaceAttribute`.
     pub action: &'static str,
-    /// ARNs without `arn:<partition>:`, as in `ec2:*:*:network-interface/*`. Empty where AWS supports
-    /// no resource for the action (Service Authorization Reference): then the role must say `*`.
+    /// ARNs without `arn:<partition>:`, as in `ec2:*:*:network-interface/*`: the account `*` is the role's own, `any`
+    /// is any. Empty where AWS supports no resource for the action (Service Authorization Reference): then the role
+    /// must say `*`.
     pub on: &'static [&'static str],
     /// A condition the role adds: key and value, tested with `StringEquals`.
     pub when: Option<(&'static str, &'static str)>,

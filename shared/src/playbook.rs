@@ -1,12 +1,13 @@
 //! Playbooks: each answers findings of certain types about one kind of target.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
 use crate::failure::Failure;
 use crate::finding::{Answers, Finding, Source, unanswered_source};
-use crate::ids::RunId;
+use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
 use crate::run::Run;
@@ -21,8 +22,8 @@ pub struct Meta {
     pub title: &'static str,
     /// What it is for.
     pub purpose: Purpose,
-    /// GuardDuty's finding types that it answers.
-    pub triggers: &'static [Answers],
+    /// GuardDuty's finding types that it answers, in parts: playbooks may share one.
+    pub triggers: &'static [&'static [Answers]],
     /// The resource parts of finding types (`EC2` in `Recon:EC2/Portscan`) that concern its kind of target:
     /// a finding of such a type that nothing answers is told to people; any other is turned away in silence.
     pub concerns: &'static [&'static str],
@@ -48,6 +49,9 @@ pub struct PlanContext<'a> {
     pub groups: &'a [KnownGroup],
     /// The run, once there is one: a later plan of the same run finds by it what the run has made.
     pub run: Option<&'a RunId>,
+    /// The snapshots that the run has made in this very call of the function, by volume. AWS may not show them yet;
+    /// those of an earlier call it shows, unless they are gone.
+    pub snapshots: BTreeMap<VolumeId, SnapshotId>,
     /// Whether containment may be waiting for the plan: then a read that it can do without must not hold it up.
     pub hurried: bool,
     /// Days for which evidence snapshots are locked.
@@ -112,6 +116,11 @@ impl dyn Playbook + '_ {
 }
 
 impl Meta {
+    /// What it answers, type by type.
+    pub fn answers(&self) -> impl Iterator<Item = &'static Answers> {
+        self.triggers.iter().copied().flatten()
+    }
+
     /// Whether a finding is of concern even when it is not answered.
     pub fn is_concerned(&self, finding: &Finding) -> bool {
         let finding_type = &finding.finding_type;
@@ -120,13 +129,13 @@ impl Meta {
         }
         let resource = finding_type.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(part, _)| part);
         resource.is_some_and(|part| self.concerns.contains(&part))
-            || self.triggers.iter().any(|answers| answers.finding_type == *finding_type)
+            || self.answers().any(|answers| answers.finding_type == *finding_type)
     }
 
     /// Why a finding is not answered; `None` when it is.
     pub fn refusal(&self, finding: &Finding) -> Option<&'static str> {
         // The types in the table are GuardDuty's: another source may use the same words for something else.
-        let known = self.triggers.iter().find(|answers| answers.finding_type == finding.finding_type);
+        let known = self.answers().find(|answers| answers.finding_type == finding.finding_type);
         match known.filter(|_| finding.source == Source::GuardDuty) {
             None => Some(unanswered_source(finding)),
             Some(answers) => answers.when.refusal(finding),

@@ -233,10 +233,11 @@ impl Report {
         let mut last = vec![format!("Do: {}", self.advice())];
         if let Some(run) = &self.run {
             let asked = self.outcome == Outcome::Proposed || self.topic == Some(Topic::SeenAlso);
-            if asked || self.topic == Some(Topic::NotContainedAgain) {
-                last.push(format!("Approve: firebreak approve {run}"));
+            if self.topic == Some(Topic::NotContainedAgain) {
+                last.push(format!("Do it again: firebreak retry {run}"));
             }
             if asked {
+                last.push(format!("Approve: firebreak approve {run}"));
                 last.push(format!("Reject: firebreak reject {run}"));
             }
             if self.held && self.purpose != Some(Purpose::Preserve) {

@@ -45,7 +45,8 @@ pub fn only_reads(operation: &str) -> bool {
 }
 
 /// Packs the steps' grants into as few policies as fit, in order. A policy that is full begins another
-/// session; it is never widened.
+/// session; it is never widened. A grant without a resource is left out: STS refuses a policy with one, and with it
+/// every step of the session.
 pub fn narrow(steps: &[(StepId, Vec<Grant>)], reads: &[(StepId, Vec<&'static str>)]) -> Vec<Narrowed> {
     let mut packed: Vec<Narrowed> = Vec::new();
     let mut begun: Vec<usize> = Vec::new();
@@ -77,7 +78,8 @@ fn policy_of(steps: &[(StepId, Vec<Grant>)], reads: &[(StepId, Vec<&'static str>
     // One statement for all actions on the same resources.
     let mut by_resources: BTreeMap<Vec<String>, std::collections::BTreeSet<String>> = BTreeMap::new();
     for index in which {
-        for grant in steps.get(*index).map(|(_, grants)| grants.as_slice()).unwrap_or_default() {
+        let granted = steps.get(*index).map(|(_, grants)| grants.as_slice()).unwrap_or_default();
+        for grant in granted.iter().filter(|grant| !grant.on.is_empty()) {
             let mut on = grant.on.clone();
             on.sort();
             on.dedup();
@@ -208,6 +210,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_grant_without_a_resource_is_in_no_policy() {
+        let steps = [
+            (StepId("lost".to_owned()), vec![Grant::new("ec2:RevokeSecurityGroupEgress", [])]),
+            (StepId("fine".to_owned()), vec![Grant::new("ec2:DisassociateAddress", ["arn".to_owned()])]),
+        ];
+        let [one] = narrow(&steps, &[]).try_into().unwrap();
+        assert_eq!(
+            one.policy["Statement"],
+            json!([{"Effect": "Allow", "Action": ["ec2:DisassociateAddress"], "Resource": ["arn"]}])
+        );
     }
 
     #[test]

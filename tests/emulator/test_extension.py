@@ -827,13 +827,25 @@ class SessionPolicies(Emulated):
         sts, role = self.client("sts"), f"arn:aws:iam::{self.account}:role/any"
 
         def assume(length):
-            policy = json.dumps({"Version": "2012-10-17", "Statement": []}).ljust(length)
+            policy = json.dumps(self.policy(["ec2:RunInstances"], ["*"])).ljust(length)
             return sts.assume_role(RoleArn=role, RoleSessionName="session", Policy=policy)
 
         self.assertIn("Credentials", assume(2048))
         with self.assertRaises(ClientError) as refused:
             assume(2049)
         self.assertEqual(refused.exception.response["Error"]["Code"], "ValidationError")
+
+    def test_a_session_policy_names_an_action_and_a_resource(self):
+        sts, role = self.client("sts"), f"arn:aws:iam::{self.account}:role/any"
+        for actions, resources in [(["ec2:RunInstances"], []), ([], ["*"])]:
+            policy = json.dumps(self.policy(actions, resources))
+            arguments = {"RoleArn": role, "RoleSessionName": "session", "Policy": policy}
+            self.refused("MalformedPolicyDocument", sts.assume_role, **arguments)
+
+    @staticmethod
+    def policy(actions, resources):
+        statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+        return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 class Templates(Emulated):

@@ -610,6 +610,7 @@ impl Case {
             aws: &reading,
             groups: &groups,
             run: None,
+            snapshots: BTreeMap::new(),
             hurried: false,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
         };

@@ -592,8 +592,9 @@ impl<'e> Lab<'e> {
             .collect();
         let params = json!({"GroupId": group, "SecurityGroupRuleIds": outward});
         self.at_member("ec2", "revoke_security_group_egress", params).await?;
-        let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose: GroupPurpose::Quarantine };
-        self.ledger()?.record_group(&self.member.parse()?, &REGION.parse()?, &known, false).await?;
+        let purpose = GroupPurpose::Quarantine;
+        let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose, run: None };
+        self.ledger()?.record_group(&self.member.parse()?, &REGION.parse()?, &known, Timestamp::now()).await?;
         Ok(group)
     }
 

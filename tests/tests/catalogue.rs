@@ -138,9 +138,9 @@ fn every_trigger_is_a_known_type_and_stands_once() {
     let known: BTreeSet<String> = types().into_iter().collect();
     for (_, playbook) in playbooks() {
         let meta = playbook.meta();
-        assert!(!meta.triggers.is_empty(), "{} answers nothing", meta.id);
+        assert!(meta.answers().next().is_some(), "{} answers nothing", meta.id);
         let mut seen = BTreeSet::new();
-        for answers in meta.triggers {
+        for answers in meta.answers() {
             assert!(seen.insert(answers.finding_type), "{} names {} twice", meta.id, answers.finding_type);
             assert!(known.contains(answers.finding_type), "{}: AWS has no type {}", meta.id, answers.finding_type);
         }
@@ -234,6 +234,7 @@ fn well_formed(whose: &str, permission: &Permission) {
         let parts: Vec<&str> = on.splitn(4, ':').collect();
         assert_eq!(parts.len(), 4, "{whose}: {shown} on {on}: service:region:account:resource");
         assert_eq!(parts[0], service, "{whose}: {shown} on {on}");
+        assert!(["*", "any", ""].contains(&parts[2]), "{whose}: {shown} on {on}: the account itself, any, or none");
         assert!(parts[3] != "*", "{whose}: {shown} on {on}: every resource of the service");
     }
     let reads = ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb));
@@ -351,7 +352,7 @@ fn page(function: &str, playbook: &dyn Playbook) -> String {
     let _ = writeln!(
         out,
         "It answers {} finding types, all listed in [GuardDuty's finding types](../guardduty-types.md).",
-        meta.triggers.len()
+        meta.answers().count()
     );
     for line in doc {
         let _ = writeln!(out, "{line}");
@@ -407,7 +408,7 @@ fn the_page_of_finding_types_is_made_from_the_code() {
     for name in &sorted {
         let answering: Vec<(&str, &Answers)> = playbooks()
             .filter_map(|(_, playbook)| {
-                let answers = playbook.meta().triggers.iter().find(|answers| answers.finding_type == name.as_str())?;
+                let answers = playbook.meta().answers().find(|answers| answers.finding_type == name.as_str())?;
                 Some((playbook.meta().id, answers))
             })
             .collect();

@@ -86,7 +86,9 @@ async fn each_world_has_a_reviewed_plan() {
         let ids = observer.seed(&account, REGION, &world).await.unwrap();
         let credentials = observer.credentials(&account).await.unwrap();
         let member = deployment::account(emulator, &account, &credentials, &Connection::default()).unwrap();
-        let cx = PlanContext { aws: &member, groups: &[], run: None, hurried: false, snapshot_lock_days: 30 };
+        let snapshots = Default::default();
+        let cx =
+            PlanContext { aws: &member, groups: &[], run: None, snapshots, hurried: false, snapshot_lock_days: 30 };
         let mut shown = String::new();
         let mut hashes = BTreeMap::new();
         for playbook in FUNCTIONS.iter().flat_map(|function| function.playbooks) {

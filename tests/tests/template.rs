@@ -101,7 +101,7 @@ async fn the_rules_let_through_every_type_that_is_answered() {
         let pattern = &events["Findings"]["Properties"]["Pattern"];
         assert_eq!(pattern["source"], json!(["aws.guardduty"]));
         assert_eq!(pattern["detail-type"], json!(["GuardDuty Finding"]));
-        for answers in playbooks.iter().flat_map(|playbook| playbook.meta().triggers) {
+        for answers in playbooks.iter().flat_map(|playbook| playbook.meta().answers()) {
             let name = answers.finding_type;
             assert!(lets_through(&pattern["detail"]["type"], name), "{logical}: {name} never arrives");
         }

@@ -60,7 +60,7 @@ use firebreak::actions::ec2::tighten_connection_tracking::TightenConnectionTrack
 use firebreak::actions::elasticloadbalancing::deregister_instance::DeregisterInstance;
 use firebreak::actions::elasticloadbalancing::deregister_targets::DeregisterTargets;
 use firebreak::failure::Failure;
-use firebreak::finding::Finding;
+use firebreak::finding::{Answers, Finding};
 use firebreak::ids::{InterfaceId, VpcId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
@@ -79,9 +79,113 @@ const META: Meta = Meta {
     title: "Cut an EC2 instance off from every network, and keep it for the investigation",
     purpose: Purpose::Contain,
     concerns: &["EC2", "Runtime"],
-    triggers: crate::triggers::ISOLATES,
+    // What an address of somebody's own threat list does to the instance is no reason to cut it off.
+    triggers: &[ACTS, &[Answers::outbound("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom")]],
     reads: &[Permission::read("elasticloadbalancing:DescribeTargetGroups")],
 };
+
+/// Findings that say that the instance acts for somebody else: it is cut off, and its evidence is kept.
+///
+/// The question each entry answers is what an incident responder would do *if the finding is true*. How sure or how
+/// grave it is, is the guard's business: a policy sees type and severity.
+pub(crate) const ACTS: &[Answers] = &[
+    // What an instance is seen doing in its DNS queries and network flows.
+    Answers::always("Impact:EC2/MaliciousDomainRequest.Custom"),
+    Answers::always("Backdoor:EC2/C&CActivity.B!DNS"),
+    Answers::always("CryptoCurrency:EC2/BitcoinTool.B!DNS"),
+    Answers::always("Impact:EC2/AbusedDomainRequest.Reputation"),
+    Answers::always("Impact:EC2/BitcoinDomainRequest.Reputation"),
+    Answers::always("Impact:EC2/MaliciousDomainRequest.Reputation"),
+    Answers::always("Trojan:EC2/BlackholeTraffic!DNS"),
+    Answers::always("Trojan:EC2/DGADomainRequest.B"),
+    Answers::always("Trojan:EC2/DGADomainRequest.C!DNS"),
+    Answers::always("Trojan:EC2/DNSDataExfiltration"),
+    Answers::always("Trojan:EC2/DriveBySourceTraffic!DNS"),
+    Answers::always("Trojan:EC2/DropPoint!DNS"),
+    Answers::always("Trojan:EC2/PhishingDomainRequest!DNS"),
+    Answers::always("UnauthorizedAccess:EC2/MetadataDNSRebind"),
+    Answers::always("Backdoor:EC2/C&CActivity.B"),
+    Answers::always("Backdoor:EC2/DenialOfService.Dns"),
+    Answers::always("Backdoor:EC2/DenialOfService.Tcp"),
+    Answers::always("Backdoor:EC2/DenialOfService.Udp"),
+    Answers::always("Backdoor:EC2/DenialOfService.UdpOnTcpPorts"),
+    Answers::always("Backdoor:EC2/DenialOfService.UnusualProtocol"),
+    Answers::always("Backdoor:EC2/Spambot"),
+    Answers::always("Behavior:EC2/NetworkPortUnusual"),
+    Answers::always("Behavior:EC2/TrafficVolumeUnusual"),
+    Answers::always("CryptoCurrency:EC2/BitcoinTool.B"),
+    Answers::always("DefenseEvasion:EC2/UnusualDNSResolver"),
+    Answers::always("DefenseEvasion:EC2/UnusualDoHActivity"),
+    Answers::always("DefenseEvasion:EC2/UnusualDoTActivity"),
+    Answers::always("Impact:EC2/PortSweep"),
+    Answers::acting("Impact:EC2/WinRMBruteForce"),
+    Answers::always("Recon:EC2/Portscan"),
+    Answers::always("Trojan:EC2/BlackholeTraffic"),
+    Answers::always("Trojan:EC2/DropPoint"),
+    Answers::acting("UnauthorizedAccess:EC2/RDPBruteForce"),
+    Answers::acting("UnauthorizedAccess:EC2/SSHBruteForce"),
+    Answers::always("UnauthorizedAccess:EC2/TorClient"),
+    Answers::always("UnauthorizedAccess:EC2/TorRelay"),
+    // Retired by AWS; findings made before may still arrive.
+    Answers::always("Backdoor:EC2/XORDDOS"),
+    Answers::always("CryptoCurrency:EC2/BitcoinTool.A"),
+    // What the agent saw inside: on an instance, on an EKS node, on an ECS container instance. On Fargate
+    // there is no instance and nothing here answers.
+    Answers::names_instance("Backdoor:Runtime/C&CActivity.B"),
+    Answers::names_instance("Backdoor:Runtime/C&CActivity.B!DNS"),
+    Answers::names_instance("CryptoCurrency:Runtime/BitcoinTool.B"),
+    Answers::names_instance("CryptoCurrency:Runtime/BitcoinTool.B!DNS"),
+    Answers::names_instance("DefenseEvasion:Runtime/FilelessExecution"),
+    Answers::names_instance("DefenseEvasion:Runtime/KernelModuleLoaded"),
+    Answers::names_instance("DefenseEvasion:Runtime/SensitiveFileModified"),
+    Answers::names_instance("DefenseEvasion:Runtime/ProcessInjection.Proc"),
+    Answers::names_instance("DefenseEvasion:Runtime/ProcessInjection.Ptrace"),
+    Answers::names_instance("DefenseEvasion:Runtime/ProcessInjection.VirtualMemoryWrite"),
+    Answers::names_instance("DefenseEvasion:Runtime/SuspiciousCommand"),
+    Answers::names_instance("Execution:Runtime/MaliciousFileExecuted"),
+    Answers::names_instance("Execution:Runtime/MaliciousFileExecuted.Custom"),
+    Answers::names_instance("Execution:Runtime/SuspiciousCommand"),
+    Answers::names_instance("Execution:Runtime/SuspiciousTool"),
+    Answers::names_instance("Execution:Runtime/ReverseShell"),
+    Answers::names_instance("Impact:Runtime/AbusedDomainRequest.Reputation"),
+    Answers::names_instance("Impact:Runtime/BitcoinDomainRequest.Reputation"),
+    Answers::names_instance("Impact:Runtime/CryptoMinerExecuted"),
+    Answers::names_instance("Impact:Runtime/MaliciousDomainRequest.Reputation"),
+    Answers::names_instance("Persistence:Runtime/SuspiciousCommand"),
+    Answers::names_instance("Persistence:Runtime/SensitiveFileModified"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/CGroupsReleaseAgentModified"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/ElevationToRoot"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/RuncContainerEscape"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/SuspiciousCommand"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/SensitiveFileModified"),
+    Answers::names_instance("Trojan:Runtime/BlackholeTraffic"),
+    Answers::names_instance("Trojan:Runtime/BlackholeTraffic!DNS"),
+    Answers::names_instance("Trojan:Runtime/DropPoint"),
+    Answers::names_instance("Trojan:Runtime/DGADomainRequest.C!DNS"),
+    Answers::names_instance("Trojan:Runtime/DriveBySourceTraffic!DNS"),
+    Answers::names_instance("Trojan:Runtime/DropPoint!DNS"),
+    Answers::names_instance("Trojan:Runtime/PhishingDomainRequest!DNS"),
+    Answers::names_instance("UnauthorizedAccess:Runtime/MetadataDNSRebind"),
+    Answers::names_instance("UnauthorizedAccess:Runtime/TorClient"),
+    Answers::names_instance("UnauthorizedAccess:Runtime/TorRelay"),
+    // Malware found on a volume of a running instance, whatever its workload.
+    Answers::names_instance("Execution:Container/MaliciousFile"),
+    Answers::names_instance("Execution:Container/SuspiciousFile"),
+    Answers::names_instance("Execution:EC2/MaliciousFile"),
+    Answers::names_instance("Execution:EC2/SuspiciousFile"),
+    Answers::names_instance("Execution:ECS/MaliciousFile"),
+    Answers::names_instance("Execution:ECS/SuspiciousFile"),
+    Answers::names_instance("Execution:Kubernetes/MaliciousFile"),
+    Answers::names_instance("Execution:Kubernetes/SuspiciousFile"),
+    // Several instances at once: each is answered.
+    Answers::names_instance("AttackSequence:EKS/CompromisedCluster"),
+    Answers::names_instance("AttackSequence:ECS/CompromisedCluster"),
+    Answers::names_instance("AttackSequence:EC2/CompromisedInstanceGroup"),
+    // Credentials of an instance's role used elsewhere: whoever took them was on the instance, or makes
+    // it ask the metadata service for them. The sessions themselves are another playbook's work.
+    Answers::names_instance("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS"),
+    Answers::names_instance("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS"),
+];
 
 const ACTIONS: &[&dyn AnyAction] = &[
     &Of::<CloseInterface>::NEW,
@@ -142,7 +246,6 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
 impl Planner<'_> {
     /// The stages, in order.
     fn plan(mut self) -> Plan {
-        let vpcs: BTreeSet<VpcId> = self.interfaces.iter().map(|interface| interface.vpc.clone()).collect();
         let to_cut: BTreeSet<InterfaceId> =
             self.interfaces.iter().filter(|i| !self.is_in(i, GroupPurpose::Quarantine)).map(|i| i.id.clone()).collect();
         let new: BTreeSet<VpcId> = self
@@ -156,7 +259,7 @@ impl Planner<'_> {
         let mut protect = self.protect();
         protect.extend(make);
         self.plan.stage("protect", protect);
-        let empty = self.empty_quarantine(&vpcs, &new);
+        let empty = self.empty_quarantine(&to_cut, &new);
         self.plan.stage("empty", empty);
         let cut = self.cut(&to_cut);
         // Only what this plan takes into quarantine can be opened afterwards; what was left open is closed.

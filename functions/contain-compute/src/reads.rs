@@ -134,9 +134,16 @@ async fn target_groups(aws: &Aws) -> Result<Vec<(TargetGroup, Arn, Vec<TargetHea
     let found = pages.try_collect().await.map_err(Failure::from_sdk("describe the target groups in", &aws.region))?;
     let read = found.into_iter().filter_map(|group| {
         let arn: Arn = group.target_group_arn()?.parse().ok()?;
-        Some(async move { targets_of(aws, &arn).await.map(|targets| (group, arn, targets)) })
+        Some(async move {
+            match targets_of(aws, &arn).await {
+                // Deleted between the two reads: the instance is not in it.
+                Err(failure) if failure.class == Class::Gone => Ok(None),
+                targets => Ok(Some((group, arn, targets?))),
+            }
+        })
     });
-    stream::iter(read.collect::<Vec<_>>()).buffered(16).try_collect().await
+    let read: Vec<Option<_>> = stream::iter(read.collect::<Vec<_>>()).buffered(16).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 async fn balancers(aws: &Aws) -> Result<Vec<LoadBalancerDescription>, Failure> {

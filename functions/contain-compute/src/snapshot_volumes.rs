@@ -2,7 +2,7 @@
 //!
 //! ## What it answers
 //!
-//! GuardDuty findings of an EC2 instance that acts, beside `isolate-instance`.
+//! GuardDuty findings of an EC2 instance that acts, beside `isolate-instance`, and weaker signals of a process on one.
 //!
 //! ## What it does
 //!
@@ -40,19 +40,20 @@ use firebreak::actions::ec2::create_snapshots::{
 use firebreak::actions::ec2::keep_volumes::volumes_of;
 use firebreak::actions::ec2::lock_snapshot::{Lock, LockSnapshot, lock_of};
 use firebreak::aws::Aws;
-use firebreak::failure::Failure;
-use firebreak::finding::Finding;
+use firebreak::failure::{Class, Failure};
+use firebreak::finding::{Answers, Finding};
 use firebreak::ids::{InterfaceId, SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::requests::AwsRequest;
-use firebreak::run::Run;
+use firebreak::run::{Run, StepResult};
 use firebreak::target::Target;
 
 use firebreak::text::{plain, quoted};
 use serde_json::{Value, json};
 
+use crate::isolate_instance;
 use crate::reads::{self, Maybe};
 
 /// Snapshots the volumes of an instance.
@@ -64,9 +65,27 @@ const META: Meta = Meta {
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
     concerns: &["EC2", "Runtime"],
-    triggers: crate::triggers::SNAPSHOTS,
+    triggers: &[isolate_instance::ACTS, WEAKER],
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
 };
+
+/// Signals that ordinary work gives as well (a new binary or library, a shell, an unusual domain, a mounted host
+/// directory, the Docker socket), and a call from or to an address of the account's own threat list: the evidence is
+/// worth keeping, for it costs little and is gone when the instance is; cutting a production host off is not worth
+/// proposing each time.
+const WEAKER: &[Answers] = &[
+    Answers::always("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom"),
+    Answers::always("Impact:EC2/SuspiciousDomainRequest.Reputation"),
+    Answers::names_instance("DefenseEvasion:Runtime/PtraceAntiDebugging"),
+    Answers::names_instance("Discovery:Runtime/SuspiciousCommand"),
+    Answers::names_instance("Execution:Runtime/NewBinaryExecuted"),
+    Answers::names_instance("Execution:Runtime/NewLibraryLoaded"),
+    Answers::names_instance("Execution:Runtime/SuspiciousShellCreated"),
+    Answers::names_instance("Impact:Runtime/SuspiciousDomainRequest.Reputation"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/ContainerMountsHostDirectory"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/DockerSocketAccessed"),
+    Answers::names_instance("PrivilegeEscalation:Runtime/UserfaultfdUsage"),
+];
 
 const ACTIONS: &[&dyn AnyAction] = &[&Of::<CreateSnapshots>::NEW, &Of::<LockSnapshot>::NEW];
 
@@ -99,8 +118,8 @@ impl Playbook for SnapshotVolumes {
             let items = futures_util::future::try_join_all(read).await?;
             let mut problems: Vec<String> = snapshots.iter().filter_map(problem).collect();
             problems.extend(missing(run, &snapshots));
-            let unlocked = items.iter().filter(|item| item["lock"] == json!(Lock::None));
-            problems.extend(unlocked.map(|item| format!("snapshot {} is not locked", item["snapshot"])));
+            let unlocked = snapshots.iter().zip(&items).filter(|(_, item)| item["lock"] == json!(Lock::None));
+            problems.extend(unlocked.map(|(snapshot, _)| format!("{} is not locked", in_words(snapshot))));
             let complete = snapshots.iter().all(|s| s.state() != Some(&SnapshotState::Pending));
             Ok(Some(Custody { complete, problems, items }))
         })
@@ -124,14 +143,18 @@ async fn custody_of(aws: &Aws, run: &Run, snapshot: &Snapshot) -> Result<Value, 
         "started_at": snapshot.start_time().map(ToString::to_string),
         "completed_at": snapshot.completion_time().map(ToString::to_string),
         "lock": lock,
-        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default()),
+        "requests": requests_of(run, snapshot.volume_id().unwrap_or_default(), snapshot.snapshot_id().unwrap_or_default()),
     }))
 }
 
-/// The calls that made and locked the snapshot of a volume. One call makes all snapshots of a run.
-fn requests_of<'a>(run: &'a Run, volume: &str) -> Vec<&'a AwsRequest> {
+/// The calls that made and locked a snapshot of a volume: one call makes a set, and a volume that came later is in
+/// another. Where the journal does not know what a set became, the volumes that it was for say so.
+fn requests_of<'a>(run: &'a Run, volume: &str, snapshot: &str) -> Vec<&'a AwsRequest> {
     let is_about = |step: &&Step| match step.action.as_str() {
-        CreateSnapshots::NAME => true,
+        CreateSnapshots::NAME => match run.result(&step.id) {
+            Some(StepResult::Changed { after }) => after[volume] == snapshot,
+            _ => step.args["volumes"].as_array().is_some_and(|volumes| volumes.iter().any(|id| id == volume)),
+        },
         LockSnapshot::NAME => step.args["volume"] == volume,
         _ => false,
     };
@@ -158,9 +181,13 @@ fn missing(run: &Run, snapshots: &[Snapshot]) -> Vec<String> {
 fn problem(snapshot: &Snapshot) -> Option<String> {
     (snapshot.state() == Some(&SnapshotState::Error)).then(|| {
         let why = snapshot.state_message().unwrap_or("no reason given");
-        let (id, volume) = (snapshot.snapshot_id().unwrap_or_default(), snapshot.volume_id().unwrap_or_default());
-        format!("snapshot {} of {} failed: {}", quoted(id), quoted(volume), plain(why, 120))
+        format!("{} failed: {}", in_words(snapshot), plain(why, 120))
     })
+}
+
+fn in_words(snapshot: &Snapshot) -> String {
+    let (id, volume) = (snapshot.snapshot_id().unwrap_or_default(), snapshot.volume_id().unwrap_or_default());
+    format!("snapshot {} of {}", quoted(id), quoted(volume))
 }
 
 async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Result<Planned, Failure> {
@@ -183,7 +210,10 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     let not_touched = finding.not_touched(own);
     let attached = volumes_of(&instance);
     let volumes: BTreeSet<VolumeId> = attached.keys().cloned().collect();
-    let made = by_volume(&case, &volumes);
+    let mut made = by_volume(&case, &volumes);
+    for (volume, snapshot) in cx.snapshots.iter().filter(|(volume, _)| volumes.contains(volume)) {
+        made.entry(volume.clone()).or_insert_with(|| snapshot.clone());
+    }
     let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
@@ -214,9 +244,14 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     Ok(Planned::Plan(plan))
 }
 
-/// The locks of these snapshots, by volume.
+/// The locks of these snapshots, by volume. What AWS does not show yet has none that it shows.
 async fn locks(aws: &Aws, made: &BTreeMap<VolumeId, SnapshotId>) -> Result<BTreeMap<VolumeId, Lock>, Failure> {
-    let read = made.iter().map(|(volume, snapshot)| async { Ok((volume.clone(), lock_of(aws, snapshot).await?)) });
+    let read = made.iter().map(|(volume, snapshot)| async {
+        match lock_of(aws, snapshot).await {
+            Err(failure) if failure.class == Class::Gone => Ok((volume.clone(), Lock::None)),
+            lock => Ok((volume.clone(), lock?)),
+        }
+    });
     Ok(futures_util::future::try_join_all(read).await?.into_iter().collect())
 }
 

@@ -110,7 +110,7 @@ impl Hub {
                 self.approve(playbook, decision, run.clone(), &by, now, deadline).await
             }
             // What it holds in part, or was opened again, is done again. What was begun to be undone is not.
-            (Verb::Approve, RunState::Held) if run.undone.is_empty() => {
+            (Verb::Retry, RunState::Held) if run.undone.is_empty() => {
                 let decided = Run { decided: Some(format!("done again by {by}")), ..run.clone() };
                 match self.ledger.approve(decision, &decided, self.config.budget, now).await? {
                     Some(run) => self.resume(playbook, run, deadline).await.map(Ok),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::TableStatus;
 use aws_sdk_guardduty::types::DetectorStatus;
+use jiff::Timestamp;
 
 use super::Hub;
 use crate::action::{Action, AnyAction, Applied, Context, GroupPurpose, KnownGroup, Of};
@@ -21,24 +22,23 @@ use crate::text::{plain, quoted};
 /// The bus on which decisions are sent.
 const BUS: &str = "default";
 
-/// How the quarantine group of a VPC stands.
+/// How the quarantine groups of a VPC stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Quarantine {
     /// The ledger has none.
     Unmade,
-    /// The ledger has one that is of no use any more.
+    /// The ledger has some, and none is of use any more.
     Lost {
-        /// The group.
+        /// The first of them.
         group: GroupId,
         /// Why, in words.
         why: String,
     },
-    /// It is where it was made.
+    /// There is one, or more where several runs made one each.
     There {
-        /// The group.
-        group: GroupId,
-        /// How many rules it has. It should have none.
-        rules: usize,
+        /// Those that are where they were made, with how many rules each has; it should have none. The first is the
+        /// one that is used next.
+        groups: Vec<(GroupId, usize)>,
     },
 }
 
@@ -198,26 +198,34 @@ impl Hub {
         Ok(vpcs)
     }
 
-    /// How the quarantine group of a VPC stands: `known` is what the ledger has of the account and Region, `aws` a
+    /// How the quarantine groups of a VPC stand: `known` is what the ledger has of the account and Region, `aws` a
     /// session that may read there.
     ///
     /// # Errors
-    /// When the group cannot be looked at.
+    /// When they cannot be looked at.
     pub async fn quarantine(&self, aws: &Aws, known: &[KnownGroup], vpc: &VpcId) -> Result<Quarantine, Failure> {
         let purpose = GroupPurpose::Quarantine;
-        let Some(id) = KnownGroup::find(known, vpc, purpose) else { return Ok(Quarantine::Unmade) };
-        let known = KnownGroup { vpc: vpc.clone(), id: id.clone(), purpose };
-        let ids = std::slice::from_ref(id);
-        let (there, rules) = tokio::try_join!(groups_there(aws, ids), rules_of(aws, ids))?;
-        let group = id.clone();
-        Ok(match why_lost(&known, &there, &aws.account) {
-            Some(why) => Quarantine::Lost { group, why },
-            None => Quarantine::There { group, rules: rules.len() },
+        let known: Vec<&KnownGroup> = known.iter().filter(|k| k.vpc == *vpc && k.purpose == purpose).collect();
+        let ids: Vec<GroupId> = known.iter().map(|known| known.id.clone()).collect();
+        let (there, rules) = tokio::try_join!(groups_there(aws, &ids), rules_of(aws, &ids))?;
+        let count = |id: &GroupId| rules.iter().filter(|rule| rule.group_id() == Some(id.as_str())).count();
+        let mut groups = Vec::new();
+        let mut lost = None;
+        for known in known {
+            match why_lost(known, &there, &aws.account) {
+                None => groups.push((known.id.clone(), count(&known.id))),
+                Some(why) => _ = lost.get_or_insert((known.id.clone(), why)),
+            }
+        }
+        Ok(match (groups.is_empty(), lost) {
+            (false, _) => Quarantine::There { groups },
+            (true, Some((group, why))) => Quarantine::Lost { group, why },
+            (true, None) => Quarantine::Unmade,
         })
     }
 
-    /// Makes the quarantine group of a VPC ahead, records it, and leaves it without rules. One that is there is only
-    /// emptied; one that is of no use any more is replaced.
+    /// Makes the quarantine group of a VPC ahead, records it, and leaves it without rules. Those that are there are only
+    /// emptied; where none is of use any more another one is made. Answers with the one that is used next.
     ///
     /// # Errors
     /// When a step fails.
@@ -227,30 +235,31 @@ impl Hub {
         account: &AccountId,
         region: &Region,
         vpc: &VpcId,
-    ) -> Result<KnownGroup, Failure> {
+    ) -> Result<GroupId, Failure> {
         let purpose = GroupPurpose::Quarantine;
         let run = RunId::new();
         let (reading, known) =
             tokio::try_join!(self.onboarding(by, account, region), self.ledger.groups(account, Some(region)))?;
-        let group = match self.quarantine(&reading, &known, vpc).await? {
-            Quarantine::There { group, .. } => KnownGroup { vpc: vpc.clone(), id: group, purpose },
-            stands @ (Quarantine::Unmade | Quarantine::Lost { .. }) => {
+        let groups = match self.quarantine(&reading, &known, vpc).await? {
+            Quarantine::There { groups } => groups.into_iter().map(|(group, _)| group).collect(),
+            Quarantine::Unmade | Quarantine::Lost { .. } => {
                 let make = CreateGroup { vpc: vpc.clone(), purpose };
-                match self.step(by, account, region, &run, &make, &[]).await? {
+                match self.step(by, account, region, &run, &make).await? {
                     Applied::Changed { made: Some(made), .. } | Applied::AlreadySo { made: Some(made) } => {
-                        let replaces = matches!(stands, Quarantine::Lost { .. });
-                        self.ledger.record_group(account, region, &made, replaces).await?;
-                        made
+                        self.ledger.record_group(account, region, &made, Timestamp::now()).await?;
+                        vec![made.id]
                     }
                     _ => return Err(Failure::new(Class::Refused, "make the quarantine group of", vpc.as_str())),
                 }
             }
         };
-        for direction in Direction::BOTH {
-            let empty = EmptyGroup { vpc: vpc.clone(), group: Some(group.id.clone()), purpose, direction };
-            self.step(by, account, region, &run, &empty, std::slice::from_ref(&group)).await?;
+        for group in &groups {
+            for direction in Direction::BOTH {
+                let empty = EmptyGroup { vpc: vpc.clone(), group: Some(group.clone()), purpose, direction };
+                self.step(by, account, region, &run, &empty).await?;
+            }
         }
-        Ok(group)
+        groups.into_iter().next().ok_or_else(|| Failure::new(Class::Bug, "onboard", vpc.as_str()))
     }
 
     /// Applies one action that starts from nothing, in a session of the operators' role narrowed to it.
@@ -261,7 +270,6 @@ impl Hub {
         region: &Region,
         run: &RunId,
         action: &A,
-        groups: &[KnownGroup],
     ) -> Result<Applied, Failure>
     where
         A: Action<State = Option<S>>,
@@ -270,12 +278,12 @@ impl Hub {
         let scope = self.aws.with_account(account.clone(), region.clone());
         let reads = A::PERMISSIONS.iter().map(|held| held.action).filter(|held| session::is_read(held)).collect();
         let narrowed =
-            session::narrow(&[(step.id.clone(), action.grants(&scope, &None, groups))], &[(step.id.clone(), reads)]);
+            session::narrow(&[(step.id.clone(), action.grants(&scope, &None, &[]))], &[(step.id.clone(), reads)]);
         let [one] = narrowed.as_slice() else {
             return Err(Failure::new(Class::Bug, "narrow a session for", step.id.0));
         };
         let aws = by.session(&self.aws, ONBOARD, account, region, &one.policy).await?;
-        let cx = Context { aws: &aws, run, made: &[] };
+        let cx = Context { aws: &aws, run, made: &[], snapshots: Default::default() };
         Of::<A>::NEW.apply(&cx, &step, false).await
     }
 }

@@ -23,6 +23,8 @@ pub enum Verb {
     Reject,
     /// Put back what the run changed.
     Undo,
+    /// Do again what the run holds in part, or what was opened again since.
+    Retry,
 }
 
 impl Verb {
@@ -32,6 +34,7 @@ impl Verb {
             Self::Approve => "approve",
             Self::Reject => "reject",
             Self::Undo => "undo",
+            Self::Retry => "retry",
         }
     }
 }

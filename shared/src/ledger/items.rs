@@ -65,11 +65,28 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
     }
 }
 
-pub(super) fn read_group(item: &Item) -> Option<KnownGroup> {
+/// A group's sort key: several runs can have made one in a VPC.
+pub(super) fn group_sort(group: &KnownGroup) -> String {
+    format!("{}#{}#{}", group.vpc, group.purpose.as_str(), group.id)
+}
+
+/// The groups of these rows, in the order in which they were recorded. A row without the group's id in its key is of
+/// a time when a VPC had one group for a purpose; it has no time either, and comes first.
+pub(super) fn read_groups(items: &[Item]) -> Vec<KnownGroup> {
+    let mut found: Vec<(u64, KnownGroup)> =
+        items.iter().filter_map(|item| Some((number(item, "at").unwrap_or(0), read_group(item)?))).collect();
+    found.sort_by(|(a_at, a), (b_at, b)| (a_at, &a.id).cmp(&(b_at, &b.id)));
+    let mut seen = std::collections::BTreeSet::new();
+    found.into_iter().map(|(_, group)| group).filter(|group| seen.insert(group.id.clone())).collect()
+}
+
+fn read_group(item: &Item) -> Option<KnownGroup> {
     let sort = text(item, "sk")?;
-    let (vpc, purpose) = sort.split_once('#')?;
+    let mut parts = sort.splitn(3, '#');
+    let (vpc, purpose) = (parts.next()?.parse().ok()?, parts.next()?);
     let purpose = [GroupPurpose::Quarantine, GroupPurpose::Flush].into_iter().find(|p| p.as_str() == purpose)?;
-    Some(KnownGroup { vpc: vpc.parse().ok()?, id: text(item, "group_id")?.parse().ok()?, purpose })
+    let id = parts.next().map(str::to_owned).or_else(|| text(item, "group_id"))?.parse().ok()?;
+    Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
 }
 
 /// What cannot be read is read from AWS again.
@@ -133,4 +150,30 @@ pub(super) fn write_update(update: UpdateBuilder) -> TransactWriteItem {
 
 pub(super) fn write_delete(delete: DeleteBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_delete(delete.build().ok()).build()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn groups_come_in_the_order_of_their_recording_and_rows_of_old_form_first() {
+        let known = |id: &str| KnownGroup {
+            vpc: "vpc-00000001".parse().unwrap(),
+            id: id.parse().unwrap(),
+            purpose: GroupPurpose::Quarantine,
+            run: None,
+        };
+        let row =
+            |id: &str, at: u64| Item::from([("sk".to_owned(), s(group_sort(&known(id)))), ("at".to_owned(), n(at))]);
+        let sort = s("vpc-00000001#firebreak-quarantine");
+        let old = Item::from([("sk".to_owned(), sort), ("group_id".to_owned(), s("sg-0000000f"))]);
+        let other = Item::from([("sk".to_owned(), s("vpc-00000001#something-else#sg-00000005"))]);
+        let rows = [row("sg-00000003", 2), row("sg-00000001", 9), row("sg-0000000f", 5), old, other];
+        let ids: Vec<String> = read_groups(&rows).iter().map(|group| group.id.to_string()).collect();
+        assert_eq!(ids, ["sg-0000000f", "sg-00000003", "sg-00000001"]);
+        assert_eq!(read_groups(&rows).first(), Some(&known("sg-0000000f")));
+    }
 }

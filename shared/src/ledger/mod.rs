@@ -7,7 +7,7 @@
 //! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
-//! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>` | security groups of ours: the proof that they are |
+//! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
 //! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
@@ -312,31 +312,33 @@ impl Ledger {
             .map_err(Failure::from_sdk("record the organizational unit of", account))
     }
 
-    /// The groups of ours in an account and Region.
+    /// The groups of ours in an account and Region, those recorded first before the others.
     pub async fn groups(&self, account: &AccountId, region: Option<&Region>) -> Result<Vec<KnownGroup>, Failure> {
         let Some(region) = region else { return Ok(Vec::new()) };
         let pk = format!("GROUPS#{account}#{region}");
         let items = self.query(&pk, None).await?;
-        Ok(items.iter().filter_map(items::read_group).collect())
+        Ok(items::read_groups(&items))
     }
 
-    /// Records a group of ours. The first of a VPC stays: a second one, made beside it, is not used again.
+    /// Records a group of ours, once. What was recorded before stays, even where AWS does not show it any more: what
+    /// was just made is not shown at once, and who has an interface in it must know it as ours.
     pub async fn record_group(
         &self,
         account: &AccountId,
         region: &Region,
         group: &KnownGroup,
-        replaces: bool,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         let mut put = self
             .client
             .put_item()
             .table_name(&self.table)
             .item("pk", s(format!("GROUPS#{account}#{region}")))
-            .item("sk", s(format!("{}#{}", group.vpc, group.purpose.as_str())))
-            .item("group_id", s(group.id.as_str()));
-        if !replaces {
-            put = put.condition_expression("attribute_not_exists(pk)");
+            .item("sk", s(items::group_sort(group)))
+            .item("at", n(now.as_millisecond()))
+            .condition_expression("attribute_not_exists(pk)");
+        if let Some(run) = &group.run {
+            put = put.item("run", s(run.as_str()));
         }
         match put.send().await.map_err(Failure::from_sdk("record security group", &group.id)) {
             Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),

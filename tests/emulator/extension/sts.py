@@ -1,8 +1,10 @@
-"""STS: how long a session policy may be."""
+"""STS: how long a session policy may be, and that it is one."""
 
 from typing import Any
 
-from moto.sts.exceptions import STSValidationError
+from moto.iam.exceptions import MalformedPolicyDocument
+from moto.iam.policy_validation import IAMPolicyDocumentValidator
+from moto.sts.exceptions import STSClientError, STSValidationError
 from moto.sts.responses import TokenResponse
 
 from .patch import override
@@ -17,7 +19,8 @@ def install() -> None:
 
 @override(TokenResponse, "assume_role")
 def _assume_role(original: Any, self: Any) -> Any:
-    """The plain text of a session policy can't exceed 2,048 characters.
+    """The plain text of a session policy can't exceed 2,048 characters, and its grammar is that of any policy: a
+    statement without an action or a resource makes it `MalformedPolicyDocument`.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -27,4 +30,9 @@ def _assume_role(original: Any, self: Any) -> Any:
             "1 validation error detected: Value at 'policy' failed to satisfy constraint: "
             f"Member must have length less than or equal to {MOST_POLICY_CHARACTERS}"
         )
+    if policy is not None:
+        try:
+            IAMPolicyDocumentValidator(policy).validate()
+        except MalformedPolicyDocument as malformed:
+            raise STSClientError("MalformedPolicyDocument", malformed.message) from None
     return original(self)

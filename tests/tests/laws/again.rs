@@ -75,12 +75,12 @@ fn what_was_opened_again_is_cut_again_only_as_the_policies_stand_now() {
                 let run = case.the_run().await.unwrap().head.id;
                 let text = told(&case).await;
                 assert!(text.starts_with("NOT CONTAINED, DECISION NEEDED: "), "{text}");
-                assert!(text.contains(&format!("Approve: firebreak approve {run}")), "{text}");
+                assert!(text.contains(&format!("Do it again: firebreak retry {run}")), "{text}");
                 case.settle().await.unwrap();
                 let differs = differences(&before, &case.state().await.unwrap());
                 assert!(differs.is_empty(), "it was cut again by itself: {differs:?}");
                 // A person may.
-                case.decide(Verb::Approve).await.unwrap().answer().unwrap();
+                case.decide(Verb::Retry).await.unwrap().answer().unwrap();
                 is_so(&case).await.unwrap();
                 assert_eq!(case.the_run().await.unwrap().head.id, run, "another run has it");
             }
@@ -264,7 +264,7 @@ fn nothing_is_opened_after_it_was_closed() {
         case.faults.mend();
         let from = case.faults.requests().len();
         // Whoever goes on from the journal finds the opening failed and the closing done.
-        case.decide(Verb::Approve).await.unwrap().answer().unwrap();
+        case.decide(Verb::Retry).await.unwrap().answer().unwrap();
         let opened = case.faults.requests().into_iter().skip(from).find(opens);
         assert!(opened.is_none(), "{opened:?}");
         let run = case.the_run().await.unwrap();

@@ -9,13 +9,14 @@ use firebreak::failure::Class;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{BEFORE_THE_CUT, Undo};
 use firebreak::run::{Outcome, Run, RunState, StepResult};
+use firebreak_tests::compare::{entries, list};
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault};
 use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, playbooks, run_to_end};
 
 use crate::facts::{holds, is_about, is_so, open};
 use crate::support::{
-    all, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, named, results, worlds,
+    all, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, isolating, named, results, worlds,
 };
 
 /// How the function is set up where calls are never answered: it waits for less, and for long enough that the cut goes
@@ -219,6 +220,51 @@ fn the_cut_does_not_wait_for_what_never_answers() {
             }));
         }
         all("the cut does not wait", cases).await;
+    });
+}
+
+/// What shares a session with steps that need a group which cannot be made is done all the same.
+#[test]
+fn where_no_group_can_be_made_the_public_addresses_are_taken_all_the_same() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for fault in [Fault::Denied, Fault::ServerError] {
+            let security = &security;
+            cases.push(named(format!("{fault:?}"), async move {
+                let case = Case::new(security, isolating(), "web-server").await?;
+                let before = case.state().await?;
+                case.faults.rule(move |request| (request.operation == "CreateSecurityGroup").then_some(fault));
+                let answer = case.deliver().await.answer()?;
+                let run = case.the_run().await?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Partial), "{:?}", answer.outcomes);
+                let victim = case.ids.get("victim")?;
+                let state = case.state().await?;
+                let its = entries(&state["interfaces"]).filter(|(_, interface)| interface["instance"] == victim);
+                let public = its.flat_map(|(_, interface)| list(&interface["addresses"]));
+                let left: Vec<_> = public.filter(|address| !address["public"].is_null()).collect();
+                ensure!(left.is_empty(), "{left:?} stay; {}", results(&run));
+                // What is told is why: not what came of it.
+                let code = if fault == Fault::Denied { "UnauthorizedOperation" } else { "InternalError" };
+                let not_done = &run.end.as_ref().context("the run has no end")?.not_done;
+                ensure!(not_done.iter().any(|line| line.contains("could not create security group")), "{not_done:?}");
+                ensure!(not_done.iter().any(|line| line.contains(code)), "{not_done:?}");
+                ensure!(!not_done.iter().any(|line| line.contains("session")), "{not_done:?}");
+                let told = security.told_about(run.head.id.as_str()).await?;
+                let says = |text: &String| {
+                    text.starts_with("PARTLY CONTAINED") && text.contains("could not create security group")
+                };
+                ensure!(told.iter().any(says), "{told:?}");
+                if fault == Fault::ServerError {
+                    case.faults.mend();
+                    case.settle().await?;
+                    is_so(&case).await?;
+                }
+                case.decide(Verb::Undo).await?.answer()?;
+                is_restored(&case, &before, &case.the_run().await?).await
+            }));
+        }
+        all("no group can be made", cases).await;
     });
 }
 

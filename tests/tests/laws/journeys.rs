@@ -267,14 +267,14 @@ fn requests_are_journaled(
 
 /// As whoever takes a run over has it: what the run has made is found by its name.
 fn taken_over<'a>(sessions: &'a Sessions, run: &'a Run, step: &Step) -> Result<ActionContext<'a>> {
-    Ok(ActionContext { aws: sessions.of(&step.id)?, run: &run.head.id, made: &[] })
+    Ok(ActionContext { aws: sessions.of(&step.id)?, run: &run.head.id, made: &[], snapshots: BTreeMap::new() })
 }
 
 /// What a plan says of the world is what each action reads there.
 async fn before_states_are_true(case: &Case, plan: &Plan) -> Result<()> {
     let run = RunId::new();
     let reading = case.reading(&run).await?;
-    let cx = ActionContext { aws: &reading, run: &run, made: &[] };
+    let cx = ActionContext { aws: &reading, run: &run, made: &[], snapshots: BTreeMap::new() };
     for step in plan.steps() {
         let action = case.playbook.action(&step.action)?;
         let never = matches!(action.undo_kind(), Undo::Never { .. });

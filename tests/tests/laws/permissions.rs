@@ -81,8 +81,12 @@ fn wanted(permissions: impl IntoIterator<Item = Permission>) -> Granted {
             let mut parts = resource.splitn(4, ':');
             let (service, region, account, rest) =
                 (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-            // Every account's own resources; a snapshot's ARN holds no account.
-            let account = if account == "*" { "${AWS::AccountId}" } else { account };
+            // Every account's own resources, unless it is said that they may be another's; a snapshot's ARN holds no account.
+            let account = match account {
+                "*" => "${AWS::AccountId}",
+                "any" => "*",
+                other => other,
+            };
             on.insert(format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{rest}"));
         }
         when.extend(permission.when.map(|(key, value)| (key.to_owned(), value.to_owned())));

@@ -259,6 +259,87 @@ async fn both_are_answered(case: &mut Case, document: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Two runs that begin side by side in a VPC without a group of ours make one each. Each of them is ours.
+#[test]
+fn two_instances_of_one_vpc_contained_side_by_side_are_both_held_and_both_given_back() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut two = world("single-interface").unwrap();
+        let mut neighbour = two["instances"]["victim"].clone();
+        for (kind, name) in [("interfaces", "eni_neighbour"), ("volumes", "vol_neighbour")] {
+            neighbour[kind][0]["name"] = json!(name);
+        }
+        two["instances"]["neighbour"] = neighbour;
+        let mut case = Case::of(&security, isolating(), &two, Settings::default()).await.unwrap();
+        let before = case.state().await.unwrap();
+        let other = case.report(case.ids.get("neighbour").unwrap()).await.unwrap();
+        // The second one is planned, carried out and recorded while the first is about to make its group.
+        let (hub, bytes) = (case.another_process().unwrap().0, other.to_string());
+        let second = Box::pin(async move {
+            let answer = hub.receive(bytes.as_bytes(), std::time::Instant::now() + Settings::default().time).await;
+            let answer = answer.map_err(|failure| anyhow::anyhow!("{}", failure.brief()))?;
+            ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Contained), "{:?}", answer.outcomes);
+            Ok(())
+        });
+        let makes = |request: &firebreak_tests::faults::Request| request.operation == "CreateSecurityGroup";
+        let second = case.faults.meanwhile(Moment::Before, makes, second);
+        assert_eq!(outcome(&case, &case.event).await.unwrap().outcome, Outcome::Contained);
+        second.happened().unwrap();
+        assert_eq!(case.groups().await.unwrap().len(), 2, "they did not begin side by side");
+
+        let names = ["victim", "neighbour"];
+        for name in names.into_iter().chain(names) {
+            about(&mut case, name).unwrap();
+            is_so(&case).await.unwrap();
+            let repeat = case.report(&case.target.id).await.unwrap();
+            changes_nothing(&case, &repeat, Outcome::NoChange, "").await.unwrap();
+        }
+        case.settle().await.unwrap();
+        let told = security.messages().await.unwrap();
+        assert!(!told.iter().any(|text| text.starts_with("OPEN AGAIN")), "{told:?}");
+        for name in names {
+            about(&mut case, name).unwrap();
+            let answer = case.decide(Verb::Undo).await.unwrap().answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Undone), "{:?}", answer.outcomes);
+        }
+        // What one run does not explain the other does.
+        let after = case.state().await.unwrap();
+        let mut left = differences(&before, &after);
+        for name in names {
+            about(&mut case, name).unwrap();
+            let unexplained = crate::support::undeclared(&case, &before, &after, &case.the_run().await.unwrap());
+            left.retain(|difference| unexplained.contains(difference));
+        }
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+/// Somebody's target group, listed and then deleted before its targets are read, is not where the instance is.
+#[test]
+fn a_target_group_that_is_deleted_while_the_plan_is_made_is_passed_over() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, isolating(), "web-server").await.unwrap();
+        let params = json!({
+            "Name": "short-lived", "Protocol": "TCP", "Port": 80, "VpcId": case.ids.get("vpc").unwrap(),
+        });
+        let made = case.call("elbv2", "create_target_group", params).await.unwrap();
+        let arn = made["TargetGroups"][0]["TargetGroupArn"].clone();
+        let (observer, member) = (security.observer.clone(), case.member.clone());
+        let delete = Box::pin(async move {
+            let params = json!({"TargetGroupArn": arn});
+            observer.call(&member, REGION, "elbv2", "delete_target_group", params).await.map(|_| ())
+        });
+        let listed = |request: &firebreak_tests::faults::Request| request.operation == "DescribeTargetGroups";
+        let deleted = case.faults.meanwhile(Moment::After, listed, delete);
+        assert_eq!(outcome(&case, &case.event).await.unwrap().outcome, Outcome::Contained);
+        deleted.happened().unwrap();
+        is_so(&case).await.unwrap();
+        let plan = case.the_run().await.unwrap().head.plan;
+        assert!(!plan.incomplete && plan.stages.iter().any(|stage| stage.name == "withdraw"), "{:?}", plan.remains);
+    });
+}
+
 /// GuardDuty's copy in the administrator's account follows the member's: what is absent is looked for twice.
 #[test]
 fn a_finding_that_is_absent_at_first_and_then_there_is_answered() {

@@ -33,8 +33,11 @@ pub(super) struct Planner<'a> {
     pub(super) cx: &'a PlanContext<'a>,
     pub(super) id: &'a InstanceId,
     pub(super) facts: &'a Facts,
-    /// Our groups that still exist and are still where we made them.
+    /// Our groups, wherever they have something in them: those that AWS does not say are elsewhere or somebody else's.
+    /// What AWS does not show is among them: it may be too new, and it is not gone while an interface is in it.
     pub(super) ours: Vec<KnownGroup>,
+    /// Those of them that an interface can be moved into: AWS shows them.
+    pub(super) usable: Vec<KnownGroup>,
     pub(super) interfaces: Vec<Interface<'a>>,
     pub(super) plan: Plan,
 }
@@ -68,8 +71,8 @@ impl<'a> Planner<'a> {
             }
         }
         interfaces.sort_by(|a, b| a.id.cmp(&b.id));
-        let ours = still_ours(cx, facts);
-        Self { cx, id, facts, ours, interfaces, plan }
+        let (ours, usable) = still_ours(cx, facts);
+        Self { cx, id, facts, ours, usable, interfaces, plan }
     }
 
     /// Steps that keep the instance and its volumes.
@@ -115,7 +118,7 @@ impl<'a> Planner<'a> {
 
     /// Steps that leave every quarantine group that is used, or will be, without rules. What is moved into a group
     /// with rules is not cut, so these cut as well.
-    pub(super) fn empty_quarantine(&mut self, vpcs: &BTreeSet<VpcId>, new: &BTreeSet<VpcId>) -> Vec<Step> {
+    pub(super) fn empty_quarantine(&mut self, to_cut: &BTreeSet<InterfaceId>, new: &BTreeSet<VpcId>) -> Vec<Step> {
         let mut steps = Vec::new();
         let purpose = GroupPurpose::Quarantine;
         for vpc in new {
@@ -123,10 +126,12 @@ impl<'a> Planner<'a> {
             steps.push(action.step(&None).needing([making(vpc, purpose)]));
         }
         let used = |known: &&KnownGroup| {
-            self.group(&known.vpc, purpose) == Some(&known.id)
-                || self.interfaces.iter().any(|interface| interface.groups.contains(&known.id))
+            self.interfaces.iter().any(|interface| {
+                let will = to_cut.contains(&interface.id) && self.group(&interface.vpc, purpose) == Some(&known.id);
+                will || interface.groups.contains(&known.id)
+            })
         };
-        for known in self.ours.iter().filter(|k| k.purpose == purpose && vpcs.contains(&k.vpc)).filter(used) {
+        for known in self.ours.iter().filter(|known| known.purpose == purpose).filter(used) {
             steps.extend(self.empty(known));
         }
         for step in &mut steps {
@@ -304,7 +309,7 @@ impl<'a> Planner<'a> {
             let here = |known: &&KnownGroup| {
                 known.purpose == purpose && self.interfaces.iter().any(|interface| interface.vpc == known.vpc)
             };
-            tidy = self.ours.iter().filter(here).flat_map(|known| self.empty(known)).collect();
+            tidy = self.usable.iter().filter(here).flat_map(|known| self.empty(known)).collect();
         }
         vec![
             ("make the flush group", made),
@@ -333,7 +338,7 @@ impl<'a> Planner<'a> {
 
     /// The group of ours for a purpose in a VPC.
     pub(super) fn group(&self, vpc: &VpcId, purpose: GroupPurpose) -> Option<&GroupId> {
-        KnownGroup::find(&self.ours, vpc, purpose)
+        KnownGroup::find(&self.usable, vpc, purpose)
     }
 
     /// Whether an interface has nothing but groups of ours, and at least one of them for this purpose. In
@@ -407,15 +412,17 @@ impl<'a> Interface<'a> {
     }
 }
 
-/// The groups that the ledger says are ours, save those that AWS says are gone or somebody else's. Where
-/// AWS could not be asked the ledger is believed: a group's id, owner and VPC never change.
-fn still_ours(cx: &PlanContext<'_>, facts: &Facts) -> Vec<KnownGroup> {
+/// The groups that the ledger says are ours, save those that AWS says are somebody else's; and those of them that AWS
+/// shows. Where AWS could not be asked the ledger is believed: a group's id, owner and VPC never change.
+fn still_ours(cx: &PlanContext<'_>, facts: &Facts) -> (Vec<KnownGroup>, Vec<KnownGroup>) {
+    // The order within a VPC is that of the ledger: the first recorded is used.
     let mut ours = cx.groups.to_vec();
-    ours.sort_by(|a, b| (&a.vpc, &a.id).cmp(&(&b.vpc, &b.id)));
-    if let Ok(there) = &facts.groups {
-        ours.retain(|known| why_lost(known, there, &cx.aws.account).is_none());
-    }
-    ours
+    ours.sort_by(|a, b| a.vpc.cmp(&b.vpc));
+    let Ok(there) = &facts.groups else { return (ours.clone(), ours) };
+    let is_seen = |known: &KnownGroup| there.iter().any(|group| group.group_id() == Some(known.id.as_str()));
+    ours.retain(|known| !is_seen(known) || why_lost(known, there, &cx.aws.account).is_none());
+    let usable = ours.iter().filter(|known| is_seen(known)).cloned().collect();
+    (ours, usable)
 }
 
 /// The step that makes a group of ours in a VPC.

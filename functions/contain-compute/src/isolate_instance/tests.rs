@@ -40,7 +40,7 @@ fn interface(id: &str, groups: &[&str]) -> NetworkInterface {
 }
 
 fn known(id: &str, purpose: GroupPurpose) -> KnownGroup {
-    KnownGroup { vpc: VPC.parse().unwrap(), id: id.parse().unwrap(), purpose }
+    KnownGroup { vpc: VPC.parse().unwrap(), id: id.parse().unwrap(), purpose, run: None }
 }
 
 fn group(id: &str, owner: &str) -> SecurityGroup {
@@ -51,7 +51,8 @@ fn group(id: &str, owner: &str) -> SecurityGroup {
 fn plan(facts: &Facts, groups: &[KnownGroup]) -> (Plan, Vec<String>) {
     let aws = Aws::new("111111111111".parse().unwrap(), "eu-west-1".parse().unwrap(), SdkConfig::builder().build());
     let run = RunId::new();
-    let cx = PlanContext { aws: &aws, groups, run: Some(&run), hurried: false, snapshot_lock_days: 30 };
+    let snapshots = Default::default();
+    let cx = PlanContext { aws: &aws, groups, run: Some(&run), snapshots, hurried: false, snapshot_lock_days: 30 };
     let target: Target = "aws/111111111111/eu-west-1/ec2-instance/i-00000001".parse().unwrap();
     let id = target.id.parse().unwrap();
     let plan = Planner::new(&cx, META.id, &target, &id, facts).plan();
@@ -102,6 +103,38 @@ fn a_group_that_is_gone_or_somebody_elses_is_not_used() {
         let (_, ids) = plan(&facts, &[known("sg-00000009", GroupPurpose::Quarantine)]);
         assert_eq!(ids[0], "ec2.create-group firebreak-quarantine vpc-00000001");
     }
+}
+
+#[test]
+fn of_several_groups_of_ours_the_first_that_is_there_is_used_and_each_counts() {
+    let ours = ["sg-00000009", "sg-00000008", "sg-00000007"].map(|id| known(id, GroupPurpose::Quarantine));
+    let mut facts =
+        facts(vec![interface("eni-00000001", &["sg-0000000a"]), interface("eni-00000002", &["sg-00000007"])]);
+    // The first is gone.
+    facts.groups = Ok(vec![group("sg-00000007", "111111111111"), group("sg-00000008", "111111111111")]);
+    let (plan, ids) = plan(&facts, &ours);
+    assert_eq!(ids, ["ec2.replace-interface-groups eni-00000001"]);
+    assert_eq!(plan.steps().find(|step| step.cuts).unwrap().change.to, "sg-00000008");
+}
+
+#[test]
+fn a_group_with_an_interface_in_it_is_ours_though_aws_does_not_show_it_yet() {
+    let mut facts = facts(vec![interface("eni-00000001", &["sg-00000009"])]);
+    let ours = [known("sg-00000009", GroupPurpose::Quarantine)];
+    assert!(plan(&facts, &ours).1.is_empty());
+    // Somebody else's is never.
+    facts.groups = Ok(vec![group("sg-00000009", "999999999999")]);
+    assert!(!plan(&facts, &ours).1.is_empty());
+}
+
+#[test]
+fn rules_of_a_group_that_is_not_used_are_nothing_to_this_instance() {
+    let ours = ["sg-00000009", "sg-00000008"].map(|id| known(id, GroupPurpose::Quarantine));
+    let mut facts = facts(vec![interface("eni-00000001", &["sg-00000008"])]);
+    facts.groups = Ok(vec![group("sg-00000008", "111111111111"), group("sg-00000009", "111111111111")]);
+    let rule = SecurityGroupRule::builder().security_group_rule_id("sgr-1").group_id("sg-00000009");
+    facts.rules = Ok(vec![rule.is_egress(false).ip_protocol("tcp").build()]);
+    assert!(plan(&facts, &ours).1.is_empty());
 }
 
 #[test]
@@ -194,6 +227,27 @@ fn names_are_escaped_before_they_are_shown() {
     let shown = plan.remains.join("\n");
     assert!(shown.contains("eni-00000001\\u{a}") && shown.contains("\\u{1b}"), "{shown}");
     assert!(!shown.contains("<b>") && !shown.contains('\u{1b}'), "{shown}");
+}
+
+#[test]
+fn the_branch_interfaces_of_pods_are_named() {
+    use aws_sdk_ec2::types::NetworkInterfaceType::{Branch, Trunk};
+    // A branch interface hangs on the trunk and not on the instance; where AWS lists one all the same, it is cut too.
+    let of = |id: &str, kind| {
+        let mut seen = interface(id, &["sg-0000000a"]);
+        seen.interface_type = Some(kind);
+        seen
+    };
+    let (plan, ids) = plan(&facts(vec![of("eni-00000001", Trunk), of("eni-00000002", Branch)]), &[]);
+    for interface in ["eni-00000001", "eni-00000002"] {
+        assert!(ids.contains(&format!("ec2.replace-interface-groups {interface}")), "{ids:?}");
+    }
+    for line in [
+        "eni-00000001: a trunk: the branch interfaces of its pods have their own groups",
+        "eni-00000002: a pod's branch interface: its controller may change it back",
+    ] {
+        assert!(plan.remains.iter().any(|remains| remains == line), "{:?}", plan.remains);
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! `CreateSecurityGroup` has no client token; the name, which holds the run's random id, stands in for
 //! it: a second call fails with `InvalidGroup.Duplicate`, and what is there is then ours.
+//!
+//! The VPC of a subnet that is shared by AWS RAM is another account's, and its ARN holds that account; the group is
+//! the account's own (<https://docs.aws.amazon.com/vpc/latest/userguide/vpc-share-limitations.html>).
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html>
 
 use aws_sdk_ec2::types::ResourceType;
@@ -27,7 +30,7 @@ impl Action for CreateGroup {
     const NAME: &'static str = "ec2.create-group";
     const PERMISSIONS: &'static [Permission] = &[
         Permission::read("ec2:DescribeSecurityGroups"),
-        Permission::on("ec2:CreateSecurityGroup", &["ec2:*:*:security-group/*", "ec2:*:*:vpc/*"]),
+        Permission::on("ec2:CreateSecurityGroup", &["ec2:*:*:security-group/*", "ec2:*:any:vpc/*"]),
         Permission::on("ec2:CreateTags", &["ec2:*:*:security-group/*"]).when("ec2:CreateAction", "CreateSecurityGroup"),
     ];
     const MAKES_GROUP: bool = true;
@@ -49,10 +52,8 @@ impl Action for CreateGroup {
 
     fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
         let group = aws.arn("ec2", "security-group/*");
-        vec![
-            Grant::new("ec2:CreateSecurityGroup", [group.clone(), aws.arn("ec2", &format!("vpc/{}", self.vpc))]),
-            Grant::new("ec2:CreateTags", [group]),
-        ]
+        let vpc = format!("arn:{}:ec2:{}:*:vpc/{}", aws.partition(), aws.region, self.vpc);
+        vec![Grant::new("ec2:CreateSecurityGroup", [group.clone(), vpc]), Grant::new("ec2:CreateTags", [group])]
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
@@ -76,7 +77,14 @@ impl Action for CreateGroup {
             .tag_specifications(super::tags(ResourceType::SecurityGroup, &tags))
             .send()
             .await
-            .map_err(Failure::from_sdk("create security group", &name))?;
+            .map_err(Failure::from_sdk("create security group", &name))
+            .map_err(|mut failure| {
+                // Nobody else knows the name: what is there is ours, and not visible yet. A later attempt sees it.
+                if failure.code.as_deref() == Some("InvalidGroup.Duplicate") {
+                    failure.class = Class::Transient;
+                }
+                failure
+            })?;
         let id = made.group_id().unwrap_or_default();
         let id = id.parse().map_err(|e| Failure::new(Class::Bug, "read the id of security group", name).because(e))?;
         Ok(Set::Became(Some(id)))
@@ -88,6 +96,23 @@ impl Action for CreateGroup {
 
     fn made(&self, after: &Self::State) -> Option<KnownGroup> {
         let id = after.clone()?;
-        Some(KnownGroup { vpc: self.vpc.clone(), id, purpose: self.purpose })
+        Some(KnownGroup { vpc: self.vpc.clone(), id, purpose: self.purpose, run: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_group_can_be_made_in_a_vpc_that_is_shared_from_another_account_and_in_no_other_vpc() {
+        let config = aws_types::SdkConfig::builder().build();
+        let aws = Aws::new("222222222222".parse().unwrap(), "eu-west-1".parse().unwrap(), config);
+        let make = CreateGroup { vpc: "vpc-00000001".parse().unwrap(), purpose: GroupPurpose::Quarantine };
+        let grants = make.grants(&aws, &None, &[]);
+        let on = ["arn:aws:ec2:eu-west-1:222222222222:security-group/*", "arn:aws:ec2:eu-west-1:*:vpc/vpc-00000001"];
+        assert_eq!(grants.first(), Some(&Grant::new("ec2:CreateSecurityGroup", on.map(str::to_owned))));
     }
 }

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::permission::{Grant, Permission};
 use crate::plan::{Change, Undo};
+use crate::run::{Run, StepResult};
 
 /// Makes one crash-consistent set of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,18 @@ impl Action for CreateSnapshots {
     fn satisfied(&self, now: &Self::State, _wanted: &Self::State) -> bool {
         self.volumes.iter().all(|volume| now.contains_key(volume))
     }
+}
+
+/// The snapshots that a run has made, by volume, as its journal has them: the last of each volume.
+pub fn made_by(run: &Run) -> BTreeMap<VolumeId, SnapshotId> {
+    let steps = run.all_steps().filter(|step| step.action == CreateSnapshots::NAME);
+    let made = steps.filter_map(|step| match run.result(&step.id) {
+        Some(StepResult::Changed { after }) => {
+            serde_json::from_value::<<CreateSnapshots as Action>::State>(after.clone()).ok()
+        }
+        _ => None,
+    });
+    made.flatten().collect()
 }
 
 /// The ARN of a snapshot, which holds no account.

@@ -71,8 +71,10 @@ impl Action for LockSnapshot {
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        let Some(snapshot) = self.snapshot(cx).await? else { return Ok(None) };
-        super::gone_is_none(lock_of(cx.aws, &snapshot).await)
+        let snapshot = self.snapshot(cx).await?;
+        // Known from the journal, and not visible yet; or deleted, which the plan that checks the run finds.
+        let lock = super::gone_is_none(lock_of(cx.aws, &snapshot).await)?;
+        lock.map(Some).ok_or_else(|| self.not_visible())
     }
 
     async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
@@ -80,13 +82,11 @@ impl Action for LockSnapshot {
     }
 
     async fn set(&self, cx: &Context<'_>, _from: &Self::State, _to: &Self::State) -> Result<Set<Self::State>, Failure> {
-        let Some(snapshot) = self.snapshot(cx).await? else {
-            // Just made, it may not be visible for a moment.
-            return Err(Failure::new(Class::Transient, "find the snapshot of", self.volume.to_string()));
-        };
+        let snapshot = self.snapshot(cx).await?;
         let call = cx.aws.ec2().lock_snapshot().snapshot_id(snapshot.as_str());
         let call = call.lock_mode(LockMode::Governance).lock_duration(self.days);
-        call.send().await.map_err(Failure::from_sdk("lock snapshot", &snapshot))?;
+        let locked = call.send().await.map_err(Failure::from_sdk("lock snapshot", &snapshot));
+        super::gone_is_none(locked)?.ok_or_else(|| self.not_visible())?;
         Ok(Set::Done)
     }
 
@@ -96,9 +96,18 @@ impl Action for LockSnapshot {
 }
 
 impl LockSnapshot {
-    async fn snapshot(&self, cx: &Context<'_>) -> Result<Option<SnapshotId>, Failure> {
+    /// The snapshot of this run: by the journal, else by its tag.
+    async fn snapshot(&self, cx: &Context<'_>) -> Result<SnapshotId, Failure> {
+        if let Some(made) = cx.snapshots.get(&self.volume) {
+            return Ok(made.clone());
+        }
         let found = snapshots_of_case(cx.aws, cx.run).await?;
-        Ok(by_volume(&found, &BTreeSet::from([self.volume.clone()])).remove(&self.volume))
+        by_volume(&found, &BTreeSet::from([self.volume.clone()])).remove(&self.volume).ok_or_else(|| self.not_visible())
+    }
+
+    /// Just made, it may not be visible for a moment: a later attempt finds it.
+    fn not_visible(&self) -> Failure {
+        Failure::new(Class::Transient, "find the snapshot of", self.volume.to_string())
     }
 }
 

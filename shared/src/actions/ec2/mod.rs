@@ -201,6 +201,7 @@ mod tests {
             vpc: "vpc-00000001".parse().unwrap(),
             id: "sg-00000001".parse().unwrap(),
             purpose: GroupPurpose::Quarantine,
+            run: None,
         };
         let group = |vpc: &str, owner: &str| {
             SecurityGroup::builder().group_id("sg-00000001").vpc_id(vpc).owner_id(owner).build()
