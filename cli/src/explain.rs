@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use firebreak::finding::{Finding, Trigger};
+use firebreak::finding::{Control, Finding, Product, Resource, State, Trigger};
 use firebreak::guard::{self, Known, Policies};
-use firebreak::hub::why_unanswered;
+use firebreak::hub::{why_only_proposed, why_unanswered};
 use firebreak::ids::AccountId;
 use firebreak::plan::{Leave, Undo};
 use firebreak::playbook::Playbook;
@@ -38,7 +38,19 @@ struct Brief<'a> {
     account: &'a str,
     region: &'a str,
     sample: bool,
-    state: firebreak::finding::State,
+    state: State,
+    source: &'a str,
+    /// What Security Hub calls the product that imported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product: Option<&'a Product>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<&'a Control>,
+    #[serde(skip_serializing_if = "<[Resource]>::is_empty")]
+    resources: &'a [Resource],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    signals: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -184,6 +196,10 @@ impl Explainer {
                 strictest.reasons.extend(by_time);
             }
         }
+        if let Some(why) = why_only_proposed(finding) {
+            strictest.mode = strictest.mode.min(Mode::Propose);
+            strictest.reasons.push(why);
+        }
         if strictest.mode == Mode::Enforce {
             let budget = "budgets: not known without AWS; a person is asked where those of the hour are spent";
             strictest.reasons.push(budget.to_owned());
@@ -207,5 +223,11 @@ fn brief(finding: &Finding) -> Brief<'_> {
         region: finding.region.as_str(),
         sample: finding.sample,
         state: finding.state,
+        source: finding.source.as_str(),
+        product: finding.product.as_ref(),
+        control: finding.control.as_ref(),
+        resources: &finding.resources,
+        signals: &finding.signals,
+        request: finding.request.as_deref(),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::finding::{self, Finding};
+use crate::finding::{self, Finding, Source};
 use crate::ids::Region;
 use crate::screen::{TurnedAway, screen};
 
@@ -32,6 +32,25 @@ pub enum Authenticity {
     TurnedAway(TurnedAway),
     /// GuardDuty could not be asked.
     Unknown(Failure),
+    /// Nobody can be asked: this source's findings are not fetched again yet. Nothing may follow but a
+    /// notification.
+    NotAsked(&'static str),
+}
+
+/// Why a source's findings cannot be authenticated; `None` when they can.
+pub fn not_asked(source: Source) -> Option<&'static str> {
+    match source {
+        Source::GuardDuty => None,
+        Source::SecurityHub => Some("findings are not fetched again from Security Hub yet"),
+        Source::Config => Some("neither the rule nor the resource is read again from AWS Config yet"),
+        Source::AccessAnalyzer => Some("findings are not fetched again from IAM Access Analyzer yet"),
+        Source::Macie => Some("findings are not fetched again from Macie yet"),
+        Source::Inspector => Some("findings are not fetched again from Inspector yet"),
+        Source::Health => Some("AWS Health cannot be asked again, and the claim is not proven otherwise yet"),
+        Source::TrustedAdvisor => {
+            Some("Trusted Advisor cannot be asked again, and the claim is not proven otherwise yet")
+        }
+    }
 }
 
 /// Asks GuardDuty. The detectors of the security account are remembered, one a Region.
@@ -41,8 +60,12 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Fetches the finding again and holds it against the event.
+    /// Fetches the finding again and holds it against the event. A finding of GuardDuty's that came through Security
+    /// Hub is fetched from GuardDuty like any other.
     pub async fn check(&self, hub: &Aws, reported: &Finding) -> Authenticity {
+        if let Some(why) = not_asked(reported.source) {
+            return Authenticity::NotAsked(why);
+        }
         let regional;
         let aws = if hub.region == reported.region {
             hub
@@ -116,7 +139,9 @@ fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
     if let Some(away) = screen(&genuine, None, Some(&hub.account)) {
         return Authenticity::TurnedAway(away);
     }
-    Authenticity::Genuine(Box::new(genuine))
+    // Who asked for it is not GuardDuty's to know: a request stays one.
+    let request = reported.request.clone();
+    Authenticity::Genuine(Box::new(Finding { request, ..genuine }))
 }
 
 /// What our parser reads of a finding, as the event's `detail` would have it: the same strictness for
@@ -125,15 +150,28 @@ fn as_detail(found: &gd::Finding) -> Value {
     let service = found.service();
     let resource = found.resource();
     let instance_id = resource.and_then(|r| r.instance_details()).and_then(|i| i.instance_id());
+    let key = resource.and_then(|r| r.access_key_details()).map(|key| {
+        json!({
+            "accessKeyId": key.access_key_id(),
+            "principalId": key.principal_id(),
+            "userName": key.user_name(),
+            "userType": key.user_type(),
+        })
+    });
     let direction = service
         .and_then(|s| s.action())
         .and_then(|a| a.network_connection_action())
         .and_then(|n| n.connection_direction());
-    let sequence: Vec<Value> = service
-        .and_then(|s| s.detection())
-        .and_then(|d| d.sequence())
-        .map(|s| s.resources().iter().map(member).collect())
+    let buckets: Vec<Value> = resource
+        .map(|r| r.s3_bucket_details().iter().map(|bucket| json!({ "name": bucket.name() })).collect())
         .unwrap_or_default();
+    let snapshot = resource.and_then(|r| r.ebs_snapshot_details()).and_then(|s| s.snapshot_arn());
+    let sequence = service.and_then(|s| s.detection()).and_then(|d| d.sequence());
+    let resources: Vec<Value> = sequence.map(|s| s.resources().iter().map(member).collect()).unwrap_or_default();
+    let signals: Vec<Value> = sequence
+        .map(|s| s.signals().iter().map(|signal| json!({ "name": signal.name() })).collect())
+        .unwrap_or_default();
+    let actors: Vec<Value> = sequence.map(|s| s.actors().iter().map(actor).collect()).unwrap_or_default();
     json!({
         "accountId": found.account_id(),
         "arn": found.arn(),
@@ -146,6 +184,9 @@ fn as_detail(found: &gd::Finding) -> Value {
         "resource": {
             "resourceType": resource.and_then(|r| r.resource_type()),
             "instanceDetails": { "instanceId": instance_id },
+            "accessKeyDetails": key,
+            "s3BucketDetails": buckets,
+            "ebsSnapshotDetails": { "snapshotArn": snapshot },
         },
         "service": {
             "archived": service.and_then(|s| s.archived()),
@@ -159,7 +200,7 @@ fn as_detail(found: &gd::Finding) -> Value {
                 "type": service.and_then(|s| s.additional_info()).and_then(|a| a.r#type()),
             },
             "action": { "networkConnectionAction": { "connectionDirection": direction } },
-            "detection": { "sequence": { "resources": sequence } },
+            "detection": { "sequence": { "resources": resources, "signals": signals, "actors": actors } },
         },
     })
 }
@@ -174,6 +215,11 @@ fn member(resource: &gd::ResourceV2) -> Value {
         "ec2Vpc": { "ec2InstanceUids": data.and_then(|d| d.ec2_vpc()).map(|g| g.ec2_instance_uids()) },
         "iamInstanceProfile": { "ec2InstanceUids": data.and_then(|d| d.iam_instance_profile()).map(|g| g.ec2_instance_uids()) },
         "ec2Instance": { "ec2NetworkInterfaceUids": data.and_then(|d| d.ec2_instance()).map(|i| i.ec2_network_interface_uids()) },
+        "accessKey": data.and_then(|d| d.access_key()).map(|key| json!({
+            "principalId": key.principal_id(),
+            "userName": key.user_name(),
+            "userType": key.user_type(),
+        })),
     });
     json!({
         "uid": resource.uid(),
@@ -182,4 +228,17 @@ fn member(resource: &gd::ResourceV2) -> Value {
         "region": resource.region(),
         "data": groups,
     })
+}
+
+fn actor(actor: &gd::Actor) -> Value {
+    let user = actor.user().map(|user| {
+        json!({
+            "name": user.name(),
+            "uid": user.uid(),
+            "type": user.r#type(),
+            "credentialUid": user.credential_uid(),
+            "account": { "uid": user.account().and_then(|account| account.uid()) },
+        })
+    });
+    json!({ "user": user, "session": { "issuer": actor.session().and_then(|session| session.issuer()) } })
 }

@@ -136,6 +136,8 @@ clients! {
     events: aws_sdk_eventbridge,
     /// Amazon GuardDuty.
     guardduty: aws_sdk_guardduty,
+    /// AWS Organizations.
+    organizations: aws_sdk_organizations,
     /// AWS Security Token Service.
     sts: aws_sdk_sts,
 }

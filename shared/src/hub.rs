@@ -7,6 +7,7 @@ mod decide;
 mod due;
 mod held;
 mod joined;
+mod known;
 mod policy;
 mod preflight;
 mod preview;
@@ -28,7 +29,7 @@ use crate::config::Config;
 use crate::engine::{self, Ended, Engine};
 use crate::evidence::Evidence;
 use crate::failure::{Class, Failure};
-use crate::finding::{Finding, Reported, Trigger};
+use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
@@ -40,6 +41,7 @@ use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
 use held::{About, Word};
+use known::Known;
 use policy::PolicySource;
 
 /// A list of playbooks: what a function is.
@@ -92,6 +94,13 @@ pub struct Answered {
     pub run: Option<RunId>,
     /// Why, in one line.
     pub why: String,
+}
+
+impl Answered {
+    /// A finding that no playbook was asked about.
+    fn unanswered(outcome: Outcome, why: String) -> Self {
+        Self { playbook: None, target: None, outcome, run: None, why }
+    }
 }
 
 impl From<&Report> for Answered {
@@ -173,6 +182,12 @@ impl Hub {
         for finding in reported.findings {
             let finding = match finding {
                 Ok(finding) => finding,
+                Err(ParseError { problem: problem @ Problem::Foreign { .. }, .. }) => {
+                    // Whoever may import findings could write unreadable ones without end.
+                    telemetry::turned_away("foreign-product");
+                    answer.outcomes.push(Answered::unanswered(Outcome::Refused, problem.to_string()));
+                    continue;
+                }
                 Err(error) => {
                     unreadable.push(error.to_string());
                     continue;
@@ -180,35 +195,32 @@ impl Hub {
             };
             if let Some(away) = screen(&finding, reported.envelope_account.as_ref(), Some(&self.config.hub_account)) {
                 telemetry::turned_away(away.as_str());
-                if matches!(away, TurnedAway::AboutHub(_)) && !self.tell_about_hub(&finding, &away).await {
+                // Somebody who asks is told why nothing happens; strangers are not.
+                let known = matches!(away, TurnedAway::Sample | TurnedAway::NotLive(..) | TurnedAway::AboutHub(_));
+                let told = match &away {
+                    _ if known && finding.request.is_some() => {
+                        self.tell_unanswered(&finding, &[away.to_string()], false).await
+                    }
+                    TurnedAway::AboutHub(_) => self.tell_about_hub(&finding, &away).await,
+                    _ => true,
+                };
+                if !told {
                     failed = Some(untold(&finding));
                 }
-                answer.outcomes.push(Answered {
-                    playbook: None,
-                    target: None,
-                    outcome: Outcome::Refused,
-                    run: None,
-                    why: away.to_string(),
-                });
+                answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
+            let finding = self.whole(finding).await;
             let answers = self.answers(&finding);
             if answers.is_empty() {
                 let mut why = vec![self.why_unanswered(&finding).to_owned()];
                 why.extend(finding.not_touched(|_| false));
                 telemetry::turned_away("not-answered-here");
-                if self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding.finding_type))
-                    && !self.tell_unanswered(&finding, &why, false).await
-                {
+                let concerned = self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding));
+                if (concerned || finding.request.is_some()) && !self.tell_unanswered(&finding, &why, false).await {
                     failed = Some(untold(&finding));
                 }
-                answer.outcomes.push(Answered {
-                    playbook: None,
-                    target: None,
-                    outcome: Outcome::NoChange,
-                    run: None,
-                    why: why.join("; "),
-                });
+                answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why.join("; ")));
                 continue;
             }
             // One finding: its playbooks and targets side by side. Isolation never waits for evidence.
@@ -247,6 +259,21 @@ impl Hub {
         }
     }
 
+    /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
+    /// they played. A copy that names another instance than the finding of its id stays as it is, to be refused.
+    async fn whole(&self, copy: Finding) -> Finding {
+        if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
+            return copy;
+        }
+        match self.authenticator.check(&self.aws, &copy).await {
+            Authenticity::Genuine(genuine) if copy.instances.iter().all(|id| genuine.instances.contains(id)) => {
+                *genuine
+            }
+            // What is wrong with it is found again, and is said of each target.
+            _ => copy,
+        }
+    }
+
     /// Why no playbook of this function answers a finding.
     pub fn why_unanswered(&self, finding: &Finding) -> &'static str {
         why_unanswered(self.playbooks, finding)
@@ -279,17 +306,37 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let meta = playbook.meta();
         let run = RunId::new();
         let engine = self.engine(playbook, deadline);
         let reading = engine.reading(&run, &target.account, target.region.as_ref());
-        let Assessment { view, authenticity, policy_text, planned } =
+        let Assessment { known, authenticity, planned } =
             self.assess(About { playbook, target, finding }, reading, true, arrived).await;
-        let view = match view {
-            Ok(view) => view,
+        let mut known = match known {
+            Ok(known) => known,
             Err(failure) => return self.without_ledger(playbook, target, finding, failure).await,
         };
+        let learned = known.learned.take();
+        let gathered = Gathered { run, known, authenticity, planned };
+        // Nothing waits for what is only kept for later.
+        let (report, ()) = tokio::join!(
+            self.answer_gathered(&engine, playbook, target, finding, arrived, gathered),
+            self.remember(&target.account, learned, arrived)
+        );
+        report
+    }
 
+    /// The rest of an answer, when everything that it is made from has been read.
+    async fn answer_gathered(
+        &self,
+        engine: &Engine<'_>,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        arrived: Timestamp,
+        gathered: Gathered,
+    ) -> Result<Report, Failure> {
+        let meta = playbook.meta();
+        let Gathered { run, known, authenticity, planned } = gathered;
         let mut tighten = Tighten::default();
         let genuine = match authenticity {
             Authenticity::Genuine(genuine) => *genuine,
@@ -312,14 +359,20 @@ impl Hub {
                 tighten.ask_a_person(format!("the finding could not be fetched again: {}", failure.brief()));
                 finding.clone()
             }
+            Authenticity::NotAsked(why) => {
+                telemetry::turned_away("not-authenticated");
+                let why = format!("nothing is done on the word of an event alone: {why}");
+                return Ok(self.told(playbook, Report::of(meta.id, target, finding, Outcome::Refused, why)).await);
+            }
         };
+        tighten.for_request(&genuine);
         if !playbook.targets(&genuine).contains(target) {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
         let about = About { playbook, target, finding: &genuine };
         let mut again = None;
-        if let Some(hold) = &view.hold {
+        if let Some(hold) = &known.view.hold {
             match self.word_of(about, hold, &planned, arrived).await? {
                 Word::Ends(report) => return Ok(*report),
                 Word::Free => {}
@@ -343,20 +396,19 @@ impl Hub {
             }
             Err(failure) => return self.unplanned(playbook, target, &genuine, failure).await,
         };
-        let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
-        if let Some(problem) = &policies.problem {
+        if let Some(problem) = &known.policies.problem {
             telemetry::alarm("policy-unusable", problem);
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
         let incomplete = plan.incomplete;
-        let (mut plan, mut ruling) = self.rule(&policies.set, meta.id, &genuine, plan, &view, arrived, &tighten);
+        let (mut plan, mut ruling) = self.rule(&known, meta.id, &genuine, plan, arrived, &tighten);
         if incomplete && matches!(ruling.mode, Mode::Propose | Mode::Observe) {
             // Nothing waits for this plan, and a person is to see all of it.
-            let cx = self.plan_context(&reading, &view.groups, None);
+            let cx = self.plan_context(&reading, &known.view.groups, None);
             match playbook.plan(&cx, target, &genuine).await {
                 Ok(Planned::Plan(whole)) => {
                     let most = ruling.mode;
-                    (plan, ruling) = self.rule(&policies.set, meta.id, &genuine, whole, &view, arrived, &tighten);
+                    (plan, ruling) = self.rule(&known, meta.id, &genuine, whole, arrived, &tighten);
                     ruling.mode = ruling.mode.min(most);
                 }
                 Ok(Planned::Gone(_) | Planned::Refused(_)) => {}
@@ -364,7 +416,7 @@ impl Hub {
             }
         }
         if let Some(run) = again {
-            return self.again(about, &run, &plan, &ruling, &view, arrived).await;
+            return self.again(about, &run, &plan, &ruling, &known.view, arrived).await;
         }
         // Steps that want a leave nobody gave are no reason for a run.
         if plan.is_empty() {
@@ -387,11 +439,11 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
         };
-        self.act(&engine, playbook, head, &view, &reading, tighten.page || ruling.failed).await
+        self.act(engine, playbook, head, &known.view, &reading, tighten.page || ruling.failed).await
     }
 
-    /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold; the finding's own service; and in
-    /// the member account a session, then every read of the plan at once.
+    /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands; the
+    /// finding's own service; and in the member account a session, then every read of the plan at once.
     async fn assess(
         &self,
         about: About<'_>,
@@ -400,10 +452,9 @@ impl Hub {
         now: Timestamp,
     ) -> Assessment {
         let About { playbook, target, finding } = about;
-        let (view, authenticity, policy_text, planned) = tokio::join!(
-            self.ledger.view(playbook.meta().id, target, now),
+        let (known, authenticity, planned) = tokio::join!(
+            self.known(playbook.meta().id, target, now),
             self.authenticator.check(&self.aws, finding),
-            self.policies.fetch(&self.aws),
             async {
                 let groups = self.ledger.groups(&target.account, target.region.as_ref());
                 let (reading, groups) = tokio::join!(reading, groups);
@@ -415,7 +466,7 @@ impl Hub {
                 Ok((reading, planned))
             },
         );
-        Assessment { view, authenticity, policy_text, planned }
+        Assessment { known, authenticity, planned }
     }
 
     fn plan_context<'a>(
@@ -430,28 +481,27 @@ impl Hub {
 
     /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a
     /// plan that is too long for the ledger is shortened: here, so that what is approved is what was proposed.
-    #[allow(clippy::too_many_arguments)]
     fn rule(
         &self,
-        policies: &guard::Policies,
+        known: &Known,
         playbook: &str,
         finding: &Finding,
         mut plan: Plan,
-        view: &View,
         now: Timestamp,
         tighten: &Tighten,
     ) -> (Plan, Ruling) {
         let ask = |plan: &Plan| {
             guard::rule(
-                policies,
+                &known.policies.set,
                 &Question {
                     playbook,
                     target: &plan.target,
                     tags: &plan.tags,
+                    units: known.units.as_ref().map_err(String::as_str),
                     finding,
                     plan: plan.into(),
-                    spent_account: view.spent_account,
-                    spent_total: view.spent_total,
+                    spent_account: known.view.spent_account,
+                    spent_total: known.view.spent_total,
                     now,
                     hub_account: self.config.hub_account.as_str(),
                     break_glass: &self.config.break_glass,
@@ -685,9 +735,8 @@ impl Hub {
 
 /// What is known of a finding and its target before anything is decided.
 struct Assessment {
-    view: Result<View, Failure>,
+    known: Result<Known, Failure>,
     authenticity: Authenticity,
-    policy_text: policy::Fetched,
     /// The plan, and the session it was read with.
     planned: Result<(Aws, Planned), Failure>,
 }
@@ -699,6 +748,9 @@ fn untold(finding: &Finding) -> Failure {
 
 /// Why no playbook answers a finding.
 pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
+    if finding.source != Source::GuardDuty {
+        return unanswered_source(finding);
+    }
     let knows = |playbook: &&&dyn Playbook| {
         playbook.meta().answers().any(|answers| answers.finding_type == finding.finding_type)
     };
@@ -711,6 +763,20 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
     }
 }
 
+/// Why a finding is proposed at most, whatever the policies say; `None` when they decide.
+pub fn why_only_proposed(finding: &Finding) -> Option<String> {
+    let action = finding.request.as_ref()?;
+    Some(format!("asked for by the Security Hub custom action `{action}`, which does not say by whom"))
+}
+
+/// What an answer is made from, read side by side.
+struct Gathered {
+    run: RunId,
+    known: Known,
+    authenticity: Authenticity,
+    planned: Result<(Aws, Planned), Failure>,
+}
+
 /// What makes the guard's answer stricter than the policies'.
 #[derive(Debug, Default)]
 struct Tighten {
@@ -721,5 +787,12 @@ struct Tighten {
 impl Tighten {
     fn ask_a_person(&mut self, why: String) {
         self.why.get_or_insert(why);
+    }
+
+    /// A custom action says that somebody asks, and not who.
+    fn for_request(&mut self, finding: &Finding) {
+        if let Some(why) = why_only_proposed(finding) {
+            self.ask_a_person(why);
+        }
     }
 }

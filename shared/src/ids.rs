@@ -109,8 +109,70 @@ checked_id! {
 }
 
 checked_id! {
+    /// An access key's id: `AKIA…` of a long-term key, `ASIA…` of a temporary one.
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+    AccessKeyId, "access key id", |v| is_unique_id(v, "A")
+}
+
+impl AccessKeyId {
+    /// Whether it is a key of a user that does not end by itself.
+    pub fn is_long_term(&self) -> bool {
+        self.0.starts_with("AKIA")
+    }
+}
+
+checked_id! {
+    /// The unique id of an IAM user. A user that is made anew under the same name has another one.
+    UserId, "user id", |v| is_unique_id(v, "AIDA")
+}
+
+checked_id! {
+    /// The unique id of an IAM role. A role that is made anew under the same name has another one.
+    RoleId, "role id", |v| is_unique_id(v, "AROA")
+}
+
+checked_id! {
+    /// The name of an IAM user, without its path.
+    UserName, "user name", |v| is_iam_name(v, 64)
+}
+
+checked_id! {
+    /// The name of an IAM role, without its path.
+    RoleName, "role name", |v| is_iam_name(v, 64)
+}
+
+checked_id! {
+    /// The name of a role's session: the instance id where EC2 made it, else what the caller chose. It goes into
+    /// policies: it can hold nothing that means something there.
+    SessionName, "session name", |v| v.len() >= 2 && is_iam_name(v, 64)
+}
+
+checked_id! {
     /// A finding's id as its service writes it: 1 to 512 visible ASCII characters.
     FindingId, "finding id", |v| (1..=512).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic())
+}
+
+checked_id! {
+    /// An S3 bucket's name. Old buckets in `us-east-1` may have capitals, underscores and up to 255
+    /// characters, so those are names too.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+    BucketName, "bucket name", |v| (3..=255).contains(&v.len()) && is_plain_name(v)
+}
+
+checked_id! {
+    /// The identifier of an RDS snapshot, of an instance or of a cluster. Those that AWS makes begin with
+    /// a word and a colon: `rds:`, `awsbackup:`.
+    DbSnapshotId, "database snapshot id", |v| {
+        v.len() <= 255
+            && v.starts_with(|c: char| c.is_ascii_alphabetic())
+            && v.split(':').count() <= 2
+            && v.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    }
+}
+
+checked_id! {
+    /// The name of a CloudTrail trail: 3 to 128 letters, digits, full stops, hyphens and underscores.
+    TrailName, "trail name", |v| (3..=128).contains(&v.len()) && is_plain_name(v)
 }
 
 checked_id! {
@@ -138,11 +200,29 @@ impl Default for RunId {
     }
 }
 
+/// A unique id as IAM makes them: capital letters and digits behind the prefix of its kind, 16 to 128 in all.
+fn is_unique_id(value: &str, prefix: &str) -> bool {
+    (16..=128).contains(&value.len())
+        && value.starts_with(prefix)
+        && value.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// Whether IAM could have given this name (`[\w+=,.@-]+`).
+pub(crate) fn is_iam_name(value: &str, most: usize) -> bool {
+    (1..=most).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+}
+
 /// `prefix` followed by 8 or 17 lower-case hexadecimal digits: the two lengths EC2 has used.
 fn has_hex_suffix(value: &str, prefix: &str) -> bool {
     value.strip_prefix(prefix).is_some_and(|hex| {
         matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
+}
+
+/// A letter or digit, then letters, digits, full stops, hyphens and underscores.
+fn is_plain_name(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// `aa-bbb-1`, `aa-bbb-ccc-1`: two letters, one or more words, a number.
@@ -333,6 +413,31 @@ mod tests {
     }
 
     #[test]
+    fn refuses_what_only_looks_like_an_identity() {
+        assert!("AKIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        assert!(!"ASIAIOSFODNN7EXAMPLE".parse::<AccessKeyId>().unwrap().is_long_term());
+        for bad in [
+            "",
+            "AKIA",
+            "AKIAIOSFODNN7EXAMPLE\n",
+            "akiaiosfodnn7example",
+            "AKIA_OSFODNN7EXAMPLE",
+            "GeneratedFindingAccessKeyId",
+        ] {
+            assert!(bad.parse::<AccessKeyId>().is_err(), "{bad:?}");
+        }
+        assert!("AIDACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_ok());
+        assert!("AROACKCEVSQ6C2EXAMPLE".parse::<UserId>().is_err());
+        for good in ["i-0a1b2c3d4e5f60718", "a.b@example.com", "x_+=,-"] {
+            assert!(good.parse::<SessionName>().is_ok(), "{good}");
+        }
+        for bad in ["", "x", "*", "a*", "a?b", "${aws:username}", "a b", "a/b", "a\"b", "ä-session"] {
+            assert!(bad.parse::<SessionName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<RoleName>().is_err() || bad == "x", "{bad:?}");
+        }
+    }
+
+    #[test]
     fn knows_regions_of_every_partition() {
         for (region, partition) in [
             ("eu-west-1", Partition::Aws),
@@ -355,6 +460,23 @@ mod tests {
             "eu-west-1\n",
         ] {
             assert!(bad.parse::<Region>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_hold_nothing_that_leads_elsewhere() {
+        for good in ["logs", "my.bucket-1", "Old_Bucket", "shop--usw2-az1--x-s3"] {
+            assert!(good.parse::<BucketName>().is_ok(), "{good:?}");
+        }
+        for bad in ["", "ab", "...", ".git", "a/b", "a b", "bucket\n", "bücket", "b:c", "a*c", &"a".repeat(256)] {
+            assert!(bad.parse::<BucketName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<TrailName>().is_err(), "{bad:?}");
+        }
+        for good in ["mydb-final", "rds:mydb-2026-11-03-08-12", "awsbackup:job-1"] {
+            assert!(good.parse::<DbSnapshotId>().is_ok(), "{good:?}");
+        }
+        for bad in ["", ":", "rds:", "1db", "a:b:c", "db snap", "db/snap", "db\n", "é"] {
+            assert!(bad.parse::<DbSnapshotId>().is_err(), "{bad:?}");
         }
     }
 

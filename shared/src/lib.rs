@@ -26,3 +26,4 @@ pub mod session;
 pub mod target;
 pub mod telemetry;
 pub mod text;
+pub mod units;

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::{Answers, Finding};
+use crate::finding::{Answers, Finding, Source, unanswered_source};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
@@ -22,7 +22,7 @@ pub struct Meta {
     pub title: &'static str,
     /// What it is for.
     pub purpose: Purpose,
-    /// The finding types it answers, in parts: playbooks may share one.
+    /// GuardDuty's finding types that it answers, in parts: playbooks may share one.
     pub triggers: &'static [&'static [Answers]],
     /// The resource parts of finding types (`EC2` in `Recon:EC2/Portscan`) that concern its kind of target:
     /// a finding of such a type that nothing answers is told to people; any other is turned away in silence.
@@ -121,17 +121,23 @@ impl Meta {
         self.triggers.iter().copied().flatten()
     }
 
-    /// Whether a finding of this type is of concern even when it is not answered.
-    pub fn is_concerned(&self, finding_type: &str) -> bool {
+    /// Whether a finding is of concern even when it is not answered.
+    pub fn is_concerned(&self, finding: &Finding) -> bool {
+        let finding_type = &finding.finding_type;
+        if finding.source != Source::GuardDuty {
+            return false;
+        }
         let resource = finding_type.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(part, _)| part);
         resource.is_some_and(|part| self.concerns.contains(&part))
-            || self.answers().any(|answers| answers.finding_type == finding_type)
+            || self.answers().any(|answers| answers.finding_type == *finding_type)
     }
 
     /// Why a finding is not answered; `None` when it is.
     pub fn refusal(&self, finding: &Finding) -> Option<&'static str> {
-        match self.answers().find(|answers| answers.finding_type == finding.finding_type) {
-            None => Some(crate::finding::unanswered(&finding.finding_type)),
+        // The types in the table are GuardDuty's: another source may use the same words for something else.
+        let known = self.answers().find(|answers| answers.finding_type == finding.finding_type);
+        match known.filter(|_| finding.source == Source::GuardDuty) {
+            None => Some(unanswered_source(finding)),
             Some(answers) => answers.when.refusal(finding),
         }
     }

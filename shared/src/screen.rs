@@ -1,11 +1,11 @@
 //! The screen: what is turned away on sight of the event alone.
 //!
 //! It calls nothing and trusts nothing: all it can do is say no. A finding that passes is fetched
-//! again from GuardDuty before anything changes.
+//! again from its source before anything changes.
 
 use std::fmt;
 
-use crate::finding::{Finding, State};
+use crate::finding::{Finding, Product, Source, State};
 use crate::ids::AccountId;
 
 /// Why a finding is turned away.
@@ -13,8 +13,17 @@ use crate::ids::AccountId;
 pub enum TurnedAway {
     /// A sample: it is about nothing real.
     Sample,
-    /// The administrator has archived it.
-    Archived,
+    /// Put into Security Hub by a product that is no service of AWS's: anybody in the account may have written it.
+    ForeignProduct(String),
+    /// It is not live, as its source or Security Hub says.
+    NotLive(State, Source),
+    /// It names a resource of another account than its own.
+    OtherAccount {
+        /// Whose resource it names.
+        resource: AccountId,
+        /// What the finding is about.
+        finding: AccountId,
+    },
     /// It is about the security account, where nothing is ever contained.
     AboutHub(AccountId),
     /// The event was fired in an account that is neither the finding's own nor the security account.
@@ -31,7 +40,17 @@ impl TurnedAway {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Sample => "sample",
-            Self::Archived => "archived",
+            Self::ForeignProduct(_) => "foreign-product",
+            Self::NotLive(state, _) => match state {
+                State::Archived => "archived",
+                State::Suppressed => "suppressed",
+                State::Resolved => "resolved",
+                State::Passed => "passed",
+                State::Compliant => "compliant",
+                State::NotEvaluated => "not-evaluated",
+                State::Active | State::Notified => "live",
+            },
+            Self::OtherAccount { .. } => "other-account",
             Self::AboutHub(_) => "about-hub",
             Self::Sender { .. } => "wrong-sender",
         }
@@ -42,7 +61,25 @@ impl fmt::Display for TurnedAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sample => f.write_str("it is a sample finding: samples never change anything"),
-            Self::Archived => f.write_str("it is archived in GuardDuty"),
+            Self::ForeignProduct(name) => write!(
+                f,
+                "it was put into Security Hub by `{name}`, which is no service of AWS's: whoever may import findings can \
+                 write such a one"
+            ),
+            Self::NotLive(state, source) => match state {
+                State::Archived => write!(f, "it is archived in {}", source.name()),
+                State::Suppressed => f.write_str("it is suppressed: a person or a rule has put it aside"),
+                State::Resolved => f.write_str("it is resolved: what it is about is over"),
+                State::Passed => f.write_str("the check has passed: there is nothing to be done"),
+                State::Compliant => f.write_str("the resource complies with the rule: there is nothing to be done"),
+                State::NotEvaluated => f.write_str("nothing was found out: the resource was not evaluated"),
+                State::Active | State::Notified => f.write_str("it is live"),
+            },
+            Self::OtherAccount { resource, finding } => write!(
+                f,
+                "it is about account `{finding}`, but names a resource of account `{resource}`: nothing is done across \
+                 accounts"
+            ),
             Self::AboutHub(account) => {
                 write!(f, "it is about the security account `{account}`, where nothing is contained automatically")
             }
@@ -61,8 +98,15 @@ pub fn screen(finding: &Finding, envelope: Option<&AccountId>, hub: Option<&Acco
     if finding.sample {
         return Some(TurnedAway::Sample);
     }
-    if finding.state == State::Archived {
-        return Some(TurnedAway::Archived);
+    if let Some(Product::Foreign(name)) = &finding.product {
+        return Some(TurnedAway::ForeignProduct(name.clone()));
+    }
+    if !finding.state.is_live() {
+        return Some(TurnedAway::NotLive(finding.state, finding.source));
+    }
+    if let Some(other) = finding.resources.iter().find(|resource| resource.account != finding.account) {
+        let (resource, finding) = (other.account.clone(), finding.account.clone());
+        return Some(TurnedAway::OtherAccount { resource, finding });
     }
     let hub = hub?;
     if finding.account == *hub {

@@ -20,6 +20,7 @@ from moto.iam.models import get_account_id_from, iam_backends
 
 from extension.ec2 import set_snapshot_state
 from extension.guardduty import put_finding
+from extension.organizations import join_organization
 
 DOOR = "/moto-api/firebreak/"
 REST_SERVICES = ("guardduty", "s3")
@@ -191,6 +192,10 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["account"]]:
                 return set_snapshot_state(**given)
+        if path == "organizations/accounts":
+            given = json.loads(body)
+            with self.account_locks[given["management"]]:
+                return join_organization(given["management"], given["account"])
         raise ValueError(f"no such door: {path}")
 
 

@@ -111,6 +111,28 @@ class Observer:
     def do_snapshot(self, **given: str) -> Any:
         return json.loads(self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode()))
 
+    def do_organization(self, management: str, administrator: str, accounts: dict) -> Any:
+        """Makes an organization: each account in the unit of a path of names, one account a delegated administrator."""
+        organizations = self.accounts.client(management, "us-east-1", "organizations")
+        organizations.create_organization()
+        root = organizations.list_roots()["Roots"][0]["Id"]
+        units = {"": root}
+        for account, path in {administrator: "", **accounts}.items():
+            body = json.dumps({"management": management, "account": account}).encode()
+            parent = json.loads(self.accounts.door("organizations/accounts", "POST", body))["parent"]
+            at = ""
+            for name in filter(None, path.split("/")):
+                above, at = at, f"{at}/{name}".strip("/")
+                if at not in units:
+                    made = organizations.create_organizational_unit(ParentId=units[above], Name=name)
+                    units[at] = made["OrganizationalUnit"]["Id"]
+            if units[at] != parent:
+                organizations.move_account(AccountId=account, SourceParentId=parent, DestinationParentId=units[at])
+        organizations.register_delegated_administrator(
+            AccountId=administrator, ServicePrincipal="guardduty.amazonaws.com"
+        )
+        return {"units": units}
+
     def do_event(self, account: str, region: str, entry: dict) -> Any:
         entry = {
             name: json.dumps(value) if name == "Detail" and not isinstance(value, str) else value

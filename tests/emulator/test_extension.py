@@ -16,6 +16,7 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 
 from accounts import Accounts
+from client import Observer
 from state import state
 from template import Stack
 from world import seed
@@ -639,6 +640,28 @@ class Delivery(Emulated):
         )
         self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
+    def test_a_pattern_looks_into_a_list_of_objects_one_by_one(self):
+        sqs, events = self.client("sqs"), self.client("events")
+        queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+        pattern = {"detail": {"findings": {"a": ["1"], "b": {"c": [{"suffix": "::x"}]}}}, "resources": [{"suffix": "/y"}]}
+        events.put_rule(Name="r", EventPattern=json.dumps(pattern))
+        events.put_targets(Rule="r", Targets=[{"Id": "q", "Arn": f"arn:aws:sqs:{REGION}:{self.account}:events"}])
+
+        def delivered(*findings, resources=("x", "x/y")):
+            detail = json.dumps({"findings": list(findings)})
+            entry = {"Source": "s", "DetailType": "t", "Detail": detail, "Resources": list(resources)}
+            events.put_events(Entries=[entry])
+            return len(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []))
+
+        wanted, other = {"a": "1", "b": {"c": "arn::x"}}, {"a": "2", "b": {"c": "arn::x"}}
+        self.assertEqual(delivered(wanted), 1)
+        self.assertEqual(delivered(other, wanted), 1)
+        self.assertEqual(delivered(), 0)
+        self.assertEqual(delivered(other), 0)
+        self.assertEqual(delivered({"a": "1", "b": {"c": "arn:x"}}, other), 0, "each is in another object")
+        self.assertEqual(delivered({"a": "1", "b": "arn::x"}), 0)
+        self.assertEqual(delivered(wanted, resources=["x"]), 0)
+
 
     def test_what_another_account_forwards_says_so(self):
         sqs, events = self.client("sqs"), self.client("events")
@@ -800,6 +823,26 @@ class Speed(Emulated):
         other = self.accounts.client(f"8{Emulated.number:011d}", REGION, "dynamodb")
         self.assertEqual(other.list_tables()["TableNames"], [])
         self.assertEqual(self.dynamodb.list_tables()["TableNames"], ["rows"])
+
+
+class Organizations(Emulated):
+    def test_a_delegated_administrator_sees_where_an_account_stands(self):
+        management, member, outsider = (str(int(self.account) + n * 10**9) for n in (1, 2, 3))
+        observer = Observer()
+        made = observer.do_organization(management, self.account, {member: "prod/web", outsider: ""})
+        units = made["units"]
+        describe = self.client("organizations").describe_account
+        (path,) = describe(AccountId=member)["Account"]["Paths"]
+        organization, *above, account = path.rstrip("/").split("/")
+        self.assertRegex(organization, "^o-[a-z0-9]{10,32}$")
+        self.assertEqual((above, account), ([units[""], units["prod"], units["prod/web"]], member))
+        self.assertTrue(path.endswith("/"))
+        (flat,) = describe(AccountId=outsider)["Account"]["Paths"]
+        self.assertEqual(flat, f"{organization}/{units['']}/{outsider}/")
+        # A member that is no administrator, and an account in no organization.
+        for account, code in ((member, "AccessDeniedException"), ("111122223333", "AWSOrganizationsNotInUseException")):
+            stranger = self.accounts.client(account, REGION, "organizations")
+            self.refused(code, stranger.describe_account, AccountId=member)
 
 
 class SessionPolicies(Emulated):

@@ -671,6 +671,27 @@ impl Observer {
         self.ask(command).await.map(|_| ())
     }
 
+    /// Make an organization with a delegated administrator and accounts, each in the unit of a path of names such
+    /// as `prod/web`; the answer is the id of each path, the root's for the empty one.
+    pub async fn organization(
+        &self,
+        management: &str,
+        administrator: &str,
+        accounts: &[(&str, &str)],
+    ) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Made {
+            units: BTreeMap<String, String>,
+        }
+        let accounts: BTreeMap<&str, &str> = accounts.iter().copied().collect();
+        let made: Made = self
+            .ask_for(json!({
+                "do": "organization", "management": management, "administrator": administrator, "accounts": accounts,
+            }))
+            .await?;
+        Ok(made.units)
+    }
+
     /// Put an event: `Source`, `DetailType`, `Detail` (an object or its text), and what else `PutEvents` takes.
     pub async fn put_event(&self, account: &str, region: &str, entry: &Value) -> Result<Value> {
         self.ask(json!({"do": "event", "account": account, "region": region, "entry": entry})).await

@@ -468,12 +468,14 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
         (Fault::Throttled, "ec2") => (503, "RequestLimitExceeded"),
         (Fault::Throttled, "s3") => (503, "SlowDown"),
         (Fault::Throttled, "dynamodb" | "events") => (400, "ThrottlingException"),
+        (Fault::Throttled, "organizations") => (400, "TooManyRequestsException"),
         (Fault::Throttled, "guardduty") => (429, "TooManyRequestsException"),
         (Fault::Throttled, _) => (400, "Throttling"),
         (Fault::Denied, "ec2") => (403, "UnauthorizedOperation"),
-        (Fault::Denied, "dynamodb" | "events" | "guardduty") => (400, "AccessDeniedException"),
+        (Fault::Denied, "dynamodb" | "events" | "guardduty" | "organizations") => (400, "AccessDeniedException"),
         (Fault::Denied, _) => (403, "AccessDenied"),
         (_, "dynamodb" | "events") => (500, "InternalServerError"),
+        (_, "organizations") => (500, "ServiceException"),
         (_, "guardduty") => (500, "InternalServerErrorException"),
         (_, "ec2" | "s3") => (500, "InternalError"),
         (_, _) => (500, "InternalFailure"),
@@ -485,7 +487,9 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
              <RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
         ),
         "s3" => format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
-        "dynamodb" | "events" | "guardduty" => json!({"__type": code, "message": message}).to_string(),
+        "dynamodb" | "events" | "guardduty" | "organizations" => {
+            json!({"__type": code, "message": message}).to_string()
+        }
         _ => format!(
             "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
              <RequestId>00000000-0000-0000-0000-000000000000</RequestId></ErrorResponse>"

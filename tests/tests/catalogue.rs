@@ -278,6 +278,7 @@ fn the_example_policies_decide_as_the_readme_says() {
             playbook: "isolate-instance",
             target: &target,
             tags: &BTreeMap::new(),
+            units: Err("nobody asked AWS"),
             finding: &finding,
             plan: PlanFacts { steps: 0, inexact: BTreeSet::new() },
             spent_account: 0,

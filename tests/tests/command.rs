@@ -401,6 +401,9 @@ fn lets_write(statement: &Value, table: &str, key: &str) -> bool {
         && (leading.is_empty() || leading.iter().any(|pattern| matches_wildcard(pattern.as_str().unwrap(), key)))
 }
 
+const ASKING: &str =
+    r#"@id("all") permit (principal, action, resource) when { resource has ou && resource.ou != "ou-none-00000000" };"#;
+
 /// Every command that reaches AWS, in a row, against a function that answers.
 async fn every_command(operator: &Operator<'_, '_>) {
     let (lab, member) = (operator.lab, operator.lab.member.as_str());
@@ -438,6 +441,12 @@ async fn every_command(operator: &Operator<'_, '_>) {
     operator.good(&["evidence", "verify", isolate]).await;
     operator.good(&["evidence", "get", isolate, folder.path().to_str().unwrap()]).await;
     operator.good(&["policy", "publish", "policies/starter.cedar"]).await;
+    // Policies that ask where the account stands.
+    let asking = folder.path().join("asking.cedar");
+    std::fs::write(&asking, ASKING).unwrap();
+    operator.good(&["policy", "publish", asking.to_str().unwrap()]).await;
+    let shown = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
+    assert!(shown.contains("`all` asks for it"), "{shown}");
 }
 
 /// The emulator enforces no policy, so this holds the calls of the commands against the roles of the templates.

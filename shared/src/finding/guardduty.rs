@@ -7,81 +7,60 @@
 //!
 //! [api]: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Finding.html
 
+mod identities;
 mod resources;
 mod sample;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use serde_json::Value;
+pub(super) use identities::of_copy as identity_of_copy;
+pub(super) use sample::{ACTIONS, GENERATED, PLACEHOLDER_INSTANCE, says_sample};
 
 use super::json::{At, ParseError, Problem};
-use super::{Direction, Finding, ResourceRole, Source, State};
+use super::resource::Place;
+use super::{Direction, Finding, ResourceRole, Source, State, severity};
 use crate::ids::{AccountId, Arn, FindingId, Partition, Region};
 
 /// Reads one finding. `envelope_region` stands in where the finding itself names no Region.
 pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<Finding, ParseError> {
-    let account: AccountId = required(&at.field("accountId")?, At::id)?;
-    let id: FindingId = required(&at.field("id")?, At::id)?;
-    let finding_type = finding_type(&at.field("type")?)?;
-    let severity = severity(&at.field("severity")?)?;
+    let account: AccountId = at.field("accountId")?.required(At::id)?;
+    let id: FindingId = at.field("id")?.required(At::id)?;
+    let finding_type = at.field("type")?.required(|at| at.word("a finding type"))?;
+    let severity = severity::number(&at.field("severity")?)?;
     let (arn, region, partition) = place(at, &account, &id, envelope_region)?;
 
     let service = at.field("service")?;
     let resource = at.field("resource")?;
     let title = at.field("title")?.text()?.unwrap_or_default().to_owned();
     let sample = sample::is_sample(&title, &resource, &service)?;
-    let named = resources::named(&resource, &service, (partition, &region, &account), sample)?;
+    let named = resources::named(&resource, &service, Place { partition, region: &region, account: &account }, sample)?;
+    let identities = identities::named(&resource, &service, &account, sample)?;
 
-    Ok(Finding {
-        source: Source::GuardDuty,
-        id,
+    let mut finding = Finding {
         arn,
-        finding_type,
-        severity,
-        account,
-        region,
-        partition,
         sample,
         state: if service.field("archived")?.flag() { State::Archived } else { State::Active },
-        first_seen: time(&service.field("eventFirstSeen")?),
-        last_seen: time(&service.field("eventLastSeen")?),
-        count: count(&service.field("count")?),
+        first_seen: service.field("eventFirstSeen")?.time(),
+        last_seen: service.field("eventLastSeen")?.time(),
+        count: service.field("count")?.count(),
         detector_id: detector_id(&service.field("detectorId")?)?,
-        role: role(&service.field("resourceRole")?),
-        direction: direction(&service)?,
+        role: role(service.field("resourceRole")?.value().as_str()),
+        direction: direction(
+            service.down(&["action", "networkConnectionAction", "connectionDirection"])?.value().as_str(),
+        ),
         resource_type: resource_type(&resource.field("resourceType")?),
         instances: named.instances,
         interfaces: named.interfaces,
         elsewhere: named.elsewhere,
+        identities,
+        signals: named.signals,
         title,
-    })
-}
-
-/// The value at `at`, or [`Problem::Missing`].
-fn required<'a, T>(at: &At<'a>, read: impl Fn(&At<'a>) -> Result<Option<T>, ParseError>) -> Result<T, ParseError> {
-    read(at)?.ok_or_else(|| at.error(Problem::Missing))
-}
-
-fn finding_type(at: &At<'_>) -> Result<String, ParseError> {
-    let text = required(at, At::text)?;
-    // Policies and journals compare and print it; types in use have at most about 90 characters.
-    if text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-        Ok(text.to_owned())
-    } else {
-        Err(at.error(Problem::Expected { expected: "a finding type", found: text.to_owned() }))
+        ..Finding::new(Source::GuardDuty, id, finding_type, severity, account, region)
+    };
+    for resource in named.resources {
+        finding.name(Ok(resource))?;
     }
-}
-
-fn severity(at: &At<'_>) -> Result<f64, ParseError> {
-    let severity = required(at, At::number)?;
-    if (0.0..=10.0).contains(&severity) {
-        Ok(severity)
-    } else {
-        Err(at.error(Problem::Expected { expected: "a severity from 0 to 10", found: severity.to_string() }))
-    }
+    Ok(finding)
 }
 
 /// Where the finding was made. Its ARN, its `region` and its `partition` must tell the same story,
@@ -103,33 +82,59 @@ fn place(
 
     let partition_at = at.field("partition")?;
     let partition = partition_at.id::<Partition>()?.unwrap_or(region.partition());
-    if partition != region.partition() {
-        return Err(partition_at.error(disagreement(partition.as_str(), "the Region", region.partition().as_str())));
-    }
+    partition_at.must_say(partition.as_str(), "the Region", region.partition().as_str())?;
     if let Some(arn) = &arn {
-        let pairs = [
-            ("guardduty", arn.service.as_str(), "the source"),
-            (region.as_str(), arn.region.as_ref().map_or("", Region::as_str), "`region`"),
-            (account.as_str(), arn.account.as_ref().map_or("", AccountId::as_str), "`accountId`"),
-            (id.as_str(), arn.resource.rsplit("/finding/").next().unwrap_or_default(), "`id`"),
-        ];
-        if let Some((that, this, other)) = pairs.into_iter().find(|(that, this, _)| that != this) {
-            return Err(arn_at.error(disagreement(this, other, that)));
-        }
+        must_be(&arn_at, arn, ("`region`", &region), ("`accountId`", account))?;
+        let in_arn = arn.resource.rsplit("/finding/").next().unwrap_or_default();
+        arn_at.must_say(in_arn, "`id`", id.as_str())?;
     }
     Ok((arn, region, partition))
 }
 
-fn disagreement(this: &str, other: &'static str, that: &str) -> Problem {
-    Problem::Disagrees { this: this.to_owned(), other, that: that.to_owned() }
+/// An ARN of a GuardDuty finding must be of GuardDuty, and of the finding's account and Region.
+fn must_be(
+    at: &At<'_>,
+    arn: &Arn,
+    (region_field, region): (&'static str, &Region),
+    (account_field, account): (&'static str, &AccountId),
+) -> Result<(), ParseError> {
+    at.must_say(&arn.service, "the source", "guardduty")?;
+    at.must_say(arn.region.as_ref().map_or("", Region::as_str), region_field, region.as_str())?;
+    at.must_say(arn.account.as_ref().map_or("", AccountId::as_str), account_field, account.as_str())
+}
+
+/// A finding of GuardDuty's that Security Hub hands on: all that is known of it there is its ARN, from which come its
+/// own id and its detector's.
+pub(super) fn of_arn(
+    at: &At<'_>,
+    region: &Region,
+    account: &AccountId,
+) -> Result<(Arn, FindingId, Option<String>), ParseError> {
+    let arn: Arn = at.required(At::id)?;
+    must_be(at, &arn, ("the finding's Region", region), ("the finding's account", account))?;
+    let expected = || at.error(Problem::Expected { expected: "a GuardDuty finding's ARN", found: arn.to_string() });
+    let (detector, id) = arn
+        .resource
+        .strip_prefix("detector/")
+        .and_then(|rest| rest.split_once("/finding/"))
+        .filter(|(detector, _)| is_detector_id(detector))
+        .ok_or_else(expected)?;
+    let id = id.parse().map_err(|error: crate::ids::InvalidId| at.error(error))?;
+    let detector = detector.to_owned();
+    Ok((arn, id, Some(detector)))
 }
 
 fn detector_id(at: &At<'_>) -> Result<Option<String>, ParseError> {
     match at.text()? {
-        Some(id) if id.len() <= 300 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => Ok(Some(id.to_owned())),
-        Some(id) => Err(at.error(Problem::Expected { expected: "a detector id", found: id.to_owned() })),
-        None => Ok(None),
+        Some(id) if !is_detector_id(id) => {
+            Err(at.error(Problem::Expected { expected: "a detector id", found: id.to_owned() }))
+        }
+        id => Ok(id.map(str::to_owned)),
     }
+}
+
+fn is_detector_id(text: &str) -> bool {
+    (1..=300).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 /// One word, or nothing: it is shown and given to policies, and is never acted on.
@@ -138,49 +143,18 @@ fn resource_type(at: &At<'_>) -> String {
     if word.len() <= 64 && word.bytes().all(|b| b.is_ascii_alphanumeric()) { word.to_owned() } else { String::new() }
 }
 
-fn role(at: &At<'_>) -> ResourceRole {
-    match at.value().as_str() {
+pub(super) fn role(word: Option<&str>) -> ResourceRole {
+    match word {
         Some("ACTOR") => ResourceRole::Actor,
         Some("TARGET") => ResourceRole::Target,
         _ => ResourceRole::Unknown,
     }
 }
 
-fn direction(service: &At<'_>) -> Result<Direction, ParseError> {
-    let direction = service.down(&["action", "networkConnectionAction", "connectionDirection"])?;
-    Ok(match direction.value().as_str() {
+pub(super) fn direction(word: Option<&str>) -> Direction {
+    match word {
         Some("INBOUND") => Direction::Inbound,
         Some("OUTBOUND") => Direction::Outbound,
         _ => Direction::Unknown,
-    })
-}
-
-fn count(at: &At<'_>) -> Option<u64> {
-    let number = at.number().ok().flatten()?;
-    // Casting saturates, so a negative count is 0.
-    Some(number as u64)
-}
-
-/// A time as text (with or without a zone, then UTC) or as seconds or milliseconds since 1970. What
-/// cannot be read is unknown rather than an error: a guard takes an unknown age at its strictest,
-/// and a new way of writing times must not stop containment.
-fn time(at: &At<'_>) -> Option<Timestamp> {
-    match at.value() {
-        Value::String(text) => text
-            .parse::<Timestamp>()
-            .or_else(|_| text.parse::<DateTime>().and_then(|t| TimeZone::UTC.to_timestamp(t)))
-            .ok()
-            .or_else(|| epoch(text.trim().parse().ok()?)),
-        Value::Number(number) => epoch(number.as_f64()?),
-        _ => None,
     }
-}
-
-fn epoch(number: f64) -> Option<Timestamp> {
-    if !number.is_finite() {
-        return None;
-    }
-    // 1e11 seconds are the year 5138; 1e11 milliseconds are March 1973, before any finding.
-    let millis = if number.abs() < 1e11 { number * 1000.0 } else { number };
-    Timestamp::from_millisecond(millis as i64).ok()
 }

@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::time;
 use crate::ids::InvalidId;
 use crate::text::quoted;
 
@@ -64,6 +66,15 @@ pub enum Problem {
         /// What stands there.
         that: String,
     },
+    /// A finding that no AWS service made, and that cannot be read besides. It would be turned away anyhow, so it
+    /// is no fault of ours and nobody is woken: whoever may import findings could write as many as he likes.
+    #[error("a finding of {}, which is no AWS service; besides, it cannot be read: {because}", quoted(product))]
+    Foreign {
+        /// Who made it, as it says.
+        product: String,
+        /// Why it cannot be read.
+        because: String,
+    },
     /// A document of a kind that is not read here.
     #[error("not a kind of event that is read here: {seen}; accepted are {ACCEPTED}")]
     UnknownShape {
@@ -73,7 +84,7 @@ pub enum Problem {
 }
 
 /// What [`super::Trigger::parse`] accepts, for people.
-const ACCEPTED: &str = "the EventBridge event `GuardDuty Finding`, its bare `detail`, the output of `aws guardduty get-findings`, a scheduled event, and `Firebreak Decision`";
+const ACCEPTED: &str = "the EventBridge events of GuardDuty, Security Hub, AWS Config, AWS Health, Trusted Advisor, IAM Access Analyzer, Macie and Inspector that report a finding, most of them also as bare `detail` or as `get-findings` prints them, a scheduled event, and `Firebreak Decision`";
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -131,6 +142,11 @@ impl<'a> At<'a> {
         Ok(At { value, path: format!("{}.{spelt}", self.path) })
     }
 
+    /// The field of exactly this name, for names that have no twin with a capital.
+    pub(super) fn key(&self, name: &'static str) -> At<'a> {
+        At { value: self.value.get(name).unwrap_or(&NULL), path: format!("{}.{name}", self.path) }
+    }
+
     /// The field at the end of `names`, each inside the one before.
     pub(super) fn down(&self, names: &[&'static str]) -> Result<At<'a>, ParseError> {
         names.iter().try_fold(self.clone(), |at, name| at.field(name))
@@ -163,6 +179,33 @@ impl<'a> At<'a> {
         }
     }
 
+    /// One line of visible ASCII, if there is any: a type or a name that policies and journals compare and
+    /// print. Those in use have at most about 130 characters.
+    pub(super) fn word(&self, expected: &'static str) -> Result<Option<String>, ParseError> {
+        match self.text()? {
+            Some(text) if text.len() > 256 || !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
+                Err(self.error(Problem::Expected { expected, found: text.to_owned() }))
+            }
+            text => Ok(text.map(str::to_owned)),
+        }
+    }
+
+    /// The value here, or [`Problem::Missing`].
+    pub(super) fn required<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<Option<T>, ParseError>,
+    ) -> Result<T, ParseError> {
+        read(self)?.ok_or_else(|| self.error(Problem::Missing))
+    }
+
+    /// An error if this says another thing than `that`, which `other` says.
+    pub(super) fn must_say(&self, this: &str, other: &'static str, that: &str) -> Result<(), ParseError> {
+        if this == that {
+            return Ok(());
+        }
+        Err(self.error(Problem::Disagrees { this: this.to_owned(), other, that: that.to_owned() }))
+    }
+
     /// A checked identifier, if there is one.
     pub(super) fn id<T: FromStr<Err = InvalidId>>(&self) -> Result<Option<T>, ParseError> {
         self.text()?.map(str::parse).transpose().map_err(|e: InvalidId| self.error(e))
@@ -189,6 +232,18 @@ impl<'a> At<'a> {
             Value::String(s) => s.eq_ignore_ascii_case("true"),
             _ => false,
         }
+    }
+
+    /// How often: a number, or one in a string. What is not a number is unknown.
+    pub(super) fn count(&self) -> Option<u64> {
+        // Casting saturates, so a negative count is 0.
+        self.number().ok().flatten().map(|number| number as u64)
+    }
+
+    /// When. What cannot be read is unknown rather than an error: a guard takes an unknown age at its strictest,
+    /// and a new way of writing times must not stop containment.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        time::read(self.value)
     }
 
     /// Whether this is a text that starts so.

@@ -1,15 +1,39 @@
 //! A finding: our one normal form of what a detector reported.
 
+mod access_analyzer;
+mod config;
+mod control;
 mod guardduty;
+mod health;
+pub mod identity;
+mod inspector;
 mod json;
+mod macie;
+mod ocsf;
+mod product;
+mod resource;
+mod securityhub;
+mod severity;
+mod source;
+mod state;
+#[cfg(test)]
+mod tests;
+mod time;
 mod trigger;
 mod trigger_type;
+mod trusted_advisor;
 mod unanswered;
 
+pub use control::{Compliance, Control};
+pub use identity::{Credential, Identity, UserType};
 pub use json::{ParseError, Problem};
+pub use product::Product;
+pub use resource::{Other, Resource, ResourceId};
+pub use source::Source;
+pub use state::State;
 pub use trigger::{Kind, MOST_BYTES, Reported, Trigger, parse};
 pub use trigger_type::{Answers, When};
-pub use unanswered::{UNANSWERED, unanswered};
+pub use unanswered::{UNANSWERED, unanswered, unanswered_source};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,15 +44,15 @@ use crate::ids::{AccountId, Arn, FindingId, InstanceId, InterfaceId, Partition, 
 /// that people wrote (a title, a name) is kept only to be shown, escaped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The service that made the finding.
+    /// The service that made the finding, also when Security Hub handed it on.
     pub source: Source,
     /// The finding's id, the same on every repeat.
     pub id: FindingId,
     /// The finding's own ARN, when the source gives one.
     pub arn: Option<Arn>,
-    /// The finding type, as in `Backdoor:EC2/C&CActivity.B!DNS`.
+    /// The finding type as its service writes it, as in `Backdoor:EC2/C&CActivity.B!DNS`.
     pub finding_type: String,
-    /// GuardDuty's scale, 0.0 to 10.0.
+    /// GuardDuty's scale, 0.0 to 10.0; 0.0 where the source rates nothing.
     pub severity: f64,
     /// The account the finding is about.
     pub account: AccountId,
@@ -53,7 +77,7 @@ pub struct Finding {
     /// Which side opened the connection; unknown for findings that are not about one.
     #[serde(default)]
     pub direction: Direction,
-    /// The kind of resource, as GuardDuty writes it (`Instance`, `AccessKey`, `EKSCluster` …).
+    /// The kind of resource, as the source writes it (`Instance`, `AccessKey`, `AwsEc2Instance` …).
     pub resource_type: String,
     /// The EC2 instances the finding is about: one for most, several for an attack sequence, none
     /// when it names none. In the order of the finding, each once.
@@ -65,6 +89,27 @@ pub struct Finding {
     /// Region. Never acted on under this finding, whose role and session are for one account; the report lists them.
     #[serde(default)]
     pub elsewhere: Vec<Arn>,
+    /// The identities whose credentials the finding is about, each once: one for most that name any, several for an
+    /// attack sequence.
+    #[serde(default)]
+    pub identities: Vec<Identity>,
+    /// Everything that the finding names and that is of a kind known here, instances too; in the order of the finding,
+    /// each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Resource>,
+    /// What an attack sequence was put together from: the types of findings and the names of calls, to be shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<String>,
+    /// The control that was evaluated, where the finding is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
+    /// The product that put the finding into Security Hub, where it came from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<Product>,
+    /// The Security Hub custom action by which somebody picked the finding. It does not say who, so it is a request:
+    /// the answer is at most a proposal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The title, written by the service, with names in it that an attacker may have chosen.
     pub title: String,
 }
@@ -84,25 +129,90 @@ impl Finding {
         let nobodys = nobodys.map(|id| format!("not touched, unless it is named itself: the instance of {id}"));
         elsewhere.chain(nobodys).collect()
     }
+
+    /// A live finding that names nothing and says nothing more.
+    fn new(
+        source: Source,
+        id: FindingId,
+        finding_type: String,
+        severity: f64,
+        account: AccountId,
+        region: Region,
+    ) -> Self {
+        Self {
+            source,
+            id,
+            arn: None,
+            finding_type,
+            severity,
+            account,
+            partition: region.partition(),
+            region,
+            sample: false,
+            state: State::Active,
+            first_seen: None,
+            last_seen: None,
+            count: None,
+            detector_id: None,
+            role: ResourceRole::Unknown,
+            direction: Direction::Unknown,
+            resource_type: String::new(),
+            instances: Vec::new(),
+            interfaces: Vec::new(),
+            elsewhere: Vec::new(),
+            identities: Vec::new(),
+            resources: Vec::new(),
+            signals: Vec::new(),
+            control: None,
+            product: None,
+            request: None,
+            title: String::new(),
+        }
+    }
+
+    /// Where it is, for its resources to be held against.
+    fn place(&self) -> resource::Place<'_> {
+        resource::Place { partition: self.partition, region: &self.region, account: &self.account }
+    }
+
+    /// Whether nothing will be done whatever it names: then there is nothing to be strict about.
+    fn is_out(&self) -> bool {
+        self.sample || !self.state.is_live() || matches!(self.product, Some(Product::Foreign(_)))
+    }
+
+    /// The instances among its resources that are in its own account and Region.
+    fn named_instances(&self) -> Vec<InstanceId> {
+        let here =
+            |resource: &&Resource| resource.account == self.account && resource.region.as_ref() == Some(&self.region);
+        let instance = |resource: &Resource| match &resource.id {
+            ResourceId::Instance(id) => Some(id.clone()),
+            _ => None,
+        };
+        self.resources.iter().filter(here).filter_map(instance).collect()
+    }
+
+    /// Adds a resource, once. Of a finding under which nothing is done, what is malformed is left out.
+    fn name(&mut self, resource: Result<Resource, ParseError>) -> Result<(), ParseError> {
+        match resource {
+            Ok(resource) if !self.resources.contains(&resource) => {
+                if let ResourceId::AccessKey(key) = &resource.id
+                    && !self.sample
+                {
+                    self.identities.push(Identity::of_key(key.clone()));
+                }
+                self.resources.push(resource);
+            }
+            Err(error) if !self.is_out() => return Err(error),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
-/// The service a finding came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// Amazon GuardDuty.
-    #[serde(rename = "guardduty")]
-    GuardDuty,
-}
-
-/// Whether a finding is live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Live.
-    Active,
-    /// Archived, in GuardDuty by the administrator: nothing is done.
-    Archived,
+/// A kind of resource as one word, without the marks between its parts: it is shown and given to policies, and is
+/// never acted on.
+fn kind_word(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).take(64).collect()
 }
 
 /// The part the resource played.
@@ -115,15 +225,6 @@ pub enum ResourceRole {
     Target,
     /// The source does not say.
     Unknown,
-}
-
-impl Source {
-    /// The source as policies and output write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::GuardDuty => "guardduty",
-        }
-    }
 }
 
 /// Which side opened a connection, seen from the resource.

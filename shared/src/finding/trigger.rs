@@ -5,9 +5,11 @@ use std::fmt;
 use serde_json::Value;
 
 use super::json::{At, ParseError, Problem, not_json};
-use super::{Finding, guardduty};
+use super::{
+    Finding, access_analyzer, config, guardduty, health, inspector, macie, ocsf, securityhub, trusted_advisor,
+};
 use crate::ids::{AccountId, Region};
-use crate::text::quoted;
+use crate::text::{plain, quoted};
 
 /// The most that is read: an EventBridge entry and an asynchronous Lambda payload hold 1 MB.
 pub const MOST_BYTES: usize = 1024 * 1024;
@@ -41,28 +43,158 @@ pub struct Reported {
 /// The shape of a document that holds findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An EventBridge event.
+    /// GuardDuty's EventBridge event.
     GuardDutyEvent,
     /// The `detail` of one, alone.
     GuardDutyDetail,
     /// What `GetFindings` answers, whole or one finding of it.
     GuardDutyGetFindings,
+    /// Security Hub's event `Security Hub Findings - Imported`.
+    SecurityHubEvent,
+    /// `Security Hub Findings - Custom Action`: somebody picked findings in the console.
+    SecurityHubCustomAction,
+    /// What Security Hub's `GetFindings` answers, whole or one finding of it.
+    SecurityHubGetFindings,
+    /// Security Hub's event `Findings Imported V2`.
+    SecurityHubV2Event,
+    /// What `GetFindingsV2` answers, whole or one finding of it.
+    SecurityHubV2GetFindings,
+    /// AWS Config's event `Config Rules Compliance Change`.
+    ConfigEvent,
+    /// The `detail` of one, alone, as Config's own notifications carry it.
+    ConfigDetail,
+    /// AWS Health's event.
+    HealthEvent,
+    /// Trusted Advisor's event.
+    TrustedAdvisorEvent,
+    /// IAM Access Analyzer's events about findings.
+    AccessAnalyzerEvent,
+    /// The `detail` of one, alone.
+    AccessAnalyzerDetail,
+    /// Macie's event.
+    MacieEvent,
+    /// The `detail` of one, or what `GetFindings` answers, whole or one finding of it.
+    MacieDetail,
+    /// Inspector's event.
+    InspectorEvent,
+    /// The `detail` of one, or what `ListFindings` answers, whole or one finding of it.
+    InspectorDetail,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 18] = [
+        Self::GuardDutyEvent,
+        Self::GuardDutyDetail,
+        Self::GuardDutyGetFindings,
+        Self::SecurityHubEvent,
+        Self::SecurityHubCustomAction,
+        Self::SecurityHubGetFindings,
+        Self::SecurityHubV2Event,
+        Self::SecurityHubV2GetFindings,
+        Self::ConfigEvent,
+        Self::ConfigDetail,
+        Self::HealthEvent,
+        Self::TrustedAdvisorEvent,
+        Self::AccessAnalyzerEvent,
+        Self::AccessAnalyzerDetail,
+        Self::MacieEvent,
+        Self::MacieDetail,
+        Self::InspectorEvent,
+        Self::InspectorDetail,
+    ];
+
     /// The kind's name, as `firebreak explain` prints it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::GuardDutyEvent => "guardduty-event",
             Self::GuardDutyDetail => "guardduty-detail",
             Self::GuardDutyGetFindings => "guardduty-get-findings",
+            Self::SecurityHubEvent => "securityhub-event",
+            Self::SecurityHubCustomAction => "securityhub-custom-action",
+            Self::SecurityHubGetFindings => "securityhub-get-findings",
+            Self::SecurityHubV2Event => "securityhub-v2-event",
+            Self::SecurityHubV2GetFindings => "securityhub-v2-get-findings",
+            Self::ConfigEvent => "config-event",
+            Self::ConfigDetail => "config-detail",
+            Self::HealthEvent => "health-event",
+            Self::TrustedAdvisorEvent => "trusted-advisor-event",
+            Self::AccessAnalyzerEvent => "access-analyzer-event",
+            Self::AccessAnalyzerDetail => "access-analyzer-detail",
+            Self::MacieEvent => "macie-event",
+            Self::MacieDetail => "macie-detail",
+            Self::InspectorEvent => "inspector-event",
+            Self::InspectorDetail => "inspector-detail",
         }
     }
+
+    /// The kind of an EventBridge event, by its source and detail-type; for Access Analyzer also what its findings are
+    /// about, which older ones do not say.
+    fn of_event(source: &str, detail_type: &str) -> Option<(Self, &'static str)> {
+        let kind = match (source, detail_type) {
+            ("aws.guardduty", "GuardDuty Finding") => Self::GuardDutyEvent,
+            ("aws.securityhub", "Security Hub Findings - Imported") => Self::SecurityHubEvent,
+            ("aws.securityhub", "Security Hub Findings - Custom Action") => Self::SecurityHubCustomAction,
+            ("aws.securityhub", "Findings Imported V2") => Self::SecurityHubV2Event,
+            ("aws.config", "Config Rules Compliance Change") => Self::ConfigEvent,
+            ("aws.health", "AWS Health Event" | "AWS Health Abuse Event") => Self::HealthEvent,
+            ("aws.trustedadvisor", "Trusted Advisor Check Item Refresh Notification") => Self::TrustedAdvisorEvent,
+            ("aws.access-analyzer", "Access Analyzer Finding") => return Some((Self::AccessAnalyzerEvent, EXTERNAL)),
+            ("aws.access-analyzer", "Internal Access Finding") => {
+                return Some((Self::AccessAnalyzerEvent, "InternalAccess"));
+            }
+            ("aws.access-analyzer", "Unused Access Finding for IAM entities") => {
+                return Some((Self::AccessAnalyzerEvent, "UnusedAccess"));
+            }
+            ("aws.macie", "Macie Finding") => Self::MacieEvent,
+            ("aws.inspector2", "Inspector2 Finding") => Self::InspectorEvent,
+            _ => return None,
+        };
+        Some((kind, ""))
+    }
+
+    /// The kind of one finding without an envelope, by the fields that only its source has.
+    fn of_bare(value: &Value) -> Option<Self> {
+        let has = |key: &str| value.get(key).is_some();
+        let typed = has("type") || has("Type");
+        let kind = if has("ProductArn") || (has("AwsAccountId") && has("Resources")) {
+            Self::SecurityHubGetFindings
+        } else if has("class_uid") && has("finding_info") {
+            Self::SecurityHubV2GetFindings
+        } else if has("findingArn") && has("awsAccountId") {
+            Self::InspectorDetail
+        } else if has("configRuleName") && has("messageType") {
+            Self::ConfigDetail
+        } else if has("resourcesAffected") && has("severity") {
+            Self::MacieDetail
+        } else if has("AccountId") && typed {
+            Self::GuardDutyGetFindings
+        } else if has("accountId") && typed {
+            Self::GuardDutyDetail
+        } else if has("accountId") && has("resourceType") && has("status") {
+            Self::AccessAnalyzerDetail
+        } else {
+            return None;
+        };
+        Some(kind)
+    }
 }
+
+/// What the event `Access Analyzer Finding` is about.
+const EXTERNAL: &str = "ExternalAccess";
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Reported {
+    /// The same, each finding as picked by a custom action.
+    fn requested(self, action: &str) -> Self {
+        let request = if action.is_empty() { "unnamed" } else { action };
+        let asked = |finding| Finding { request: Some(request.to_owned()), ..finding };
+        Self { findings: self.findings.into_iter().map(|finding| finding.map(asked)).collect(), ..self }
     }
 }
 
@@ -89,14 +221,17 @@ impl Trigger {
         let at = At::root(document);
         let text = |key: &str| document.get(key).and_then(Value::as_str);
         match (text("source"), text("detail-type")) {
-            (Some("aws.guardduty"), Some("GuardDuty Finding")) => Ok(Self::Findings(event(&at))),
             // A rule with a schedule, and EventBridge Scheduler.
             (Some("aws.events" | "aws.scheduler"), Some("Scheduled Event")) => Ok(Self::Schedule),
             (Some("firebreak"), Some("Firebreak Decision")) => decision(&at),
             (None, None) => bare(&at).map(Self::Findings),
-            (source, detail_type) => {
-                Err(unknown(&at, format!("an event of source {}, detail-type {}", shown(source), shown(detail_type))))
-            }
+            (source, detail_type) => match source.zip(detail_type).and_then(|(s, t)| Kind::of_event(s, t)) {
+                Some((kind, about)) => Ok(Self::Findings(event(&at, kind, about))),
+                None => Err(unknown(
+                    &at,
+                    format!("an event of source {}, detail-type {}", shown(source), shown(detail_type)),
+                )),
+            },
         }
     }
 }
@@ -114,18 +249,76 @@ pub fn parse(document: &Value) -> Result<Reported, ParseError> {
 }
 
 /// An EventBridge event. What is wrong with it is said of its one finding, since its kind is known.
-fn event(at: &At<'_>) -> Reported {
+fn event(at: &At<'_>, kind: Kind, about: &'static str) -> Reported {
     let account = at.field("account").and_then(|account| account.id());
-    let finding = account.clone().and_then(|_: Option<AccountId>| {
+    let findings = account.clone().and_then(|account: Option<AccountId>| {
         let detail = at.field("detail")?;
         if !detail.value().is_object() {
             let found = kind_of(detail.value()).to_owned();
             return Err(detail.error(Problem::Expected { expected: "an object", found }));
         }
         let region: Option<Region> = at.field("region")?.id()?;
-        guardduty::finding(&detail, region.as_ref())
+        in_detail(&detail, kind, about, (account.as_ref(), region.as_ref()))
     });
-    Reported { kind: Kind::GuardDutyEvent, envelope_account: account.ok().flatten(), findings: vec![finding] }
+    let findings = findings.unwrap_or_else(|error| vec![Err(error)]);
+    let reported = Reported { kind, envelope_account: account.ok().flatten(), findings };
+    match kind {
+        // Without a name of its own it is a request all the same.
+        Kind::SecurityHubCustomAction => reported.requested(&action(at).unwrap_or_default()),
+        _ => reported,
+    }
+}
+
+/// The findings in the `detail` of an event: one, except from Security Hub.
+fn in_detail(
+    detail: &At<'_>,
+    kind: Kind,
+    about: &'static str,
+    (account, region): (Option<&AccountId>, Option<&Region>),
+) -> Result<Vec<Result<Finding, ParseError>>, ParseError> {
+    let list = || -> Result<Vec<At<'_>>, ParseError> {
+        let list = detail.field("findings")?;
+        let items = list.items()?;
+        if items.is_empty() { Err(none(&list)) } else { Ok(items) }
+    };
+    Ok(match kind {
+        Kind::SecurityHubEvent | Kind::SecurityHubCustomAction => {
+            list()?.iter().map(|item| securityhub::finding(item, region)).collect()
+        }
+        Kind::SecurityHubV2Event => list()?.iter().map(|item| ocsf::finding(item, region)).collect(),
+        Kind::HealthEvent => vec![health::finding(detail, account, region)],
+        Kind::TrustedAdvisorEvent => vec![trusted_advisor::finding(detail, account, region)],
+        Kind::AccessAnalyzerEvent => vec![access_analyzer::finding(detail, about, region)],
+        _ => vec![alone(detail, kind, region)],
+    })
+}
+
+/// One finding that says all of itself, in an event or without.
+fn alone(at: &At<'_>, kind: Kind, region: Option<&Region>) -> Result<Finding, ParseError> {
+    match kind {
+        Kind::ConfigEvent | Kind::ConfigDetail => config::finding(at, region),
+        Kind::MacieEvent | Kind::MacieDetail => macie::finding(at, region),
+        Kind::InspectorEvent | Kind::InspectorDetail => inspector::finding(at, region),
+        Kind::AccessAnalyzerEvent | Kind::AccessAnalyzerDetail => access_analyzer::finding(at, EXTERNAL, region),
+        Kind::SecurityHubEvent | Kind::SecurityHubCustomAction | Kind::SecurityHubGetFindings => {
+            securityhub::finding(at, region)
+        }
+        Kind::SecurityHubV2Event | Kind::SecurityHubV2GetFindings => ocsf::finding(at, region),
+        Kind::GuardDutyEvent | Kind::GuardDutyDetail | Kind::GuardDutyGetFindings => guardduty::finding(at, region),
+        Kind::HealthEvent | Kind::TrustedAdvisorEvent => Err(unknown(at, "a notice without its envelope".to_owned())),
+    }
+}
+
+/// The custom action by which somebody picked findings: the end of its ARN, or its name.
+fn action(at: &At<'_>) -> Result<String, ParseError> {
+    for resource in at.field("resources")?.items().unwrap_or_default() {
+        if let Some((_, id)) = resource.value().as_str().and_then(|arn| arn.split_once(":action/custom/")) {
+            return Ok(plain(id, 64));
+        }
+    }
+    let (inside, alone) = (at.down(&["detail", "actionName"])?, at.field("actionName")?);
+    let name = inside.value().as_str().or(alone.value().as_str());
+    Ok(plain(name.unwrap_or_default(), 64))
 }
 
 fn decision(at: &At<'_>) -> Result<Trigger, ParseError> {
@@ -143,40 +336,36 @@ fn decision(at: &At<'_>) -> Result<Trigger, ParseError> {
     }
 }
 
-/// A document without an envelope.
+/// A document without an envelope: one finding, or a list of them.
 fn bare(at: &At<'_>) -> Result<Reported, ParseError> {
     let reported = |kind, findings| Reported { kind, envelope_account: None, findings };
     let document = at.value();
     let list = at.field("findings")?;
     if document.is_object() && !list.is_absent() {
         let items = list.items()?;
-        if items.is_empty() {
-            let (expected, found) = ("at least one finding", "an empty list".to_owned());
-            return Err(list.error(Problem::Expected { expected, found }));
-        }
-        let findings = items
-            .iter()
-            .map(|item| {
-                if is_asff(item.value()) { Err(unknown(item, ASFF.to_owned())) } else { guardduty::finding(item, None) }
-            })
-            .collect();
-        return Ok(reported(Kind::GuardDutyGetFindings, findings));
+        let Some(first) = items.first() else { return Err(none(&list)) };
+        // What is none of the others is taken for GuardDuty's, whose error says what is missing.
+        let of_item = |item: &At<'_>| match Kind::of_bare(item.value()) {
+            None | Some(Kind::GuardDutyDetail) => Kind::GuardDutyGetFindings,
+            Some(kind) => kind,
+        };
+        let findings = items.iter().map(|item| alone(item, of_item(item), None)).collect();
+        return Ok(match of_item(first) {
+            // The `detail` of a custom action's event, alone.
+            Kind::SecurityHubGetFindings if !at.field("actionName")?.is_absent() => {
+                reported(Kind::SecurityHubCustomAction, findings).requested(&action(at)?)
+            }
+            kind => reported(kind, findings),
+        });
     }
-    if is_asff(document) {
-        return Err(unknown(at, ASFF.to_owned()));
+    match Kind::of_bare(document) {
+        Some(kind) => Ok(reported(kind, vec![alone(at, kind, None)])),
+        None => Err(unknown(at, seen(document))),
     }
-    let has = |key: &str| document.get(key).is_some();
-    if (has("accountId") || has("AccountId")) && (has("type") || has("Type")) {
-        let kind = if has("AccountId") { Kind::GuardDutyGetFindings } else { Kind::GuardDutyDetail };
-        return Ok(reported(kind, vec![guardduty::finding(at, None)]));
-    }
-    Err(unknown(at, seen(document)))
 }
 
-const ASFF: &str = "a Security Hub finding (it has a `ProductArn`)";
-
-fn is_asff(value: &Value) -> bool {
-    value.get("ProductArn").is_some()
+fn none(list: &At<'_>) -> ParseError {
+    list.error(Problem::Expected { expected: "at least one finding", found: "an empty list".to_owned() })
 }
 
 fn unknown(at: &At<'_>, seen: String) -> ParseError {
@@ -279,12 +468,51 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_security_hub_finding_from_a_guardduty_one() {
-        let asff = json!({"SchemaVersion": "2018-10-08", "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/guardduty", "AwsAccountId": "111122223333"});
-        let alone = parse(&asff).unwrap_err();
-        assert!(alone.to_string().contains("Security Hub finding"), "{alone}");
-        let listed = parse(&json!({"Findings": [asff]})).unwrap();
-        let error = listed.findings[0].as_ref().unwrap_err();
-        assert_eq!(error.at, "$.Findings[0]");
+    fn every_item_of_a_list_is_read_as_what_it_is() {
+        let asff = json!({"SchemaVersion": "2018-10-08", "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/guardduty", "AwsAccountId": "11112222333"});
+        let guardduty =
+            json!({"AccountId": "111122223333", "Type": "T", "Id": "a", "Severity": 5, "Region": "eu-west-1"});
+        let alone = parse(&asff).unwrap();
+        assert_eq!(alone.kind, Kind::SecurityHubGetFindings);
+        assert_eq!(alone.findings[0].as_ref().unwrap_err().at, "$.AwsAccountId");
+        let listed = parse(&json!({"Findings": [asff, guardduty]})).unwrap();
+        assert_eq!(listed.kind, Kind::SecurityHubGetFindings);
+        assert_eq!(listed.findings[0].as_ref().unwrap_err().at, "$.Findings[0].AwsAccountId");
+        assert!(listed.findings[1].is_ok());
+    }
+
+    #[test]
+    fn kinds_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn a_custom_action_makes_each_finding_a_request() {
+        let asff = json!({"ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/securityhub", "AwsAccountId": "222222222222",
+            "Id": "arn:aws:securityhub:eu-west-1:222222222222:security-control/S3.8/finding/1", "Severity": {"Label": "HIGH"},
+            "Types": ["T"], "Resources": []});
+        let detail = json!({"actionName": "Firebreak: contain", "findings": [asff, asff]});
+        let event = |resources: Value| {
+            json!({"source": "aws.securityhub", "detail-type": "Security Hub Findings - Custom Action",
+            "account": "111111111111", "region": "eu-west-1", "resources": resources, "detail": detail})
+        };
+        let arn = "arn:aws:securityhub:eu-west-1:111111111111:action/custom/FirebreakContain";
+        for (document, action) in [
+            (event(json!([arn])), "FirebreakContain"),
+            (event(json!([])), "Firebreak: contain"),
+            (event(json!("x")), "Firebreak: contain"),
+            (detail.clone(), "Firebreak: contain"),
+        ] {
+            let reported = parse(&document).unwrap();
+            assert_eq!(reported.kind, Kind::SecurityHubCustomAction);
+            assert_eq!(reported.findings.len(), 2);
+            for finding in reported.findings {
+                assert_eq!(finding.unwrap().request.as_deref(), Some(action));
+            }
+        }
+        let mut nameless = event(json!([]));
+        nameless["detail"]["actionName"] = Value::Null;
+        assert_eq!(parse(&nameless).unwrap().findings[0].as_ref().unwrap().request.as_deref(), Some("unnamed"));
     }
 }

@@ -1,5 +1,7 @@
 //! The finding types that nothing answers, each with the reason a person reads.
 
+use super::{Finding, ResourceId, Source};
+
 /// What is said of a type that is in no table: AWS adds some every year.
 const UNKNOWN: &str = "this version does not know the finding type: nothing was done, and a person must look; a newer version may answer it";
 
@@ -7,6 +9,38 @@ const UNKNOWN: &str = "this version does not know the finding type: nothing was 
 /// [`super::When::refusal`].
 pub fn unanswered(finding_type: &str) -> &'static str {
     UNANSWERED.iter().find(|(_, types)| types.contains(&finding_type)).map_or(UNKNOWN, |(reason, _)| reason)
+}
+
+/// Why no playbook answers a finding of a source whose types are in no table.
+pub fn unanswered_source(finding: &Finding) -> &'static str {
+    let about_key = finding.resources.iter().any(|resource| matches!(resource.id, ResourceId::AccessKey(_)));
+    match finding.source {
+        // A type of GuardDuty's has a reason of its own.
+        Source::GuardDuty => unanswered(&finding.finding_type),
+        Source::SecurityHub if finding.control.is_some() => {
+            "a control of Security Hub has failed, and no playbook here fixes controls yet: look at the resource it names"
+        }
+        Source::SecurityHub => "no playbook here answers findings of this product: look at it in Security Hub",
+        Source::Config => {
+            "a rule of AWS Config has failed, and no playbook here fixes what rules find yet: look at the resource it names"
+        }
+        Source::Health | Source::TrustedAdvisor if about_key => {
+            "AWS says that an access key lies open or is misused, and no playbook here answers that yet: deactivate the key, and look at what was done with it"
+        }
+        Source::Health => "it is a notice of AWS Health that no playbook here answers: read it there",
+        Source::TrustedAdvisor => {
+            "no playbook here answers this check of Trusted Advisor: look at the resource it names"
+        }
+        Source::AccessAnalyzer => {
+            "it is about who may use a resource, and no playbook here changes that: decide in IAM Access Analyzer whether the access is meant"
+        }
+        Source::Macie => {
+            "it is about a bucket or what lies in it, and no playbook here answers Macie: restrict the bucket"
+        }
+        Source::Inspector => {
+            "it is about what could be attacked, not about an attack, and no playbook here answers that: patch it, or close the port"
+        }
+    }
 }
 
 /// Every known type that nothing answers, grouped by the reason.

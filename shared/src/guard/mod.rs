@@ -8,8 +8,9 @@ mod strictest;
 
 pub use strictest::{Known, Strictest, strictest};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use cedar_policy::{
     Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, Policy, PolicyId, PolicySet, Request,
@@ -22,6 +23,7 @@ use crate::finding::Finding;
 use crate::plan::{Leave, Plan, hex};
 use crate::run::Mode;
 use crate::target::Target;
+use crate::units::Units;
 
 /// What a policy can see.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
@@ -58,6 +60,7 @@ pub enum PolicyError {
 pub struct Policies {
     all: PolicySet,
     expires: BTreeMap<String, Timestamp>,
+    asking_for_units: OnceLock<Vec<String>>,
     /// SHA-256 of the text, in hexadecimal digits.
     pub sha256: String,
 }
@@ -90,7 +93,7 @@ impl Policies {
             }
             all.add(policy.new_id(PolicyId::new(&id))).map_err(|_| PolicyError::Id(crate::text::quoted(&id)))?;
         }
-        Ok(Self { all, expires, sha256: hex(&Sha256::digest(source.as_bytes())) })
+        Ok(Self { all, expires, asking_for_units: OnceLock::new(), sha256: hex(&Sha256::digest(source.as_bytes())) })
     }
 
     /// Checks the set strictly against the schema. Done when a set is published and by `explain`, not
@@ -116,6 +119,15 @@ impl Policies {
         }
         set
     }
+
+    /// The ids of policies, of either effect, that ask where the account stands in the organization. Looked
+    /// for when first asked, which is not on the way to a function's first event.
+    pub fn asking_for_units(&self) -> &[String] {
+        self.asking_for_units.get_or_init(|| {
+            let asking = self.all.policies().filter(|policy| names(policy, &["ou", "ous"]));
+            asking.map(|policy| policy.id().to_string()).collect()
+        })
+    }
 }
 
 impl Default for Policies {
@@ -124,9 +136,16 @@ impl Default for Policies {
         Self::parse(DEFAULT).unwrap_or_else(|_| Self {
             all: PolicySet::new(),
             expires: BTreeMap::new(),
+            asking_for_units: OnceLock::new(),
             sha256: String::new(),
         })
     }
+}
+
+/// Whether a policy names one of these words, as an attribute or in any other place.
+fn names(policy: &Policy, words: &[&str]) -> bool {
+    let text = policy.to_json().map(|json| json.to_string()).unwrap_or_default();
+    words.iter().any(|word| text.contains(&format!("\"{word}\"")))
 }
 
 fn parse_hold(text: &str) -> Option<SignedDuration> {
@@ -164,6 +183,8 @@ pub struct Question<'a> {
     pub target: &'a Target,
     /// The target's tags. Hostile.
     pub tags: &'a BTreeMap<String, String>,
+    /// Where the target's account stands in the organization, or why that is not known.
+    pub units: Result<&'a Units, &'a str>,
     /// The finding, as its own service gave it.
     pub finding: &'a Finding,
     /// What of the plan a policy sees.
@@ -195,9 +216,24 @@ pub struct Ruling {
     pub failed: bool,
 }
 
-/// Asks the policies. Tags are looked at once present and once absent, and the stricter answer counts:
-/// whoever can tag a resource can make the guard stricter and never laxer.
+/// Asks the policies. A set that asks where the account stands in the organization gets no answer to that when
+/// it is not known: then a person is asked at most, and no leave is given.
 pub fn rule(policies: &Policies, question: &Question<'_>) -> Ruling {
+    let mut ruling = rule_by_tags(policies, question);
+    if let (Err(why), [first, ..]) = (question.units, policies.asking_for_units()) {
+        ruling.mode = ruling.mode.min(Mode::Propose);
+        ruling.leaves.clear();
+        let account = &question.target.account;
+        let why =
+            format!("the organizational unit of account {account} is not known ({why}), and `{first}` asks for it");
+        ruling.reasons.insert(0, why);
+    }
+    ruling
+}
+
+/// Tags are looked at once present and once absent, and the stricter answer counts: whoever can tag a resource
+/// can make the guard stricter and never laxer.
+fn rule_by_tags(policies: &Policies, question: &Question<'_>) -> Ruling {
     let in_force = policies.in_force(question.now);
     let with = ask(&in_force, question, question.tags);
     if question.tags.is_empty() {
@@ -308,16 +344,20 @@ fn request(
 
     let target = question.target;
     let resource = uid("Target", &target.to_string())?;
-    let attributes = [
+    let mut attributes = vec![
         ("account", string(target.account.as_str())),
         ("partition", string(target.partition.as_str())),
         ("region", string(target.region.as_ref().map_or("global", |region| region.as_str()))),
         ("kind", string(target.kind.as_str())),
         ("id", string(&target.id)),
     ];
+    if let Ok(units) = question.units {
+        attributes.push(("ou", string(&units.ou)));
+        attributes.push(("ous", RestrictedExpression::new_set(units.ous.iter().map(|unit| string(unit)))));
+    }
     let entity = Entity::new_with_tags(
         resource.clone(),
-        attributes.map(|(k, v)| (k.to_owned(), v)),
+        attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<HashMap<_, _>>(),
         [],
         tags.iter().map(|(k, v)| (k.clone(), string(v))),
     )

@@ -146,7 +146,16 @@ pub fn strictest(
     inexact: impl Fn(&BTreeSet<Leave>) -> BTreeSet<String>,
 ) -> Strictest {
     match answer(policies, known, inexact) {
-        Ok(answer) => answer,
+        Ok(mut answer) => {
+            // Where the organization cannot be asked, the guard lets nothing be enforced by a set that asks for it.
+            if let [first, ..] = policies.asking_for_units()
+                && answer.mode > Mode::Propose
+            {
+                answer.mode = Mode::Propose;
+                answer.reasons.push(format!("{}, and `{first}` asks for it", Fact::Unit));
+            }
+            answer
+        }
         // As the guard does when it cannot ask.
         Err(problem) => Strictest {
             mode: Mode::Propose,
@@ -243,6 +252,8 @@ fn voices<'a>(
             playbook: known.playbook,
             target: known.target,
             tags: &no_tags,
+            // What asks for them is open.
+            units: Err("not without AWS"),
             finding: known.finding,
             plan: PlanFacts { steps, inexact: inexact.clone() },
             spent_account: spent,
@@ -444,7 +455,7 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
             (Var::Context, ["break_glass"]) => facts.extend([Fact::BreakGlass]),
             (Var::Context, ["hub_account"]) => facts.extend([Fact::SecurityAccount]),
             (Var::Context, ["now"] | ["finding"] | ["finding", "age_minutes"]) => facts.extend([Fact::Time]),
-            (_, ["ou"]) => facts.extend([Fact::Unit]),
+            (_, ["ou" | "ous"]) => facts.extend([Fact::Unit]),
             _ => {}
         }
         return;
@@ -453,7 +464,7 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
     match expression {
         Expr::GetAttr { expr, attr } => {
             all(&[expr]);
-            if attr == "ou" {
+            if attr == "ou" || attr == "ous" {
                 facts.insert(Fact::Unit);
             }
         }
@@ -462,7 +473,7 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
             if path(expr).is_none_or(|(var, _)| var != Var::Context) {
                 all(&[expr]);
             }
-            if attrs.iter().any(|attr| attr == "ou") {
+            if attrs.iter().any(|attr| attr == "ou" || attr == "ous") {
                 facts.insert(Fact::Unit);
             }
         }

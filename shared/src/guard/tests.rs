@@ -29,6 +29,12 @@ pub(super) fn finding(severity: f64) -> Finding {
         instances: vec!["i-0123456789abcdef0".parse().unwrap()],
         interfaces: vec![],
         elsewhere: vec![],
+        identities: vec![],
+        resources: vec![],
+        signals: vec![],
+        control: None,
+        product: None,
+        request: None,
         title: String::new(),
     }
 }
@@ -38,6 +44,17 @@ fn ask_about(
     finding: &Finding,
     tags: &BTreeMap<String, String>,
     account: &str,
+    now: &str,
+) -> Ruling {
+    ask_in(policies, finding, tags, account, Err("nobody asked AWS"), now)
+}
+
+fn ask_in(
+    policies: &Policies,
+    finding: &Finding,
+    tags: &BTreeMap<String, String>,
+    account: &str,
+    units: Result<&Units, &str>,
     now: &str,
 ) -> Ruling {
     let target = Target::instance(
@@ -51,6 +68,7 @@ fn ask_about(
             playbook: "isolate-instance",
             target: &target,
             tags,
+            units,
             finding,
             plan: PlanFacts::default(),
             spent_account: 0,
@@ -136,6 +154,50 @@ fn every_shipped_forbid_is_safe_when_optional_facts_are_absent() {
             assert!(!ruling.failed, "{ruling:?}");
         }
     }
+}
+
+/// Enforces everywhere with every leave, save in one unit and below another.
+const SAVE: &str = r#"@id("all") permit (principal, action, resource);
+    @id("save") forbid (principal, action == Action::"enforce", resource)
+    when { (resource has ou && resource.ou == "ou-abcd-22222222") || (resource has ous && resource.ous.contains("ou-abcd-33333333")) };"#;
+
+#[test]
+fn policies_see_where_the_account_stands() {
+    let policies = Policies::parse(SAVE).unwrap();
+    policies.validate().unwrap();
+    assert_eq!(policies.asking_for_units(), ["save"]);
+    let in_path = |units: &str| {
+        let path = format!("o-exampleorg/r-abcd/{units}{MEMBER}/");
+        let units = Units::of_path(&path, &MEMBER.parse().unwrap()).unwrap();
+        let ruling = ask_in(&policies, &finding(9.0), &BTreeMap::new(), MEMBER, Ok(&units), NOON);
+        assert!(!ruling.failed, "{ruling:?}");
+        ruling.mode
+    };
+    assert_eq!(in_path(""), Mode::Enforce);
+    assert_eq!(in_path("ou-abcd-11111111/"), Mode::Enforce);
+    assert_eq!(in_path("ou-abcd-11111111/ou-abcd-22222222/"), Mode::Propose);
+    assert_eq!(in_path("ou-abcd-22222222/ou-abcd-11111111/"), Mode::Enforce, "its own unit is another");
+    assert_eq!(in_path("ou-abcd-33333333/ou-abcd-11111111/"), Mode::Propose);
+}
+
+#[test]
+fn where_the_account_stands_is_missed_only_by_a_set_that_asks() {
+    let asking = Policies::parse(SAVE).unwrap();
+    let ruling = ask_about(&asking, &finding(9.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!((ruling.mode, ruling.failed), (Mode::Propose, false));
+    assert!(ruling.leaves.is_empty(), "{:?}", ruling.leaves);
+    insta::assert_snapshot!(ruling.reasons[0], @"the organizational unit of account 222222222222 is not known (nobody asked AWS), and `save` asks for it");
+    // A permit that asks counts as well: what it leaves out may be what is not known.
+    let permit =
+        r#"@id("all") permit (principal, action, resource) unless { resource has ous && resource.ous.contains("x") };"#;
+    let ruling = ask_about(&Policies::parse(permit).unwrap(), &finding(9.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!(ruling.mode, Mode::Propose);
+    for source in [DEFAULT, STARTER] {
+        assert!(Policies::parse(source).unwrap().asking_for_units().is_empty());
+    }
+    let plain = Policies::parse(r#"@id("all") permit (principal, action, resource);"#).unwrap();
+    let ruling = ask_about(&plain, &finding(9.0), &BTreeMap::new(), MEMBER, NOON);
+    assert_eq!((ruling.mode, ruling.leaves.len()), (Mode::Enforce, Leave::ALL.len()));
 }
 
 #[test]

@@ -138,8 +138,8 @@ impl Hub {
         let target = run.head.target.clone();
         let reading = engine.reading(&run.head.id, &target.account, target.region.as_ref());
         let about = About { playbook, target: &target, finding: &run.head.finding };
-        let Assessment { view, authenticity, policy_text, planned } = self.assess(about, reading, false, now).await;
-        let view = view?;
+        let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
+        let known = known?;
         let finding = match authenticity {
             Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
@@ -150,6 +150,7 @@ impl Hub {
             Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
                 return self.falls(playbook, decision, &run, "the finding is not genuine".to_owned(), now).await;
             }
+            Authenticity::NotAsked(why) => return self.falls(playbook, decision, &run, why.to_owned(), now).await,
             Authenticity::Unknown(failure) => return Err(failure),
         };
         let (reading, planned) = planned?;
@@ -162,13 +163,12 @@ impl Hub {
             }
             Planned::Refused(why) => return Ok(Err(why)),
         };
-        let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
-        if let Some(problem) = &policies.problem {
+        if let Some(problem) = &known.policies.problem {
             telemetry::alarm("policy-unusable", problem);
             return Ok(Err(format!("the published policy set cannot be used: {problem}; decide again when it can")));
         }
         let tighten = super::Tighten::default();
-        let (plan, ruling) = self.rule(&policies.set, playbook.meta().id, &finding, plan, &view, now, &tighten);
+        let (plan, ruling) = self.rule(&known, playbook.meta().id, &finding, plan, now, &tighten);
         if ruling.mode < Mode::Propose {
             return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
         }
@@ -182,8 +182,8 @@ impl Hub {
         };
         // The time to containment counts from the approval.
         taken.head.arrived_at = now;
-        let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &view.groups).await;
-        let ended = engine.carry_out(&mut taken, &reading, view.groups, sessions, true).await;
+        let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &known.view.groups).await;
+        let ended = engine.carry_out(&mut taken, &reading, known.view.groups, sessions, true).await;
         self.conclude(playbook, taken, ended).await.map(Ok)
     }
 

@@ -74,8 +74,8 @@ impl Hub {
         let id = playbook.meta().id;
         let reading = self.planning(by, playbook, &target.account, target.region.as_ref());
         let about = About { playbook, target, finding };
-        let Assessment { view, authenticity, policy_text, planned } = self.assess(about, reading, false, now).await;
-        let (view, (_, planned)) = (view?, planned?);
+        let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
+        let (known, (_, planned)) = (known?, planned?);
         let (genuine, finding) = match authenticity {
             Authenticity::Genuine(genuine) => (Ok(()), *genuine),
             Authenticity::Absent => (Err("GuardDuty does not have this finding".to_owned()), finding.clone()),
@@ -84,6 +84,7 @@ impl Hub {
             }
             Authenticity::TurnedAway(away) => (Err(away.to_string()), finding.clone()),
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),
+            Authenticity::NotAsked(why) => (Err(why.to_owned()), finding.clone()),
         };
         let plan = match planned {
             Planned::Plan(plan) => Ok(plan),
@@ -92,15 +93,15 @@ impl Hub {
         let (plan, ruling) = match plan {
             Err(why) => (Err(why), None),
             Ok(plan) => {
-                let policies = self.policies.choose(policy_text, view.accepted_policy.as_deref());
                 let mut tighten = Tighten::default();
-                if let Some(problem) = &policies.problem {
+                if let Some(problem) = &known.policies.problem {
                     tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
                 }
-                let (plan, ruling) = self.rule(&policies.set, id, &finding, plan, &view, now, &tighten);
+                tighten.for_request(&finding);
+                let (plan, ruling) = self.rule(&known, id, &finding, plan, now, &tighten);
                 (Ok(plan), Some(ruling))
             }
         };
-        Ok(Preview { playbook: id, target: target.clone(), genuine, plan, ruling, hold: view.hold })
+        Ok(Preview { playbook: id, target: target.clone(), genuine, plan, ruling, hold: known.view.hold })
     }
 }

@@ -217,8 +217,9 @@ impl Hub {
         call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
     }
 
-    /// Tells of a finding about our kind of target that no playbook answers. GuardDuty repeats findings, so people
-    /// get one message; the event goes out each time. `false` when something did not arrive.
+    /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
+    /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get one message,
+    /// unless they asked; the event goes out each time. `false` when something did not arrive.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String], page: bool) -> bool {
         const NOBODY: &str = "-";
         let detail = json!({
@@ -237,16 +238,18 @@ impl Hub {
         let more = if more > 0 { format!("; {more} more, in the outcome event") } else { String::new() };
         let why = why.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ") + &more;
         let message = format!(
-            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in its service",
+            "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in {}",
             crate::text::plain(&finding.finding_type, 90),
             finding.account,
             finding.region,
             finding.severity,
-            crate::text::plain(finding.id.as_str(), 64)
+            crate::text::plain(finding.id.as_str(), 128),
+            finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
         let id = finding.id.as_str();
-        let known = self.ledger.was_told(id, NOBODY, Outcome::NoChange).await.unwrap_or(false);
+        let asked = finding.request.is_some();
+        let known = !asked && self.ledger.was_told(id, NOBODY, Outcome::NoChange).await.unwrap_or(false);
         let (event, told) = tokio::join!(self.put_event(detail, id), async {
             let with = Attributes { outcome: Some(Outcome::NoChange), page };
             if known { Ok(()) } else { self.publish(subject, message, with, id).await }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Hold;
+use super::{Hold, KnownUnits};
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
@@ -87,6 +87,11 @@ fn read_group(item: &Item) -> Option<KnownGroup> {
     let purpose = [GroupPurpose::Quarantine, GroupPurpose::Flush].into_iter().find(|p| p.as_str() == purpose)?;
     let id = parts.next().map(str::to_owned).or_else(|| text(item, "group_id"))?.parse().ok()?;
     Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
+}
+
+/// What cannot be read is read from AWS again.
+pub(super) fn read_units(item: &Item) -> Option<KnownUnits> {
+    Some(KnownUnits { units: parse(item, "units").ok()?, read_at: timestamp(item, "read_at")? })
 }
 
 fn read_map<T: DeserializeOwned>(item: &Item, key: &str) -> Result<std::collections::BTreeMap<StepId, T>, Failure> {

@@ -9,6 +9,7 @@
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
+//! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
 //! | `TOLD#unreadable` | `<function>` | when people were last told of an event that could not be read |
@@ -38,6 +39,7 @@ use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
+use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
 
 /// How long a run is one hand's: longer than the function's 45 s time-out, shorter than the minute after
@@ -61,6 +63,8 @@ const TOLD_UNREADABLE: &str = "TOLD#unreadable";
 
 /// The most due rows that one schedule reads. Rows whose work fails stay; they must not hide the ones behind them.
 const MOST_DUE: usize = 1000;
+/// Where an account stands is forgotten after this long without a finding about it.
+const UNITS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The most results in one write of the journal. DynamoDB takes an update expression of 4 KB ("Service, account, and
 /// table quotas", expression parameters) and 255 bytes for the name of each step.
@@ -90,6 +94,17 @@ pub struct View {
     pub spent_total: u64,
     /// The hash of the accepted policy set, when one was published.
     pub accepted_policy: Option<String>,
+    /// Where the account stood in the organization when that was last read.
+    pub units: Option<KnownUnits>,
+}
+
+/// Where an account stood in the organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUnits {
+    /// Where.
+    pub units: Units,
+    /// When that was read.
+    pub read_at: Timestamp,
 }
 
 /// A hold: a target, the run that has it, and how that stands.
@@ -223,8 +238,19 @@ pub struct DueAt {
     pub at: Timestamp,
 }
 
+/// A request and the finding that was asked about are kept beside each other: what somebody asks for is only proposed,
+/// and must not stand in the place of what its source reported.
+fn joined_key(finding: &Finding) -> String {
+    let request = if finding.request.is_some() { "#request" } else { "" };
+    format!("JOINED#{}{request}", finding.id)
+}
+
 fn hold_key(playbook: &str, target: &Target) -> String {
     format!("HOLD#{playbook}#{target}")
+}
+
+fn account_key(account: &AccountId) -> String {
+    format!("ACCOUNT#{account}")
 }
 
 fn run_key(run: &RunId) -> String {
@@ -257,11 +283,13 @@ impl Ledger {
         let hold = hold_key(playbook, target);
         let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
         let budget_total = format!("{playbook}#all#{}", hour(now));
-        let (hold, spent_account, spent_total, policy, groups) = tokio::try_join!(
+        let account = account_key(&target.account);
+        let (hold, spent_account, spent_total, policy, units, groups) = tokio::try_join!(
             self.get(&hold, "HOLD"),
             self.get("BUDGET", &budget_account),
             self.get("BUDGET", &budget_total),
             self.get("POLICY", "ACCEPTED"),
+            self.get(&account, "UNITS"),
             self.groups(&target.account, target.region.as_ref()),
         )?;
         let spent = |item: Option<Item>| item.as_ref().and_then(|i| items::number(i, "spent")).unwrap_or(0);
@@ -271,7 +299,24 @@ impl Ledger {
             spent_account: spent(spent_account),
             spent_total: spent(spent_total),
             accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
+            units: units.as_ref().and_then(items::read_units),
         })
+    }
+
+    /// Records where an account stands in the organization.
+    pub async fn record_units(&self, account: &AccountId, units: &Units, now: Timestamp) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(account_key(account)))
+            .item("sk", s("UNITS"))
+            .item("units", json(units))
+            .item("read_at", n(now.as_millisecond()))
+            .item("expires_at", n((now + UNITS_KEPT).as_second()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(Failure::from_sdk("record the organizational unit of", account))
     }
 
     /// The groups of ours in an account and Region, those recorded first before the others.
@@ -749,7 +794,7 @@ impl Ledger {
             .put_item()
             .table_name(&self.table)
             .item("pk", s(hold_key(playbook, target)))
-            .item("sk", s(format!("JOINED#{}", finding.id)))
+            .item("sk", s(joined_key(finding)))
             .item("joined_at", n(now.as_millisecond()))
             .item("finding", json(finding))
             .send()
@@ -785,7 +830,7 @@ impl Ledger {
             .delete_item()
             .table_name(&self.table)
             .key("pk", s(hold_key(playbook, target)))
-            .key("sk", s(format!("JOINED#{}", joined.finding.id)))
+            .key("sk", s(joined_key(&joined.finding)))
             .condition_expression("joined_at = :seen")
             .expression_attribute_values(":seen", n(joined.at))
             .send()

@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from typing import Any
 
-from moto.events.models import EventTemplateParser, Rule
+from moto.events.models import UNDEFINED, EventPattern, EventTemplateParser, Rule
 
 from .patch import override
 
@@ -47,6 +47,30 @@ def _send_to_targets(original: Any, self: Rule, original_event: dict, *args: Any
         original(self, original_event, *args, **kwargs)
     finally:
         _forwarded.reset(token)
+
+
+@override(EventPattern, "matches_event")
+def _matches_event(original: Any, self: EventPattern, event: dict) -> bool:
+    """A pattern for an object matches a list of objects when it matches one of them.
+
+    https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-cwe-all-findings.html
+    moto looks into objects only, so no pattern ever finds anything in a list of findings.
+    """
+    return not self._pattern or _matches(self, event, self._pattern)
+
+
+def _matches(self: EventPattern, value: Any, pattern: dict) -> bool:
+    if isinstance(value, list):
+        return any(_matches(self, item, pattern) for item in value)
+    fields = value if isinstance(value, dict) else {}
+
+    def holds(key: str, rule: Any) -> bool:
+        if key == "$or":
+            return any(_matches(self, value, one) for one in rule)
+        found = fields.get(key, UNDEFINED)
+        return _matches(self, found, rule) if isinstance(rule, dict) else self._does_item_match_filters(found, rule)
+
+    return all(holds(key, rule) for key, rule in pattern.items())
 
 
 def install() -> None:

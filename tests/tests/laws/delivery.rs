@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use firebreak::finding::Finding;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Doing, Fault, Request};
@@ -91,7 +92,9 @@ fn one_target_is_one_run_however_it_is_reported() {
                     of_member["account"] = json!(case.member);
                     let bare = case.event["detail"].clone();
                     let findings = json!({"Findings": [pascal(&bare)]});
-                    one_run(&case, &[case.event.clone(), of_member, bare, findings]).await
+                    let copies = [imported(&case)?, imported_v2(&case)?];
+                    let [first, second] = copies;
+                    one_run(&case, &[case.event.clone(), of_member, bare, findings, first, second]).await
                 },
             ));
         }
@@ -207,6 +210,79 @@ pub fn pascal(value: &Value) -> Value {
     }
 }
 
+/// What Security Hub makes of the case's finding, in ASFF.
+fn asff(case: &Case) -> Result<Value> {
+    let finding = finding_in(&case.event)?;
+    let (region, account) = (&finding.region, &finding.account);
+    let service = &case.event["detail"]["service"];
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let own = |name: &str| format!("aws/guardduty/service/{name}");
+    let action = "action/networkConnectionAction/connectionDirection";
+    let instances = finding.instances.iter().map(|id| {
+        json!({"Type": "AwsEc2Instance", "Id": format!("arn:aws:ec2:{region}:{account}:instance/{id}"), "Region": region})
+    });
+    let identities = finding.identities.iter().filter_map(|identity| {
+        let details = json!({"PrincipalId": identity.principal_id, "PrincipalName": identity.user_name,
+            "PrincipalType": case.event["detail"]["resource"]["accessKeyDetails"]["userType"]});
+        let key = identity.access_key.as_ref()?;
+        Some(json!({"Type": "AwsIamAccessKey", "Id": format!("AWS::IAM::AccessKey:{key}"), "Region": region,
+            "Details": {"AwsIamAccessKey": details}}))
+    });
+    Ok(json!({
+        "SchemaVersion": "2018-10-08", "Id": finding.arn, "AwsAccountId": account, "Region": region,
+        "ProductArn": format!("arn:aws:securityhub:{region}::product/aws/guardduty"),
+        "Types": [format!("TTPs/Command and Control/{}", finding.finding_type.replacen('/', "-", 1))],
+        "Severity": {"Product": finding.severity, "Label": "HIGH"}, "Title": finding.title,
+        "LastObservedAt": service["eventLastSeen"],
+        "ProductFields": {
+            own("archived"): "false", own("count"): text(&service["count"]),
+            own("resourceRole"): text(&service["resourceRole"]),
+            own(action): text(&service["action"]["networkConnectionAction"]["connectionDirection"]),
+            own("eventLastSeen"): text(&service["eventLastSeen"]),
+        },
+        "Resources": instances.chain(identities).collect::<Vec<_>>(),
+        "Workflow": {"Status": "NEW"}, "RecordState": "ACTIVE",
+    }))
+}
+
+/// An event of Security Hub in the security account.
+fn hub_event(case: &Case, detail_type: &str, detail: Value) -> Value {
+    json!({"version": "0", "source": "aws.securityhub", "detail-type": detail_type, "account": case.security.account,
+        "region": REGION, "resources": [], "detail": detail})
+}
+
+fn imported(case: &Case) -> Result<Value> {
+    Ok(hub_event(case, "Security Hub Findings - Imported", json!({"findings": [asff(case)?]})))
+}
+
+/// The same in the OCSF form.
+fn imported_v2(case: &Case) -> Result<Value> {
+    let finding = finding_in(&case.event)?;
+    let service = &case.event["detail"]["service"];
+    let role = if service["resourceRole"] == "ACTOR" { 2 } else { 1 };
+    let outbound = service["action"]["networkConnectionAction"]["connectionDirection"] == "OUTBOUND";
+    let owner = json!({"account": {"uid": finding.account}});
+    let instances = finding
+        .instances
+        .iter()
+        .map(|id| json!({"type": "AWS::EC2::Instance", "uid": id, "region": REGION, "owner": owner, "role_id": role}));
+    let identities = finding.identities.iter().map(|identity| {
+        let user = json!({"name": identity.user_name, "uid": identity.principal_id,
+            "type": case.event["detail"]["resource"]["accessKeyDetails"]["userType"]});
+        json!({"type": "AWS::IAM::AccessKey", "uid": identity.access_key, "owner": owner, "role_id": role, "user": user})
+    });
+    let detail = json!({"findings": [{
+        "class_uid": 2004, "activity_id": 1, "severity_id": 4, "status_id": 1,
+        "cloud": {"account": {"uid": finding.account}, "region": finding.region, "provider": "AWS"},
+        "metadata": {"product": {"uid": format!("arn:aws:securityhub:{REGION}::productv2/aws/guardduty")}},
+        "finding_info": {"uid": finding.arn, "title": finding.title, "types": ["Threats", finding.finding_type],
+            "last_seen_time_dt": service["eventLastSeen"]},
+        "evidences": [{"connection_info": {"direction_id": if outbound { 2 } else { 1 }}}],
+        "resources": instances.chain(identities).collect::<Vec<_>>(),
+    }]});
+    Ok(hub_event(case, "Findings Imported V2", detail))
+}
+
 /// Changes what a forger would change.
 type Forgery = fn(&mut Value, &Case) -> Result<()>;
 
@@ -262,6 +338,200 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             }
         }
         all("forged findings", cases).await;
+    });
+}
+
+/// What reaches a function in the name of another source: none of it is believed, whatever it says.
+#[test]
+fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
+    const DRESSED: &[(&str, Forgery)] = &[
+        ("under the product of the account", |event, case| {
+            let arn = format!("arn:aws:securityhub:{REGION}:{0}:product/{0}/default", case.member);
+            event["detail"]["findings"][0]["ProductArn"] = json!(arn);
+            Ok(())
+        }),
+        ("under the product of another service", |event, _| {
+            let kind = event["detail"]["findings"][0]["Types"][0]
+                .as_str()
+                .unwrap_or_default()
+                .replace("TTPs/Command and Control/", "");
+            let arn = format!("arn:aws:securityhub:{REGION}::product/aws/inspector");
+            event["detail"]["findings"][0]["ProductArn"] = json!(arn);
+            event["detail"]["findings"][0]["Types"] = json!([kind.replacen('-', "/", 1)]);
+            Ok(())
+        }),
+        ("an id that GuardDuty does not know", |event, _| {
+            let id = event["detail"]["findings"][0]["Id"].as_str().unwrap_or_default().to_owned();
+            let (detector, _) = id.rsplit_once('/').context("an id")?;
+            event["detail"]["findings"][0]["Id"] = json!(format!("{detector}/00000000000000000000000000000bad"));
+            Ok(())
+        }),
+        ("a known id, about another resource", |event, case| {
+            let other = if event.to_string().contains(&case.target.id) {
+                case.ids.get("neighbour")?
+            } else {
+                "AKIAOTHEROTHEROTHER0"
+            };
+            *event = serde_json::from_str(&event.to_string().replace(&case.target.id, other))?;
+            Ok(())
+        }),
+        ("suppressed", |event, _| {
+            event["detail"]["findings"][0]["Workflow"] = json!({"Status": "SUPPRESSED"});
+            Ok(())
+        }),
+        ("a sample", |event, _| {
+            event["detail"]["findings"][0]["Sample"] = json!(true);
+            Ok(())
+        }),
+        ("a Config rule named like the type", |event, case| {
+            let kind = finding_in(&case.event)?.finding_type;
+            *event = json!({"source": "aws.config", "detail-type": "Config Rules Compliance Change", "account": case.member,
+                "region": REGION, "detail": {"awsAccountId": case.member, "awsRegion": REGION, "configRuleName": kind,
+                "messageType": "ComplianceChangeNotification", "resourceType": "AWS::EC2::Instance",
+                "resourceId": case.ids.get("victim")?, "newEvaluationResult": {"complianceType": "NON_COMPLIANT"}}});
+            Ok(())
+        }),
+        ("a check of Trusted Advisor named like the type", |event, case| {
+            let kind = finding_in(&case.event)?.finding_type;
+            let arn = format!("arn:aws:ec2:{REGION}:{}:instance/{}", case.member, case.ids.get("victim")?);
+            *event = json!({"source": "aws.trustedadvisor", "detail-type": "Trusted Advisor Check Item Refresh Notification",
+                "account": case.member, "region": REGION, "detail": {"check-name": kind, "status": "ERROR",
+                "resource_id": arn, "uuid": "aa12345f-55c7-498e-b7ac-123456781234"}});
+            Ok(())
+        }),
+        ("a finding of Inspector of the type", |event, case| {
+            let kind = finding_in(&case.event)?.finding_type;
+            *event = json!({"source": "aws.inspector2", "detail-type": "Inspector2 Finding", "account": case.member,
+                "region": REGION, "detail": {"awsAccountId": case.member, "type": kind, "severity": "CRITICAL",
+                "findingArn": format!("arn:aws:inspector2:{REGION}:{}:finding/0ab1", case.member), "status": "ACTIVE",
+                "resources": [{"id": case.ids.get("victim")?, "type": "AWS_EC2_INSTANCE"}]}});
+            Ok(())
+        }),
+    ];
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            for (name, dress) in DRESSED {
+                let security = Arc::clone(&security);
+                cases.push(named(format!("{}: {name}", playbook.id()), async move {
+                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let mut event = imported(&case)?;
+                    dress(&mut event, &case)?;
+                    let before = case.state().await?;
+                    let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer()?;
+                    let quiet =
+                        |o: &firebreak::hub::Answered| matches!(o.outcome, Outcome::Refused | Outcome::NoChange);
+                    ensure!(!answer.outcomes.is_empty(), "nothing was said");
+                    ensure!(answer.outcomes.iter().all(|o| quiet(o) && o.run.is_none()), "{:?}", answer.outcomes);
+                    ensure!(case.state().await? == before, "it changed something");
+                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
+                    // The genuine one right after, through Security Hub.
+                    let answer = case.deliver_bytes(imported(&case)?.to_string().as_bytes()).await.answer()?;
+                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
+                    is_so(&case).await
+                }));
+            }
+        }
+        all("sources that are not asked", cases).await;
+    });
+}
+
+/// A custom action names nobody: what it asks for is proposed, also when it joined a hold before, and a person who asks
+/// in vain is told why.
+#[test]
+fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            let security = Arc::clone(&security);
+            cases.push(named(playbook.id(), async move {
+                let case = Case::new(&security, playbook, "single-interface").await?;
+                let mut suppressed = asff(&case)?;
+                suppressed["Workflow"] = json!({"Status": "SUPPRESSED"});
+                let action = |finding| {
+                    let detail = json!({"actionName": "Firebreak: contain", "findings": [finding]});
+                    hub_event(&case, "Security Hub Findings - Custom Action", detail).to_string()
+                };
+                let before = case.state().await?;
+                let answer = case.deliver_bytes(action(suppressed).as_bytes()).await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
+                let told = security.told_about(&case.member).await?;
+                ensure!(told.iter().any(|text| text.contains("suppressed")), "nobody was told: {told:?}");
+                let answer = case.deliver_bytes(action(asff(&case)?).as_bytes()).await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Proposed), "{:?}", answer.outcomes);
+                ensure!(answer.outcomes[0].why.contains("custom action `Firebreak: contain`"), "{:?}", answer.outcomes);
+                ensure!(case.state().await? == before, "a request changed something");
+                ensure!(
+                    case.the_run().await?.head.finding.request.is_some(),
+                    "the run has forgotten that it was asked for"
+                );
+                // The detector's own event is answered as ever: the proposal does not stand in its way.
+                let answer = case.deliver().await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
+                is_so(&case).await
+            }));
+        }
+        all("requests", cases).await;
+    });
+}
+
+/// Security Hub leaves out what its forms have no place for: GuardDuty is asked for the rest.
+#[test]
+fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut cases = Vec::new();
+        for (_, playbook) in playbooks() {
+            for (form, at) in [("ASFF", "Resources"), ("OCSF", "resources")] {
+                let security = Arc::clone(&security);
+                cases.push(named(format!("{} from {form}", playbook.id()), async move {
+                    let case = Case::new(&security, playbook, "single-interface").await?;
+                    let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
+                    copy["detail"]["findings"][0][at] = json!([]);
+                    let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
+                    ensure!(!answer.outcomes.is_empty(), "nothing was said");
+                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
+                    is_so(&case).await
+                }));
+            }
+        }
+        all("copies that say less", cases).await;
+    });
+}
+
+/// GuardDuty's own event, the copies, and their repeats are one finding to people, too.
+#[test]
+fn what_nothing_answers_is_told_once_however_it_arrives() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let (_, playbook) = playbooks().iter().find(|(_, playbook)| playbook.meta().concerns.contains(&"EC2")).unwrap();
+        let mut case = Case::new(&security, playbook, "single-interface").await.unwrap();
+        case.event["detail"]["type"] = json!("Recon:EC2/PortProbeUnprotectedPort");
+        case.event["detail"]["service"]["count"] = json!(1);
+        security.observer.put_finding(&security.account, REGION, &case.event["detail"]).await.unwrap();
+        let id = case.event["detail"]["id"].as_str().unwrap().to_owned();
+        let action = json!({"actionName": "Firebreak: contain", "findings": [asff(&case).unwrap()]});
+        let (asked, imported) =
+            (hub_event(&case, "Security Hub Findings - Custom Action", action), imported(&case).unwrap());
+        let in_a_row = [
+            (&imported, 1),
+            (&case.event, 1),
+            (&imported_v2(&case).unwrap(), 1),
+            (&imported, 1),
+            // Who asks is answered each time.
+            (&asked, 2),
+            (&asked, 3),
+        ];
+        for (event, told) in in_a_row {
+            let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange), "{:?}", answer.outcomes);
+            let messages = security.told_about(&id).await.unwrap();
+            assert_eq!(messages.len(), told, "{messages:?}");
+            assert!(messages[0].contains("NOT ANSWERED: Recon:EC2/PortProbeUnprotectedPort"), "{messages:?}");
+        }
     });
 }
 

@@ -17,6 +17,7 @@ mod journeys;
 mod lessons;
 mod many;
 mod meanwhile;
+mod organization;
 mod permissions;
 mod said;
 mod silence;

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::super::json::{At, ParseError};
 
 /// The instance id in GuardDuty's samples.
-pub(super) const PLACEHOLDER_INSTANCE: &str = "i-99999999";
+pub(in super::super) const PLACEHOLDER_INSTANCE: &str = "i-99999999";
 
 /// What every made-up value in a sample starts with.
-const GENERATED: &str = "GeneratedFinding";
+pub(in super::super) const GENERATED: &str = "GeneratedFinding";
 
 /// Fields below `resource` that AWS assigns.
 const ASSIGNED: [&[&str]; 6] = [
@@ -26,7 +26,7 @@ const ASSIGNED: [&[&str]; 6] = [
 ];
 
 /// The actions whose remote address GuardDuty locates from its own data.
-const ACTIONS: [&str; 4] =
+pub(in super::super) const ACTIONS: [&str; 4] =
     ["networkConnectionAction", "awsApiCallAction", "kubernetesApiCallAction", "rdsLoginAttemptAction"];
 
 /// Whether the finding is a sample, by any mark.
@@ -62,11 +62,15 @@ fn flagged(info: &At<'_>) -> Result<bool, ParseError> {
     }
     let value = info.field("value")?;
     match value.value() {
-        Value::String(text) => match serde_json::from_str::<Value>(text) {
-            Ok(inner) => Ok(At::root(&inner).field("sample")?.flag()),
-            // Free text: it holds no flag.
-            Err(_) => Ok(false),
-        },
+        Value::String(text) => says_sample(text),
         _ => Ok(value.field("sample")?.flag()),
+    }
+}
+
+/// Whether a text is JSON with the flag. Free text holds none.
+pub(in super::super) fn says_sample(text: &str) -> Result<bool, ParseError> {
+    match serde_json::from_str::<Value>(text) {
+        Ok(inner) => Ok(At::root(&inner).field("sample")?.flag()),
+        Err(_) => Ok(false),
     }
 }

@@ -1,9 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::finding::{Direction, Finding, Kind, ParseError, Problem, ResourceRole, State, Trigger, parse};
+use crate::finding::{Credential, Direction, Finding, Kind, ParseError, Problem, ResourceRole, State, UserType, parse};
 
 const INSTANCE: &str = "i-0a1b2c3d4e5f60718";
 
@@ -350,170 +349,78 @@ fn a_malformed_member_of_a_sequence_is_an_error() {
     assert_eq!(one(&sequence(json!("x"))).unwrap_err().at, "$.service.detection.sequence.resources");
 }
 
-/// JSON made of the field names that are read and of values that are nearly right.
-fn arbitrary_json() -> impl Strategy<Value = Value> {
-    let keys = prop::sample::select(vec![
-        "source",
-        "detail-type",
-        "detail",
-        "account",
-        "accountId",
-        "AccountId",
-        "id",
-        "Id",
-        "type",
-        "Type",
-        "severity",
-        "region",
-        "partition",
-        "arn",
-        "resource",
-        "service",
-        "Findings",
-        "findings",
-        "instanceDetails",
-        "instanceId",
-        "additionalInfo",
-        "value",
-        "sample",
-        "detection",
-        "sequence",
-        "resources",
-        "uid",
-        "resourceType",
-        "data",
-        "ec2Instance",
-        "ec2NetworkInterfaceUids",
-        "ec2InstanceUids",
-        "ec2Vpc",
-        "eventLastSeen",
-        "count",
-        "title",
-        "archived",
-        "ProductArn",
-    ]);
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        any::<String>().prop_map(Value::from),
-        prop::sample::select(vec![
-            "aws.guardduty",
-            "GuardDuty Finding",
-            "222222222222",
-            "eu-west-1",
-            "aws",
-            "i-99999999",
-            INSTANCE,
-            "EC2_INSTANCE",
-            "EC2_NETWORK_INTERFACE",
-            "{\"sample\":true}",
-            "{",
-            "arn:aws:ec2:::",
-            "9e99",
-            "[SAMPLE] é",
-        ])
-        .prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 64, 8, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((keys.clone(), inner), 0..8)
-                .prop_map(|fields| Value::Object(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
-        ]
-    })
+#[test]
+fn an_identity_is_read_from_the_access_key() {
+    let details = json!({
+        "accessKeyId": "ASIAIOSFODNN7EXAMPLE", "principalId": "AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
+        "userType": "AssumedRole", "userName": "shop-web",
+    });
+    let finding = ok("/resource/accessKeyDetails", details);
+    let [identity] = finding.identities.as_slice() else { panic!("{:?}", finding.identities) };
+    assert_eq!(identity.credential(), Credential::Session);
+    assert_eq!(identity.role_id().unwrap().as_str(), "AROADBQP57FF2AEXAMPLE");
+    assert_eq!(identity.session_name().unwrap().as_str(), "i-0a1b2c3d4e5f60718");
+    assert_eq!(identity.user_name.as_deref(), Some("shop-web"));
 }
 
-/// The files under `events/guardduty/`.
-fn our_events() -> Vec<Value> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/guardduty");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
-        .collect()
+#[test]
+fn what_iam_could_not_have_given_is_absent_and_hides_nothing_else() {
+    for (field, bad) in [
+        ("accessKeyId", json!("${key}")),
+        ("principalId", json!("AIDA\u{202e}CKCEVSQ6C2EXAMPLE")),
+        ("userName", json!("../admin")),
+        ("userName", json!(["deploy"])),
+        ("userType", json!(7)),
+    ] {
+        let mut details = json!({
+            "accessKeyId": "AKIAIOSFODNN7EXAMPLE", "principalId": "AIDACKCEVSQ6C2EXAMPLE", "userType": "IAMUser",
+            "userName": "deploy",
+        });
+        details[field] = bad.clone();
+        let finding = ok("/resource/accessKeyDetails", details);
+        let [identity] = finding.identities.as_slice() else { panic!("{bad}: {:?}", finding.identities) };
+        let absent = match field {
+            "accessKeyId" => identity.access_key.is_none(),
+            "principalId" => identity.principal_id.is_none(),
+            "userName" => identity.user_name.is_none(),
+            _ => identity.user_type == UserType::Other,
+        };
+        assert!(absent, "{field}: {identity:?}");
+        assert_eq!(finding.instances[0].as_str(), INSTANCE);
+    }
+    assert!(ok("/resource/accessKeyDetails", json!({"userName": "deploy"})).identities.is_empty());
+    assert!(ok("/resource/accessKeyDetails", json!({})).identities.is_empty());
 }
 
-/// Replaces the `nth` value of a document, counted in depth-first order.
-fn replace_nth(value: &mut Value, nth: &mut usize, new: &Value) {
-    if *nth == 0 {
-        *value = new.clone();
-    }
-    *nth = nth.wrapping_sub(1);
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| replace_nth(item, nth, new)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| replace_nth(field, nth, new)),
-        _ => {}
-    }
+#[test]
+fn an_attack_sequence_names_its_identities_once_each() {
+    let sequence = json!({"sequence": {
+        "resources": [
+            {"resourceType": "ACCESS_KEY", "uid": "AKIAIOSFODNN7EXAMPLE", "accountId": "222222222222",
+             "data": {"accessKey": {"principalId": "AIDACKCEVSQ6C2EXAMPLE", "userName": "deploy", "userType": "IAMUser"}}},
+            {"resourceType": "ACCESS_KEY", "uid": "AKIAIOSFODNN7ELSE000", "accountId": "333333333333"},
+            {"resourceType": "S3_BUCKET", "uid": "arn:aws:s3:::bucket"},
+        ],
+        "actors": [
+            {"user": {"name": "deploy", "uid": "AIDACKCEVSQ6C2EXAMPLE", "credentialUid": "AKIAIOSFODNN7EXAMPLE"}},
+            {"user": {"name": "shop-web", "uid": "AROADBQP57FF2AEXAMPLE:web", "type": "AssumedRole",
+                      "credentialUid": "ASIAIOSFODNN7EXAMPLE", "account": {"uid": "222222222222"}},
+             "session": {"issuer": "arn:aws:iam::222222222222:role/shop/shop-web"}},
+            {"user": {"uid": "AROADBQP57FF2AFOREIGN:x", "type": "AssumedRole", "account": {"uid": "333333333333"}}},
+            {"user": null},
+        ],
+    }});
+    let finding = ok("/service/detection", sequence);
+    let keys: Vec<_> = finding.identities.iter().map(|i| i.access_key.as_ref().unwrap().as_str()).collect();
+    assert_eq!(keys, ["AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE"]);
+    assert_eq!(finding.identities[0].user_type, UserType::IamUser);
+    assert_eq!(finding.identities[1].arn.as_ref().unwrap().resource, "role/shop/shop-web");
 }
 
-fn size(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(fields) => fields.values().map(size).sum(),
-        _ => 0,
-    }
-}
-
-/// What holds for any document at all: it is read or refused in plain words, and what is read can be
-/// stored and read back.
-fn check(bytes: &[u8]) {
-    let plain = |error: &ParseError| {
-        let shown = error.to_string();
-        assert!(shown.chars().all(|c| !c.is_control()) && shown.len() < 4000, "{shown:?}");
-    };
-    match Trigger::parse(bytes) {
-        Err(error) => plain(&error),
-        Ok(Trigger::Findings(reported)) => {
-            for finding in reported.findings {
-                match finding {
-                    Err(error) => plain(&error),
-                    Ok(finding) => {
-                        let stored = serde_json::to_string(&finding).unwrap();
-                        assert_eq!(serde_json::from_str::<Finding>(&stored).unwrap(), finding);
-                    }
-                }
-            }
-        }
-        Ok(Trigger::Schedule | Trigger::Decision { .. }) => {}
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_json_makes_it_panic(document in arbitrary_json()) {
-        check(document.to_string().as_bytes());
-    }
-
-    #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-        check(&bytes);
-    }
-
-    #[test]
-    fn no_change_to_a_real_event_makes_it_panic(
-        event in prop::sample::select(our_events()), place in any::<prop::sample::Index>(), new in arbitrary_json(),
-    ) {
-        let mut event = event;
-        let mut nth = place.index(size(&event));
-        replace_nth(&mut event, &mut nth, &new);
-        check(event.to_string().as_bytes());
-    }
-
-    #[test]
-    fn no_changed_byte_of_a_real_event_makes_it_panic(
-        event in prop::sample::select(our_events()), place in any::<prop::sample::Index>(), byte in any::<u8>(),
-    ) {
-        let mut bytes = event.to_string().into_bytes();
-        let place = place.index(bytes.len());
-        bytes[place] = byte;
-        check(&bytes);
-        bytes.truncate(place);
-        check(&bytes);
-    }
+#[test]
+fn a_sample_names_nobody() {
+    let mut document = with("/title", json!("[SAMPLE] a title"));
+    document["resource"]["accessKeyDetails"] =
+        json!({"accessKeyId": "GeneratedFindingAccessKeyId", "principalId": "GeneratedFindingPrincipalId"});
+    assert!(one(&document).unwrap().identities.is_empty());
 }

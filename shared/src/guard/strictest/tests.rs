@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::super::tests::finding;
 use super::super::{DEFAULT, rule};
 use super::*;
+use crate::units::Units;
 
 const NOW: &str = "2026-11-22T02:00:00Z";
 const HUB: &str = "111111111111";
@@ -59,8 +60,9 @@ fn permitting(condition: &str) -> String {
 }
 
 /// Conditions that nobody can know, and what is named for them.
-const UNKNOWN: [(&str, &str); 16] = [
+const UNKNOWN: [(&str, &str); 17] = [
     (r#"resource has ou"#, "the organisational unit"),
+    (r#"resource has ous && resource.ous.contains("ou-abcd-11111111")"#, "the organisational unit"),
     (r#"resource has ou && resource.ou == "prod""#, "the organisational unit"),
     (r#"resource has ou && resource.ou like "prod/*""#, "the organisational unit"),
     (r#"resource.hasTag("env")"#, "tags"),
@@ -112,7 +114,8 @@ fn what_may_not_permit_does_not_and_is_named() {
 /// What no unknown can turn is no reason to be stricter.
 #[test]
 fn what_is_certain_in_spite_of_an_unknown_stays_certain() {
-    for (condition, _) in UNKNOWN {
+    // A set that asks for units at all enforces nothing where they cannot be had.
+    for (condition, _) in UNKNOWN.into_iter().filter(|(_, named)| *named != "the organisational unit") {
         let spared = format!(r#"when {{ resource.account == "333333333333" && ({condition}) }}"#);
         assert_eq!(ask(&forbidding(&spared), Some(HUB), false).mode, Mode::Enforce, "{spared}");
         let spared = format!(r#"unless {{ ({condition}) || resource.account == "222222222222" }}"#);
@@ -269,6 +272,7 @@ proptest! {
         spent_total in proptest::sample::select(vec![0u64, 2, 4, 11, u64::MAX]),
         fewer in any::<bool>(),
         late in 0i64..200,
+        unit in proptest::option::of("ou-abcd-1111111[12]"),
     ) {
         let source: String =
             policies.iter().enumerate().map(|(n, policy)| format!("@id(\"p{n}\") {policy}\n")).collect();
@@ -284,12 +288,14 @@ proptest! {
         };
         let said = strictest(&policies, &known, inexact);
         prop_assert!(!said.reasons.is_empty());
+        let units = unit.map(|ou| Units { ous: [ou.clone(), "r-abcd".to_owned()].into(), ou });
         // As the function asks: with every step, and then without those that got no leave.
         let guard = |inexact: BTreeSet<String>, tags: &BTreeMap<String, String>| {
             rule(&policies, &Question {
                 playbook: known.playbook,
                 target: &target,
                 tags,
+                units: units.as_ref().ok_or("not asked"),
                 finding: &finding,
                 plan: PlanFacts { steps, inexact: if fewer { BTreeSet::new() } else { inexact } },
                 spent_account,

@@ -1,0 +1,69 @@
+//! The services that findings come from.
+
+use serde::{Deserialize, Serialize};
+
+/// The service that made a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Amazon GuardDuty.
+    #[serde(rename = "guardduty")]
+    GuardDuty,
+    /// AWS Security Hub: its own controls, and products that have no source of their own here.
+    #[serde(rename = "securityhub")]
+    SecurityHub,
+    /// AWS Config.
+    Config,
+    /// AWS Health.
+    Health,
+    /// AWS Trusted Advisor.
+    TrustedAdvisor,
+    /// IAM Access Analyzer.
+    AccessAnalyzer,
+    /// Amazon Macie.
+    Macie,
+    /// Amazon Inspector.
+    Inspector,
+}
+
+impl Source {
+    /// Every source.
+    pub const ALL: [Self; 8] = [
+        Self::GuardDuty,
+        Self::SecurityHub,
+        Self::Config,
+        Self::Health,
+        Self::TrustedAdvisor,
+        Self::AccessAnalyzer,
+        Self::Macie,
+        Self::Inspector,
+    ];
+
+    /// The source as policies and output write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GuardDuty => "guardduty",
+            Self::SecurityHub => "securityhub",
+            Self::Config => "config",
+            Self::Health => "health",
+            Self::TrustedAdvisor => "trusted-advisor",
+            Self::AccessAnalyzer => "access-analyzer",
+            Self::Macie => "macie",
+            Self::Inspector => "inspector",
+        }
+    }
+
+    /// The source as people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GuardDuty => "GuardDuty",
+            Self::SecurityHub => "Security Hub",
+            Self::Config => "AWS Config",
+            Self::Health => "AWS Health",
+            Self::TrustedAdvisor => "Trusted Advisor",
+            Self::AccessAnalyzer => "IAM Access Analyzer",
+            Self::Macie => "Macie",
+            Self::Inspector => "Inspector",
+        }
+    }
+}
