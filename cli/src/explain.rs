@@ -1,14 +1,15 @@
 //! `firebreak explain`: what would answer each finding, from the files alone.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use firebreak::finding::{Control, Finding, Product, Resource, State, Trigger};
-use firebreak::guard::{self, PlanFacts, Policies, Question};
+use firebreak::guard::{self, Known, Policies};
 use firebreak::hub::{why_only_proposed, why_unanswered};
 use firebreak::ids::AccountId;
-use firebreak::plan::Undo;
+use firebreak::plan::{Leave, Undo};
 use firebreak::playbook::Playbook;
 use firebreak::run::Mode;
 use firebreak::screen::screen;
@@ -67,9 +68,6 @@ struct Shown {
     account: String,
     region: String,
 }
-
-/// What a policy may look at that is not known without AWS, as it stands in a policy's JSON.
-const UNKNOWN: [(&str, &[&str]); 1] = [("tags", &["hasTag", "getTag"])];
 
 struct Explainer {
     policies: Policies,
@@ -172,64 +170,51 @@ impl Explainer {
     /// The guard's word where everything that is not known is taken at its strictest.
     fn answer(&self, playbook: &'static dyn Playbook, target: Target, finding: &Finding) -> Answer {
         let meta = playbook.meta();
-        let now = self.at.or(finding.last_seen).unwrap_or_else(Timestamp::now);
-        let ask = |inexact| {
-            guard::rule(
-                &self.policies,
-                &Question {
-                    playbook: meta.id,
-                    target: &target,
-                    tags: &Default::default(),
-                    // The guard itself takes it at its strictest.
-                    units: Err("not without AWS"),
-                    finding,
-                    plan: PlanFacts { steps: 0, inexact },
-                    // Not known, so as if all were spent.
-                    spent_account: u64::MAX,
-                    spent_total: u64::MAX,
-                    now,
-                    hub_account: self.hub_account.as_ref().map_or("", AccountId::as_str),
-                    break_glass: &[],
-                },
-            )
+        let known = Known {
+            playbook: meta.id,
+            target: &target,
+            finding,
+            supposed: self.at.or(finding.last_seen).unwrap_or_else(Timestamp::now),
+            any_time: false,
+            hub_account: self.hub_account.as_ref().map(AccountId::as_str),
         };
-        let leaves = ask(Default::default()).leaves;
-        let inexact = playbook
-            .actions()
-            .iter()
-            .filter(|action| action.leave().is_none_or(|leave| leaves.contains(&leave)))
-            .filter(|action| !matches!(action.undo_kind(), Undo::Exact))
-            .map(|action| action.name().to_owned())
-            .collect();
-        let mut ruling = ask(inexact);
-        let mut tighten = |why: String| {
-            if ruling.mode > Mode::Propose {
-                ruling.mode = Mode::Propose;
+        let inexact = |leaves: &BTreeSet<Leave>| {
+            let actions = playbook.actions().iter();
+            actions
+                .filter(|action| action.leave().is_none_or(|leave| leaves.contains(&leave)))
+                .filter(|action| !matches!(action.undo_kind(), Undo::Exact))
+                .map(|action| action.name().to_owned())
+                .collect()
+        };
+        let mut strictest = guard::strictest(&self.policies, &known, inexact);
+        if self.at.is_none() {
+            // The answer is as of a time that was supposed: where another would give less, that is said.
+            let at_any = guard::strictest(&self.policies, &Known { any_time: true, ..known }, inexact);
+            if at_any.mode < strictest.mode {
+                let by_time = at_any.reasons.into_iter().filter(|reason| !strictest.reasons.contains(reason));
+                let by_time: Vec<String> = by_time.filter(|reason| reason.starts_with("the time")).collect();
+                strictest.reasons.extend(by_time);
             }
-            ruling.reasons.push(why);
-        };
+        }
         if let Some(why) = why_only_proposed(finding) {
-            tighten(why);
+            strictest.mode = strictest.mode.min(Mode::Propose);
+            strictest.reasons.push(why);
         }
-        for (what, words) in UNKNOWN {
-            for id in self.policies.forbids_on(words) {
-                tighten(format!("{what}: not known without AWS, and `{id}` may forbid by it"));
-            }
+        if let (Mode::Enforce, [first, ..]) = (strictest.mode, self.policies.asking_for_units()) {
+            let unit =
+                format!("the organisational unit: a person is asked where AWS cannot say it, as `{first}` asks for it");
+            strictest.reasons.push(unit);
         }
-        if self.hub_account.is_none() {
-            for id in self.policies.forbids_on(&["hub_account"]) {
-                tighten(format!("the security account: not given (--hub-account), and `{id}` may forbid by it"));
-            }
-        }
-        for id in self.policies.forbids_on(&["budget"]) {
-            ruling.reasons.push(format!("budgets: not known without AWS, taken as spent for `{id}`"));
+        if strictest.mode == Mode::Enforce {
+            let budget = "budgets: not known without AWS; a person is asked where those of the hour are spent";
+            strictest.reasons.push(budget.to_owned());
         }
         let region = target.region.as_ref().map_or("global", |region| region.as_str()).to_owned();
         Answer {
             playbook: meta.id,
             target: Shown { kind: target.kind.as_str(), id: target.id, account: target.account.into(), region },
-            decision: ruling.mode,
-            reasons: ruling.reasons,
+            decision: strictest.mode,
+            reasons: strictest.reasons,
         }
     }
 }

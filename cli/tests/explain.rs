@@ -120,34 +120,55 @@ fn reads_on_after_malformed_files_and_fails_at_the_end() {
 #[test]
 fn takes_what_it_does_not_know_at_its_strictest_and_says_so() {
     let event = "events/guardduty/crypto-mining-dns.json";
-    let starter = lines(&explain(&["--policy", "policies/starter.cedar", "--hub-account", "111111111111", event]));
-    let answer = &starter[0]["answers"][0];
-    assert_eq!(answer["decision"], "propose");
-    let reasons = answer["reasons"].to_string();
-    assert!(reasons.contains("tags: not known without AWS, and `ask-where-tagged` may forbid"), "{reasons}");
-
     let folder = tempfile::tempdir().unwrap();
-    let policy = |text: &str| {
+    let answer = |set: &str, besides: &[&str]| {
         let path = folder.path().join("set.cedar");
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
+        std::fs::write(&path, set).unwrap();
+        let path = path.display().to_string();
+        let line = lines(&explain(&[&["--policy", &path, event], besides].concat())).remove(0);
+        let answer = &line["answers"][0];
+        (answer["decision"].as_str().unwrap().to_owned(), answer["reasons"].to_string())
     };
-    let lax = policy(r#"@id("all") permit (principal, action, resource);"#);
-    assert_eq!(lines(&explain(&["--policy", &lax, event]))[0]["answers"][0]["decision"], "enforce");
-    let by_unit = policy(
-        r#"@id("all") permit (principal, action, resource)
-        unless { resource has ous && resource.ous.contains("ou-abcd-11111111") };"#,
-    );
-    let line = &lines(&explain(&["--policy", &by_unit, event]))[0];
-    assert_eq!(line["answers"][0]["decision"], "propose");
-    assert!(line["answers"][0]["reasons"].to_string().contains("(not without AWS), and `all` asks for it"), "{line}");
-    let budgeted = policy(
-        r#"@id("all") permit (principal, action, resource);
-        @id("few") forbid (principal, action == Action::"enforce", resource) when { context.budget.account_this_hour > 3 };"#,
-    );
-    let line = &lines(&explain(&["--policy", &budgeted, event]))[0];
-    assert_eq!(line["answers"][0]["decision"], "propose");
-    assert!(line["answers"][0]["reasons"].to_string().contains("budgets: not known without AWS"), "{line}");
+    const ALL: &str = r#"@id("all") permit (principal, action, resource);"#;
+    let (decision, reasons) = answer(ALL, &[]);
+    assert_eq!(decision, "enforce");
+    assert!(reasons.contains("enforce permitted by `all`") && reasons.contains("budgets: not known"), "{reasons}");
+
+    let hub: &[&str] = &["--hub-account", "111111111111"];
+    for (condition, besides, decided, named) in [
+        ("context.budget.account_this_hour > 3", hub, "propose", "budgets: not known without AWS"),
+        (r#"resource.hasTag("env")"#, hub, "propose", "tags: not known without AWS"),
+        ("resource has ou", hub, "propose", "the organisational unit: not known without AWS"),
+        (
+            r#"resource has ous && resource.ous.contains("ou-abcd-11111111")"#,
+            hub,
+            "propose",
+            "the organisational unit: not",
+        ),
+        (
+            r#"resource.account == "333333333333" && resource has ou"#,
+            hub,
+            "enforce",
+            "where AWS cannot say it, as `not` asks",
+        ),
+        ("context.plan.steps > 9", hub, "propose", "the number of steps: not known without AWS"),
+        ("resource.account == context.hub_account", &[], "propose", "the security account: not given (--hub-account)"),
+        ("resource.account == context.hub_account", hub, "enforce", "enforce permitted by `all`"),
+        // As of when it was last seen; that another time would be answered otherwise is said.
+        ("context.finding.age_minutes > 5", hub, "enforce", "the time: supposed to be when it was last seen (--at)"),
+        ("context.finding.age_minutes > 5", &["--at", "2099-01-01T00:00:00Z"], "propose", "forbidden by `not`"),
+    ] {
+        let not = format!(
+            r#"@id("not") forbid (principal, action == Action::"enforce", resource) when {{ {} && {condition} }};"#,
+            if condition.contains("age_minutes") { "context.finding has age_minutes" } else { "true" },
+        );
+        let (decision, reasons) = answer(&format!("{ALL}{not}"), besides);
+        assert_eq!(decision, decided, "{condition}: {reasons}");
+        assert!(
+            reasons.contains(named) && (decided == "enforce" || reasons.contains("`not`")),
+            "{condition}: {reasons}"
+        );
+    }
 }
 
 #[test]

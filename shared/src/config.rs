@@ -20,7 +20,7 @@ pub struct Config {
     pub policy_object: Option<(String, String)>,
     /// Where people are told (`FIREBREAK_TOPIC_ARN`).
     pub topic_arn: String,
-    /// Principals that are never touched (`FIREBREAK_BREAK_GLASS`, separated by commas).
+    /// ARNs of principals that are never touched (`FIREBREAK_BREAK_GLASS`, separated by commas).
     pub break_glass: Vec<String>,
     /// How many runs may begin in an hour (`FIREBREAK_BUDGET_ACCOUNT_PER_HOUR`, `FIREBREAK_BUDGET_TOTAL_PER_HOUR`).
     pub budget: Budget,
@@ -68,6 +68,16 @@ impl Config {
         };
         const HUB: &str = "FIREBREAK_HUB_ACCOUNT";
         let lock_days = number("FIREBREAK_SNAPSHOT_LOCK_DAYS", 30, 1..=36_500)?;
+        const BREAK_GLASS: &str = "FIREBREAK_BREAK_GLASS";
+        let break_glass = get(BREAK_GLASS).unwrap_or_default().split(',').map(str::trim).filter(|arn| !arn.is_empty());
+        // What is no ARN would be compared with ARNs and protect nobody.
+        let break_glass = break_glass.map(|arn| match arn.starts_with("arn:") {
+            true => Ok(arn.to_owned()),
+            false => Err(ConfigError::Invalid {
+                name: BREAK_GLASS,
+                problem: format!("{} is not an ARN", crate::text::quoted(arn)),
+            }),
+        });
         Ok(Self {
             hub_account: need(HUB)?
                 .parse()
@@ -80,12 +90,7 @@ impl Config {
                 _ => None,
             },
             topic_arn: need("FIREBREAK_TOPIC_ARN")?,
-            break_glass: get("FIREBREAK_BREAK_GLASS")
-                .unwrap_or_default()
-                .split(',')
-                .map(|principal| principal.trim().to_owned())
-                .filter(|principal| !principal.is_empty())
-                .collect(),
+            break_glass: break_glass.collect::<Result<_, _>>()?,
             budget: Budget {
                 account_per_hour: number("FIREBREAK_BUDGET_ACCOUNT_PER_HOUR", 5, 0..=100_000)?,
                 total_per_hour: number("FIREBREAK_BUDGET_TOTAL_PER_HOUR", 20, 0..=100_000)?,
@@ -108,7 +113,7 @@ mod tests {
             ("FIREBREAK_DECISIONS_TABLE", "decisions"),
             ("FIREBREAK_EVIDENCE_BUCKET", "evidence"),
             ("FIREBREAK_TOPIC_ARN", "arn:aws:sns:eu-west-1:111111111111:topic"),
-            ("FIREBREAK_BREAK_GLASS", "a, b,"),
+            ("FIREBREAK_BREAK_GLASS", "arn:aws:iam::222222222222:role/a, arn:aws:iam::222222222222:user/b,"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into()
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn reads_what_the_template_sets() {
         let config = Config::from_vars(&vars()).unwrap();
-        assert_eq!(config.break_glass, ["a", "b"]);
+        assert_eq!(config.break_glass, ["arn:aws:iam::222222222222:role/a", "arn:aws:iam::222222222222:user/b"]);
         assert_eq!(config.budget, Budget { account_per_hour: 5, total_per_hour: 20 });
         assert_eq!(config.policy_object, None);
     }
@@ -132,6 +137,12 @@ mod tests {
         assert_eq!(
             Config::from_vars(&wrong).unwrap_err().to_string(),
             "FIREBREAK_BUDGET_TOTAL_PER_HOUR: `many` is not a number from 0 to 100000"
+        );
+        let mut wrong = vars();
+        wrong.insert("FIREBREAK_BREAK_GLASS".to_owned(), "role/break-glass".to_owned());
+        assert_eq!(
+            Config::from_vars(&wrong).unwrap_err().to_string(),
+            "FIREBREAK_BREAK_GLASS: `role/break-glass` is not an ARN"
         );
     }
 }

@@ -165,7 +165,7 @@ impl Hub {
     async fn keep_unreadable(&self, bytes: &[u8], why: &str, now: Timestamp) -> Result<(), Failure> {
         let kept = self.evidence.keep_unreadable(bytes, now).await?;
         telemetry::alarm("unreadable-event", &format!("{why}; kept as {kept}"));
-        self.tell_unreadable(why, &kept).await;
+        self.tell_unreadable(why, &kept, now).await;
         Ok(())
     }
 

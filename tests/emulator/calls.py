@@ -6,6 +6,7 @@ machine share on Linux.
 """
 
 import json
+import os
 import threading
 import time
 from collections import defaultdict
@@ -73,6 +74,8 @@ class Recorder:
         self.account_locks: dict = defaultdict(threading.RLock)
         self.routers: dict = {}
         self.paces: dict = {}
+        # Calls of EC2 that a service control policy denies, `ec2:ModifyInstanceAttribute,…`: to rehearse what fails.
+        self.denied = frozenset(filter(None, os.environ.get("FIREBREAK_EMULATOR_DENIES", "").split(",")))
 
     def __call__(self, environ: dict, start_response: Any) -> Any:
         started = time.monotonic()
@@ -102,6 +105,8 @@ class Recorder:
         pace = None if OBSERVER in agent else self.paces.get(account)
         turn = pace.enter() if pace else 0
         try:
+            if f"{service}:{operation}" in self.denied and OBSERVER not in agent:
+                return denial(operation, remember)
             with self.account_locks[account]:
                 return self.app(environ, remember)
         finally:
@@ -192,6 +197,18 @@ class Recorder:
             with self.account_locks[given["management"]]:
                 return join_organization(given["management"], given["account"])
         raise ValueError(f"no such door: {path}")
+
+
+def denial(operation: str, start_response: Any) -> list:
+    """What EC2 answers where a policy denies.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+    """
+    start_response("403 Forbidden", [("Content-Type", "text/xml;charset=UTF-8")])
+    why = f"You are not authorized to perform {operation} with an explicit deny in a service control policy"
+    error = f"<Error><Code>UnauthorizedOperation</Code><Message>{why}</Message></Error>"
+    request = "<RequestID>00000000-0000-0000-0000-000000000000</RequestID>"
+    return [f"<Response><Errors>{error}</Errors>{request}</Response>".encode()]
 
 
 def role_of(account: str, access_key: str) -> str:

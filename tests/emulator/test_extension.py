@@ -663,6 +663,29 @@ class Delivery(Emulated):
         self.assertEqual(delivered(wanted, resources=["x"]), 0)
 
 
+    def test_what_another_account_forwards_says_so(self):
+        sqs, events = self.client("sqs"), self.client("events")
+        queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+        target = {"Id": "q", "Arn": f"arn:aws:sqs:{REGION}:{self.account}:events"}
+        for rule, account in (("all", None), ("own", self.account)):
+            pattern = {"source": ["somebody"], **({"account": [account]} if account else {})}
+            events.put_rule(Name=rule, EventPattern=json.dumps(pattern))
+            events.put_targets(Rule=rule, Targets=[target])
+        elsewhere = self.accounts.client("343434343434", "eu-central-1", "events")
+        elsewhere.put_rule(Name="forward", EventPattern=json.dumps({"source": ["somebody"]}))
+        bus = f"arn:aws:events:{REGION}:{self.account}:event-bus/default"
+        elsewhere.put_targets(Rule="forward", Targets=[{"Id": "bus", "Arn": bus}])
+
+        def delivered(client):
+            client.put_events(Entries=[{"Source": "somebody", "DetailType": "x", "Detail": "{}"}])
+            messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+            bodies = [json.loads(message["Body"]) for message in messages]
+            return [(body["account"], body["region"]) for body in bodies]
+
+        self.assertEqual(delivered(elsewhere), [("343434343434", "eu-central-1")])
+        self.assertEqual(delivered(events), [(self.account, REGION)] * 2)
+
+
 class Calls(Emulated):
     def test_every_call_is_recorded(self):
         ids = self.seed("single-interface")

@@ -198,9 +198,17 @@ pub struct Security {
 }
 
 impl Security {
-    /// A fresh one.
+    /// A fresh one, on one of the servers.
     pub async fn fresh(permits: Permits) -> Result<Arc<Self>> {
-        let emulator = one_of_the_servers().await?;
+        Self::on(one_of_the_servers().await?, permits).await
+    }
+
+    /// A fresh one that can reach the same member accounts: each server has its own.
+    pub async fn beside(&self, permits: Permits) -> Result<Arc<Self>> {
+        Self::on(self.emulator, permits).await
+    }
+
+    async fn on(emulator: &'static Emulator, permits: Permits) -> Result<Arc<Self>> {
         let observer = emulator.observer().await?;
         let account = fresh_account();
         let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});

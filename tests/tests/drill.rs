@@ -1,11 +1,15 @@
-//! Every scenario of the drill as a test, each in accounts of its own.
+//! The drill: every scenario as a test, each in accounts of its own; and its command line, as a person types it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use firebreak_tests::drill::{Scenario, Style, play};
-use firebreak_tests::emulator::Emulator;
+use firebreak_tests::emulator::{Emulator, workspace};
 use firebreak_tests::lab::Binary;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 
 /// Plays a scenario; every fact has to be as it should be.
 async fn passes(scenario: Scenario) {
@@ -51,4 +55,122 @@ scenarios! {
     a_group_of_somebody_elses_is_never_used SquattedGroup,
     every_one_of_four_interfaces_is_cut FourInterfaces,
     a_killed_function_is_taken_over_by_the_schedule Killed,
+}
+
+/// `cargo drill -- …`, without Cargo around it.
+fn drill(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drill"));
+    command.current_dir(workspace()).args(arguments).kill_on_drop(true);
+    command
+}
+
+/// The exit status, and what was said to whoever reads and to whoever watches.
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn the_list_names_every_scenario_for_people_and_for_machines() {
+    let (status, out, _) = said(&drill(&["--list"]).output().await.unwrap());
+    assert_eq!(status, Some(0));
+    let names: Vec<&str> = out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let expected: Vec<&str> = Scenario::ALL.iter().map(|one| one.name()).chain(["all"]).collect();
+    assert_eq!(names, expected);
+    assert!(Scenario::ALL.iter().all(|one| out.contains(one.about())), "{out}");
+
+    let (status, out, err) = said(&drill(&["--list", "--json"]).output().await.unwrap());
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    let listed: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(listed.as_object().unwrap().len(), Scenario::ALL.len());
+    for one in Scenario::ALL {
+        assert_eq!(listed[one.name()], one.about());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_held_says_why_and_ends_with_two() {
+    for (arguments, why) in [
+        (&["no-such-thing"][..], "there is no scenario `no-such-thing`; `cargo drill -- --list` lists them"),
+        (&["all", "--keep"], "--keep keeps one scenario: name it"),
+        (&["--profile", "no-such-profile"], "profile `no-such-profile` is not defined"),
+        (&["--no-such-option"], "unexpected argument '--no-such-option'"),
+    ] {
+        let (status, out, err) = said(&drill(arguments).output().await.unwrap());
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(err.contains(why), "{arguments:?}: {err}");
+    }
+}
+
+#[tokio::test]
+async fn a_drill_whose_facts_are_all_so_ends_with_zero_and_leaves_a_page() {
+    let output = drill(&["managed-by-operator"]).output().await.unwrap();
+    let (status, out, err) = said(&output);
+    assert_eq!(status, Some(0), "{out}{err}");
+    assert!(out.contains("Facts, each read back from AWS") && out.contains("✓ Told"), "{out}");
+    let (_, score) = out.split_once("managed-by-operator ").unwrap();
+    assert!(!out.contains('✗') && score.contains(" facts"), "{out}");
+    assert!(out.contains("Report page: ") && out.contains("drill/report.html"), "{out}");
+}
+
+/// A service control policy forbids the cut: nothing is hidden, and a script notices.
+#[tokio::test]
+async fn a_drill_with_a_fact_that_is_not_so_ends_with_one_and_says_which() {
+    let mut command = drill(&["no-profile", "--json"]);
+    command.env("FIREBREAK_EMULATOR_DENIES", "ec2:ModifyNetworkInterfaceAttribute");
+    let (status, out, err) = said(&command.output().await.unwrap());
+    assert_eq!(err, "", "only the document, for machines");
+    let drills: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    assert_eq!(status, Some(1));
+    let [drill] = drills.as_array().unwrap().as_slice() else { panic!("{out}") };
+    assert_eq!(drill["scenario"], "no-profile");
+    let facts = drill["facts"].as_array().unwrap();
+    let wrong: Vec<&Value> = facts.iter().filter(|fact| fact["ok"] == false).collect();
+    assert!(wrong.iter().any(|fact| fact["topic"] == "cut"), "{wrong:?}");
+    assert!(wrong.len() < facts.len(), "what does not need the cut is as it should be");
+    let messages = drill["messages"].to_string();
+    assert!(messages.contains("NOT CONTAINED") || messages.contains("PARTLY"), "people are told so: {messages}");
+}
+
+#[tokio::test]
+async fn what_is_kept_can_be_looked_at_and_undone_by_the_commands_it_prints() {
+    let mut kept = drill(&["no-profile", "--keep"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(kept.stdout.take().unwrap()).lines();
+    let mut printed = Vec::new();
+    let mut source = None;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        match line.strip_prefix("  ") {
+            Some(command) if command.starts_with(". ") => source = Some(command.to_owned()),
+            Some(command) if command.starts_with("cargo run ") => printed.push(command.to_owned()),
+            _ if line.contains("Ctrl-C ends it") => break,
+            _ => {}
+        }
+    }
+    let source = source.expect("it says how to lead the command to the drill");
+    // As a person pastes it, in a shell without any AWS settings.
+    let run = async |command: &str| {
+        let both = format!("{source} && {command}");
+        let output = Command::new("sh").args(["-c", &both]).current_dir(workspace()).output().await.unwrap();
+        let (status, out, err) = said(&output);
+        (status, out, err)
+    };
+    let firebreak: Vec<&str> = printed.iter().map(|command| command.split(" -- ").nth(1).unwrap()).collect();
+    let kinds: Vec<&str> = firebreak.iter().map(|command| command.split(' ').next().unwrap()).collect();
+    assert_eq!(kinds, ["runs", "show", "show", "undo", "preflight"]);
+    for (command, kind) in printed.iter().zip(kinds) {
+        let (status, out, err) = run(command).await;
+        match kind {
+            "runs" => assert!(out.contains("isolate-instance") && out.contains("snapshot-volumes"), "{out}{err}"),
+            "show" => assert!(out.contains("held"), "{out}{err}"),
+            "undo" => assert!(out.contains("decided: undo run") && out.contains("released"), "{out}{err}"),
+            _ => assert!(out.contains("checks"), "{out}{err}"),
+        }
+        assert_eq!(status, Some(0), "{command}: {out}{err}");
+    }
+    let pid = kept.id().unwrap().to_string();
+    std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    kept.wait().await.unwrap();
+    let (status, _, err) = run(&printed[0]).await;
+    assert_ne!(status, Some(0), "the emulator ends with the drill");
+    assert!(!err.is_empty());
 }

@@ -111,12 +111,104 @@ async fn the_rules_let_through_every_type_that_is_answered() {
             assert!(!lets_through(&pattern["detail"]["type"], name), "{logical}: {name} is not for it");
         }
         let decisions = &events["Decisions"]["Properties"]["Pattern"];
-        assert_eq!(*decisions, json!({"source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
+        let own = json!([{"Ref": "AWS::AccountId"}]);
+        assert_eq!(*decisions, json!({"account": own, "source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
         assert_eq!(events["DueRows"]["Properties"]["Schedule"], "rate(1 minute)");
-        for (name, event) in events.as_object().unwrap() {
-            let kept = event["Type"] == "Schedule" || event["Properties"]["DeadLetterConfig"].is_object();
-            assert!(kept, "{logical}: what {name} cannot deliver is lost");
+    }
+}
+
+/// What is tried how often and how long, and the queue that keeps it then. EventBridge's and Lambda's longest, written
+/// out: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html and
+/// https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-configuring.html.
+#[tokio::test]
+async fn what_fails_is_tried_again_and_then_kept() {
+    let hub = template(HUB).await;
+    let functions: Vec<&String> = named(&hub, "AWS::Serverless::Function").map(|(name, _)| name).collect();
+    assert_eq!(functions, FUNCTIONS.iter().map(|function| function.logical).collect::<Vec<_>>());
+    for Function { logical, .. } in FUNCTIONS {
+        let function = &hub["Resources"][logical]["Properties"];
+        let invoked = &function["EventInvokeConfig"];
+        assert_eq!(invoked["MaximumRetryAttempts"], 2, "{logical}");
+        assert_eq!(invoked["MaximumEventAgeInSeconds"], 21600, "{logical}");
+        let destination = &invoked["DestinationConfig"]["OnFailure"];
+        assert_eq!(destination["Type"], "SQS", "{logical}");
+        let queue = &destination["Destination"];
+        keeps(&hub, queue);
+        // Lambda puts it there with the function's own role.
+        let role = &hub["Resources"][format!("{logical}Role")]["Properties"];
+        let may = statements(role).into_iter().any(|statement| {
+            list(&statement["Action"]).contains(&&json!("sqs:SendMessage")) && statement["Resource"] == *queue
+        });
+        assert!(may, "{logical}: its role cannot put what failed into the queue");
+        for (name, event) in function["Events"].as_object().unwrap() {
+            let event_properties = &event["Properties"];
+            if event["Type"] == "Schedule" {
+                // The next minute comes by itself.
+                assert_eq!(event_properties["RetryPolicy"]["MaximumRetryAttempts"], 0, "{logical}: {name}");
+            } else {
+                delivers_or_keeps(&hub, event_properties);
+            }
         }
+    }
+    let region = template("template-region.yaml").await;
+    let rules: Vec<&Value> = named(&region, "AWS::Events::Rule").map(|(_, rule)| rule).collect();
+    assert_eq!(rules.len(), 1);
+    for target in rules.iter().flat_map(|rule| list(&rule["Properties"]["Targets"])) {
+        delivers_or_keeps(&region, target);
+    }
+}
+
+/// The resources of a type in a template, with their names.
+fn named<'a>(template: &'a Value, kind: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    template["Resources"].as_object().unwrap().iter().filter(move |(_, resource)| resource["Type"] == kind)
+}
+
+/// That a rule's target is tried for a day, and that a queue keeps then what could not be delivered.
+fn delivers_or_keeps(template: &Value, target: &Value) {
+    let tried = json!({"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185});
+    assert_eq!(target["RetryPolicy"], tried, "{target}");
+    let queue = &target["DeadLetterConfig"]["Arn"];
+    keeps(template, queue);
+    let policies = named(template, "AWS::SQS::QueuePolicy").flat_map(|(_, policy)| statements(policy));
+    let from_rules: Vec<&Value> = policies
+        .filter(|statement| statement["Resource"] == *queue && statement["Effect"] == "Allow")
+        .filter(|statement| statement["Principal"] == json!({"Service": "events.amazonaws.com"}))
+        .collect();
+    let [statement] = from_rules.as_slice() else { panic!("EventBridge cannot put what failed into {queue}") };
+    assert_eq!(statement["Action"], "sqs:SendMessage");
+    let own = json!({"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}});
+    assert_eq!(statement["Condition"], own, "another account's rule could fill it");
+}
+
+/// That an ARN is a queue of the template, which keeps for SQS's longest, encrypted, and outlives the stack.
+fn keeps(template: &Value, arn: &Value) {
+    let name = arn["Fn::GetAtt"][0].as_str().unwrap_or_else(|| panic!("{arn} is no queue"));
+    let queue = &template["Resources"][name];
+    assert_eq!(queue["Type"], "AWS::SQS::Queue");
+    assert_eq!((&queue["DeletionPolicy"], &queue["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
+    assert_eq!(queue["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
+    assert_eq!(queue["Properties"]["SqsManagedSseEnabled"], true);
+}
+
+/// Where the bus of the security account takes events of others, a decision is still only its own.
+#[tokio::test]
+async fn a_decision_of_another_account_does_not_arrive() {
+    let (account, other, parameters) = (fresh_account(), fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    let rule = json!({"Name": "forward", "EventPattern": json!({"source": [EVENT_SOURCE]}).to_string()});
+    observer.call(&other, REGION, "events", "put_rule", rule).await.unwrap();
+    let bus = format!("arn:aws:events:{REGION}:{account}:event-bus/default");
+    let targets = json!({"Rule": "forward", "Targets": [{"Id": "bus", "Arn": bus}]});
+    observer.call(&other, REGION, "events", "put_targets", targets).await.unwrap();
+    for Function { logical, .. } in FUNCTIONS {
+        let queue = &stack.function(logical).unwrap().queue_url;
+        let entry = json!({"Source": EVENT_SOURCE, "DetailType": DECISION_EVENT, "Detail": {"id": "x"}});
+        observer.put_event(&other, REGION, &entry).await.unwrap();
+        assert_eq!(observer.receive(&account, REGION, queue).await.unwrap(), Vec::<String>::new());
+        observer.put_event(&account, REGION, &entry).await.unwrap();
+        let own = observer.receive(&account, REGION, queue).await.unwrap();
+        assert_eq!(own.len(), 1, "{own:?}");
     }
 }
 

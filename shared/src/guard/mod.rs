@@ -4,6 +4,10 @@
 //! Cedar skips a policy whose evaluation errors, a `forbid` too. Any decision with an error in its
 //! diagnostics is therefore a failure of the guard: propose, and raise an alarm.
 
+mod strictest;
+
+pub use strictest::{Known, Strictest, strictest};
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -114,12 +118,6 @@ impl Policies {
             }
         }
         set
-    }
-
-    /// The ids of `forbid` policies that look at something of which a caller without AWS knows nothing.
-    pub fn forbids_on(&self, unknown: &[&str]) -> Vec<String> {
-        let forbids = self.all.policies().filter(|policy| policy.effect() == Effect::Forbid);
-        forbids.filter(|policy| names(policy, unknown)).map(|policy| policy.id().to_string()).collect()
     }
 
     /// The ids of policies, of either effect, that ask where the account stands in the organization. Looked
@@ -308,10 +306,7 @@ fn decide(
     let mut hold_seconds: Option<i64> = None;
     for id in response.diagnostics().reason() {
         let Some(policy) = policies.policy(id) else { continue };
-        because.push(match policy.annotation("reason") {
-            Some(reason) => format!("`{id}`: {}", crate::text::plain(reason, 160)),
-            None => format!("`{id}`"),
-        });
+        because.push(label(policy));
         if let Some(hold) = policy.annotation("hold").and_then(parse_hold) {
             // Several permits: the shortest hold asks a person soonest.
             hold_seconds = Some(hold_seconds.map_or(hold.as_secs(), |other| other.min(hold.as_secs())));
@@ -319,6 +314,15 @@ fn decide(
     }
     because.sort();
     Ok(Answer { allowed: response.decision() == Decision::Allow, because, hold_seconds })
+}
+
+/// A policy as reasons name it: by `@id`, with its `@reason`.
+fn label(policy: &Policy) -> String {
+    let id = policy.id();
+    match policy.annotation("reason") {
+        Some(reason) => format!("`{id}`: {}", crate::text::plain(reason, 160)),
+        None => format!("`{id}`"),
+    }
 }
 
 fn request(

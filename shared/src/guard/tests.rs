@@ -7,7 +7,7 @@ use crate::finding::{ResourceRole, Source, State};
 
 const STARTER: &str = include_str!("../../../policies/starter.cedar");
 
-fn finding(severity: f64) -> Finding {
+pub(super) fn finding(severity: f64) -> Finding {
     Finding {
         source: Source::GuardDuty,
         id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
@@ -88,6 +88,23 @@ fn shipped_sets_are_valid() {
     for source in [DEFAULT, STARTER] {
         Policies::parse(source).unwrap().validate().unwrap();
     }
+}
+
+/// What a person may uncomment works as it stands.
+#[test]
+fn the_examples_in_the_starter_set_are_valid() {
+    let shown = |line: &&str| {
+        ["// @", "// forbid", "// when"].iter().any(|start| line.starts_with(start)) && !line.contains("  ")
+    };
+    let examples: Vec<&str> = STARTER.lines().filter(shown).map(|line| line.trim_start_matches("// ")).collect();
+    let policies = Policies::parse(&format!("{STARTER}\n{}", examples.join("\n"))).unwrap();
+    policies.validate().unwrap();
+    let of = |name: &str| policies.all.policy(&PolicyId::new(name)).is_some();
+    assert!(of("ask-where-tagged") && of("exempt-payments-migration"), "{examples:?}");
+    let tags = BTreeMap::from([("firebreak".to_owned(), "ask".to_owned())]);
+    assert_eq!(ask_about(&policies, &finding(8.0), &tags, MEMBER, NOON).mode, Mode::Propose);
+    let starter = Policies::parse(STARTER).unwrap();
+    assert_eq!(ask_about(&starter, &finding(8.0), &tags, MEMBER, NOON).mode, Mode::Enforce, "a tag is anybody's");
 }
 
 #[test]

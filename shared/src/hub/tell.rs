@@ -278,9 +278,14 @@ impl Hub {
         }
     }
 
-    pub(super) async fn tell_unreadable(&self, why: &str, kept: &str) {
+    /// Tells of an event that could not be read, once an hour. Every one is kept, logged and counted.
+    pub(super) async fn tell_unreadable(&self, why: &str, kept: &str, now: Timestamp) {
+        // When the ledger cannot say, it is told.
+        if !self.ledger.first_unreadable(self.function, now).await.unwrap_or(true) {
+            return;
+        }
         let message = format!(
-            "UNREADABLE EVENT: nothing was done\nWhy: {}\nCopy: {kept}\nDo: look at the copy; if it is a finding, tell Firebreak's owner",
+            "UNREADABLE EVENT: nothing was done\nWhy: {}\nCopy: {kept}\nMore: those of the next hour are kept beside it and not told\nDo: look at the copy; if it is a finding, tell Firebreak's owner",
             crate::text::plain(why, 300)
         );
         let subject = "Firebreak: UNREADABLE EVENT".to_owned();
@@ -288,6 +293,9 @@ impl Hub {
         let sent = self.publish(subject, message, with, "an unreadable event").await;
         if let Err(failure) = sent {
             telemetry::alarm("report-undelivered", &failure.brief());
+            if let Err(failure) = self.ledger.untold_unreadable(self.function).await {
+                telemetry::alarm("report-undelivered", &failure.brief());
+            }
         }
     }
 

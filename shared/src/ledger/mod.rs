@@ -12,6 +12,7 @@
 //! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
+//! | `TOLD#unreadable` | `<function>` | when people were last told of an event that could not be read |
 //!
 //! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
@@ -53,6 +54,12 @@ const MEETING_PAUSE: Duration = Duration::from_millis(15);
 
 /// A finding that began no run is told again after this long, if it is still repeated.
 const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// People are told of one unreadable event in this time: whoever can send events could else page without end.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The key of what was told of them.
+const TOLD_UNREADABLE: &str = "TOLD#unreadable";
 
 /// The most due rows that one schedule reads. Rows whose work fails stay; they must not hide the ones behind them.
 const MOST_DUE: usize = 1000;
@@ -929,6 +936,32 @@ impl Ledger {
             .await
             .map(|_| ())
             .map_err(Failure::from_sdk("note what was told of", finding))
+    }
+
+    /// Whether people have not been told of an event that `function` could not read for an hour. Remembers it.
+    pub async fn first_unreadable(&self, function: &str, now: Timestamp) -> Result<bool, Failure> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("pk", s(TOLD_UNREADABLE))
+            .item("sk", s(function))
+            .item("told_at", n(now.as_second()))
+            .item("expires_at", n((now + UNREADABLE_PAUSE).as_second()))
+            .condition_expression("attribute_not_exists(pk) OR told_at <= :then")
+            .expression_attribute_values(":then", n((now - UNREADABLE_PAUSE).as_second()));
+        match put.send().await.map_err(Failure::from_sdk("note what was told of", "unreadable events")) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Takes back that people were told of an unreadable event: the message was refused.
+    pub async fn untold_unreadable(&self, function: &str) -> Result<(), Failure> {
+        let delete =
+            self.client.delete_item().table_name(&self.table).key("pk", s(TOLD_UNREADABLE)).key("sk", s(function));
+        delete.send().await.map(|_| ()).map_err(Failure::from_sdk("take back what was told of", "unreadable events"))
     }
 
     /// Writes one due row.

@@ -1,5 +1,6 @@
 """EventBridge: what a rule delivers to its target."""
 
+from contextvars import ContextVar
 from typing import Any
 
 from moto.events.models import UNDEFINED, EventPattern, EventTemplateParser, Rule
@@ -23,14 +24,29 @@ def _parse(input_template: Any, input_paths_map: Any, event: dict) -> Any:
     return _original_parse(input_template=input_template, input_paths_map=input_paths_map, event=event)
 
 
+# The event that a rule is just forwarding to another bus.
+_forwarded: ContextVar = ContextVar("forwarded", default=None)
+
+
 @override(Rule, "send_to_targets")
-def _send_to_targets(original: Any, self: Rule, *args: Any, **kwargs: Any) -> None:
-    """A disabled rule matches nothing.
+def _send_to_targets(original: Any, self: Rule, original_event: dict, *args: Any, **kwargs: Any) -> None:
+    """A disabled rule matches nothing, and a forwarded event says where it comes from.
 
     https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_DisableRule.html
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cross-account.html: the receiver's rules match the
+    sender by `account`. moto puts the receiver's account and Region.
     """
-    if self.state != "DISABLED":
-        original(self, *args, **kwargs)
+    if self.state == "DISABLED":
+        return
+    origin = _forwarded.get()
+    if origin is not None:
+        original_event = {**original_event, **origin}
+    kept = {name: original_event[name] for name in ("account", "region", "resources")}
+    token = _forwarded.set(kept)
+    try:
+        original(self, original_event, *args, **kwargs)
+    finally:
+        _forwarded.reset(token)
 
 
 @override(EventPattern, "matches_event")

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, anyhow};
-use firebreak::evidence;
+use firebreak::evidence::{self, Stored};
 use firebreak::ids::RunId;
 use firebreak::report::MOST_LINES;
 use serde_json::{Value, json};
@@ -225,9 +225,7 @@ impl Stage<'_> {
             }
             self.holds(Topic::Evidence, &format!("no record of {playbook} can be changed"), locked, "object lock");
             if playbook == SNAPSHOT {
-                let custody = records.iter().find(|record| record.name.contains("custody"));
-                let text =
-                    custody.map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).unwrap_or_default();
+                let text = record_of(&records, "custody").unwrap_or_default();
                 let named = snapshots.iter().filter(|snapshot| text.contains(snapshot.as_str())).count();
                 let what = "a custody record names every snapshot";
                 self.same(Topic::Evidence, what, &json!(victim.volumes.len()), &json!(named));
@@ -362,4 +360,10 @@ fn remove(object: &mut Value, matches: impl Fn(&str, &Value) -> bool) {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|name, value| !matches(name, value));
     }
+}
+
+/// The text of the first record of this kind.
+pub(super) fn record_of(records: &[Stored], kind: &str) -> Option<String> {
+    let is_it = |text: &String| serde_json::from_str::<Value>(text).is_ok_and(|record| record["kind"] == kind);
+    records.iter().map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).find(is_it)
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use firebreak::ledger::decisions::Verb;
 use serde_json::{Value, json};
 
-use super::checks::Expect;
+use super::checks::{Expect, record_of};
 use super::facts::Topic;
 use super::{Contained, ISOLATE, SNAPSHOT, Stage};
 use crate::compare::entries;
@@ -341,7 +341,7 @@ async fn undo(stage: &mut Stage<'_>, before: &Value) -> Result<()> {
     stage.check_told(ISOLATE, "undone", "UNDONE").await?;
     let records = stage.lab.evidence(&run).await?;
     let verified = firebreak::evidence::verify(&run.parse()?, &records);
-    let kept = verified.is_ok() && records.iter().any(|record| record.name.contains("undone"));
+    let kept = verified.is_ok() && record_of(&records, "undone").is_some();
     stage.holds(
         Topic::Undone,
         "the undo is in the evidence, its chain whole",
