@@ -210,8 +210,13 @@ impl Hub {
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
-            let finding = self.whole(finding).await;
+            let (finding, unsure) = self.whole(finding).await;
             let answers = self.answers(&finding);
+            if let (true, Some(failure)) = (answers.is_empty(), unsure) {
+                // It may be about a target all the same.
+                failed = Some(failure);
+                continue;
+            }
             if answers.is_empty() {
                 let mut why = vec![self.why_unanswered(&finding).to_owned()];
                 why.extend(finding.not_touched(|_| false));
@@ -261,16 +266,18 @@ impl Hub {
 
     /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
     /// they played. A copy that names another instance than the finding of its id stays as it is, to be refused.
-    async fn whole(&self, copy: Finding) -> Finding {
+    /// With the failure, where GuardDuty could not be asked.
+    async fn whole(&self, copy: Finding) -> (Finding, Option<Failure>) {
         if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
-            return copy;
+            return (copy, None);
         }
         match self.authenticator.check(&self.aws, &copy).await {
             Authenticity::Genuine(genuine) if copy.instances.iter().all(|id| genuine.instances.contains(id)) => {
-                *genuine
+                (*genuine, None)
             }
+            Authenticity::Unknown(failure) => (copy, Some(failure)),
             // What is wrong with it is found again, and is said of each target.
-            _ => copy,
+            _ => (copy, None),
         }
     }
 
@@ -340,6 +347,14 @@ impl Hub {
         let mut tighten = Tighten::default();
         let genuine = match authenticity {
             Authenticity::Genuine(genuine) => *genuine,
+            // Security Hub keeps its copies for longer than GuardDuty its findings: a note on an old one is no forgery.
+            Authenticity::Absent if finding.product.is_some() => {
+                telemetry::turned_away("copy-of-nothing");
+                let why = "GuardDuty does not have the finding that this is a copy of";
+                let report = Report::of(meta.id, target, finding, Outcome::Refused, why);
+                telemetry::answered(&report);
+                return Ok(report);
+            }
             Authenticity::Absent => {
                 let why = "GuardDuty does not have this finding: it is not genuine, or was deleted";
                 return Ok(self.refuse_forged(playbook, target, finding, why.to_owned()).await);
@@ -371,11 +386,12 @@ impl Hub {
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
         let about = About { playbook, target, finding: &genuine };
-        let mut again = None;
+        let (mut again, mut earlier) = (None, None);
         if let Some(hold) = &known.view.hold {
             match self.word_of(about, hold, &planned, arrived).await? {
                 Word::Ends(report) => return Ok(*report),
                 Word::Free => {}
+                Word::Renews(first) => earlier = Some(*first),
                 Word::AskFirst(why) => {
                     tighten.ask_a_person(why);
                     tighten.page = true;
@@ -439,7 +455,8 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
         };
-        self.act(engine, playbook, head, &known.view, &reading, tighten.page || ruling.failed).await
+        let page = tighten.page || ruling.failed;
+        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, page).await
     }
 
     /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands; the
@@ -459,8 +476,8 @@ impl Hub {
                 let groups = self.ledger.groups(&target.account, target.region.as_ref());
                 let (reading, groups) = tokio::join!(reading, groups);
                 let reading = reading?;
-                // Without the ledger nothing will be done; the plan is made all the same, to be told.
-                let groups = groups.unwrap_or_default();
+                // A plan that does not know our groups would take what is cut for open.
+                let groups = groups?;
                 let cx = PlanContext { hurried, ..self.plan_context(&reading, &groups, None) };
                 let planned = playbook.plan(&cx, target, finding).await?;
                 Ok((reading, planned))
@@ -526,12 +543,14 @@ impl Hub {
     }
 
     /// Claims and applies, proposes, observes or refuses.
+    #[allow(clippy::too_many_arguments)]
     async fn act(
         &self,
         engine: &Engine<'_>,
         playbook: &'static dyn Playbook,
         mut head: RunHead,
         view: &View,
+        earlier: Option<&Finding>,
         reading: &Aws,
         page: bool,
     ) -> Result<Report, Failure> {
@@ -540,7 +559,7 @@ impl Hub {
         if head.mode == Mode::Enforce {
             // The claim, beside the sessions that the first steps need.
             let (claim, sessions) = tokio::join!(
-                self.ledger.claim(&head, seen, self.config.budget, now),
+                self.ledger.claim(&head, seen, earlier, self.config.budget, now),
                 engine.early_sessions(&head.id, &head.plan, &view.groups)
             );
             match claim {
@@ -580,6 +599,12 @@ impl Hub {
             {
                 return Ok(report);
             }
+            // What waits for a person, or holds, is not put aside by what is only recorded; nor what is tried again by
+            // what does not act.
+            let stays = state == RunState::Observed && matches!(hold.state, RunState::Proposed | RunState::Held);
+            if stays || self.is_tried_again(hold).await? {
+                return Ok(self.lost(playbook, &head, Some(hold.clone())).await);
+            }
             // The same plan for the same finding was recorded: a repeat shows nothing new.
             let recorded = hold.state == RunState::Observed
                 && state == RunState::Observed
@@ -590,7 +615,7 @@ impl Hub {
             }
         }
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
-        match self.ledger.record(&head, seen, state, due, now).await {
+        match self.ledger.record(&head, seen, earlier, state, due, now).await {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
@@ -619,7 +644,7 @@ impl Hub {
 
     /// Writes the end of a run's steps into the ledger, then reports.
     async fn conclude(&self, playbook: &'static dyn Playbook, mut run: Run, ended: Ended) -> Result<Report, Failure> {
-        let end = match ended {
+        let mut end = match ended {
             Ended::Done(end) => RunEnd { decided: run.decided.clone(), ..end },
             Ended::Interrupted(failure) => {
                 // The due row of the lease stands: the schedule goes on. Another delivery would not help.
@@ -630,8 +655,7 @@ impl Hub {
                 report.retry = true;
                 report.page = true;
                 // Of a run that comes no further people hear; not each minute, and not of one that another has.
-                let interrupted = run.epoch.saturating_sub(u64::from(run.tries));
-                if failure.class != Class::Conflict && interrupted > 1 && interrupted.is_power_of_two() {
+                if failure.class != Class::Conflict && run.interruptions.is_power_of_two() {
                     return Ok(self.told(playbook, report).await);
                 }
                 return Ok(report);
@@ -649,7 +673,9 @@ impl Hub {
         let report_due = DueAt { what: DueKind::Report, at: end.at + Duration::from_secs(60) };
         let mut next = vec![report_due];
         next.extend(self.due_after(playbook, &run, state, &end));
-        if !undoing && next.iter().any(|due| due.what == DueKind::Retry) {
+        // Only what is due is promised.
+        end.retry = next.iter().any(|due| due.what == DueKind::Retry);
+        if !undoing && end.retry {
             run.tries += 1;
         }
         self.ledger.finish(&run, state, &end, &next).await?;

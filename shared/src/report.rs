@@ -81,6 +81,8 @@ pub enum Topic {
     DecisionRefused,
     /// A run holds the target and it is not contained, the activity goes on, and a person is asked.
     NotContainedAgain,
+    /// The same, and the policies leave nothing of it to a person's word.
+    LeftOpen,
     /// Another finding about a target about which a person was asked.
     SeenAlso,
 }
@@ -190,7 +192,11 @@ impl Report {
             Some(Topic::OpenAgain) => return "OPEN AGAIN",
             Some(Topic::UndoUnfinished) => return "NOT CONTAINED, UNDO UNFINISHED",
             Some(Topic::DecisionRefused) => return "DECISION NOT CARRIED OUT",
+            Some(Topic::NotContainedAgain) if self.purpose == Some(Purpose::Preserve) => {
+                return "EVIDENCE INCOMPLETE, DECISION NEEDED";
+            }
             Some(Topic::NotContainedAgain) => return "NOT CONTAINED, DECISION NEEDED",
+            Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             None => {}
         }
@@ -268,7 +274,8 @@ impl Report {
             Some(Topic::OpenAgain) => return "find out who opened it; it is cut again within a minute",
             Some(Topic::UndoUnfinished) => return "contain it by hand now, or finish the undo: then it is proposed",
             Some(Topic::DecisionRefused) => return "read why, look at the run, decide again",
-            Some(Topic::NotContainedAgain) => return "decide whether it is contained again, or contain it by hand",
+            Some(Topic::NotContainedAgain) => return "decide whether it is done again, or do it by hand",
+            Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
             None => {}
         }

@@ -374,6 +374,8 @@ pub struct Run {
     pub end: Option<RunEnd>,
     /// Automatic further attempts made.
     pub tries: u32,
+    /// How often it was taken over since its present state began: its hands were interrupted.
+    pub interruptions: u32,
     /// When it came to hold the target first.
     pub held_at: Option<Timestamp>,
     /// When its undo ended.
@@ -514,6 +516,7 @@ mod tests {
             earlier: BTreeMap::new(),
             end: None,
             tries: 0,
+            interruptions: 0,
             held_at: None,
             released_at: None,
             decided: None,

@@ -4,7 +4,7 @@
 //! expression may come to is a set: it holds, it does not, it fails. A mode is allowed if some permit holds for certain
 //! and no forbid may hold. Cedar's own partial evaluation is experimental, and knows no bounds of what is unknown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -169,12 +169,12 @@ fn answer(
     known: &Known<'_>,
     inexact: impl Fn(&BTreeSet<Leave>) -> BTreeSet<String>,
 ) -> Result<Strictest, String> {
-    let in_force = policies.in_force(known.supposed);
+    let in_force = if known.any_time { policies.all.clone() } else { policies.in_force(known.supposed) };
     let every = inexact(&Leave::ALL.into());
     let mut leaves = BTreeSet::new();
     for leave in Leave::ALL {
         // A step without leave is taken out of the plan: what may be in it is what may have leave.
-        let voices = voices(&in_force, known, leave.as_str(), &every, true)?;
+        let voices = voices(&in_force, &policies.expires, known, leave.as_str(), &every, true)?;
         let permitted = voices.iter().any(|voice| voice.permits() && voice.may(Holds));
         let forbidden = voices.iter().any(|voice| !voice.permits() && voice.weighed.may == [Holds].into());
         if permitted && !forbidden {
@@ -184,7 +184,7 @@ fn answer(
     let most = inexact(&leaves);
     let mut reasons = Vec::new();
     for mode in [Mode::Enforce, Mode::Propose, Mode::Observe] {
-        let voices = voices(&in_force, known, mode.as_str(), &most, mode == Mode::Enforce)?;
+        let voices = voices(&in_force, &policies.expires, known, mode.as_str(), &most, mode == Mode::Enforce)?;
         if is_allowed(mode, &voices) {
             let certain = voices.iter().filter(|voice| voice.permits() && !voice.may(HoldsNot));
             let mut because: Vec<String> = certain
@@ -241,6 +241,7 @@ fn objections(mode: Mode, voices: &[Voice<'_>]) -> Vec<String> {
 /// What each policy may come to for one action. `strictly`: the security account is open too, unless it is known.
 fn voices<'a>(
     policies: &'a PolicySet,
+    expires: &BTreeMap<String, Timestamp>,
     known: &Known<'_>,
     action: &str,
     inexact: &BTreeSet<String>,
@@ -279,7 +280,15 @@ fn voices<'a>(
         least: world(0, &BTreeSet::new(), 0)?,
         most: world(usize::MAX, inexact, u64::MAX)?,
     };
-    policies.policies().map(|policy| Ok(Voice { policy, weighed: scale.policy(policy)? })).collect()
+    let weigh = |policy: &'a Policy| {
+        let mut weighed = scale.policy(policy)?;
+        // At some time it is over.
+        if known.any_time && expires.contains_key(&policy.id().to_string()) && weighed.may.insert(HoldsNot) {
+            weighed.by.insert(Fact::Time);
+        }
+        Ok(Voice { policy, weighed })
+    };
+    policies.policies().map(weigh).collect()
 }
 
 /// What weighs policies: the two ends of what is unknown and bounded, and what is open.

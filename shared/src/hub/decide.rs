@@ -46,17 +46,17 @@ impl Hub {
             return Ok(used_before());
         }
         let carried = self.decide(playbook, &decision, &run, now, deadline).await;
+        // Another delivery of the same decision was faster, or the schedule goes on with what this one began.
+        let used = self.ledger.is_used(&decision).await;
         let why = match &carried {
             Ok(Ok(report)) => return Ok(Answer { outcomes: vec![Answered::from(report)] }),
+            _ if matches!(used, Ok(true)) => return carried.map(|_| used_before()),
             Ok(Err(why)) => why.clone(),
-            Err(failure) => {
-                format!("{}; it is tried again by itself for as long as it is valid", failure.brief())
+            Err(failure) if used.is_err() => {
+                format!("{}; whether it was begun is not known: look at the run", failure.brief())
             }
+            Err(failure) => format!("{}; it is tried again by itself for as long as it is valid", failure.brief()),
         };
-        // Another delivery of the same decision was faster, or the schedule goes on with what this one began.
-        if self.ledger.is_used(&decision).await.unwrap_or(false) {
-            return carried.map(|_| used_before());
-        }
         // A person waits for it.
         telemetry::alarm("decision-refused", &why);
         let mut report = Report::of_run(&run, Outcome::Refused, playbook.meta().purpose);
@@ -92,7 +92,7 @@ impl Hub {
         let by = crate::text::plain(&decision.by, 120);
         match (decision.verb, run.state) {
             (Verb::Reject, RunState::Proposed) => {
-                if !self.ledger.reject(decision, run, now).await? {
+                if !self.ledger.reject(decision, run, true, now).await? {
                     return Ok(Err(moved()));
                 }
                 let mut report = Report::of_run(run, Outcome::Rejected, playbook.meta().purpose);
@@ -112,10 +112,7 @@ impl Hub {
             // What it holds in part, or was opened again, is done again. What was begun to be undone is not.
             (Verb::Retry, RunState::Held) if run.undone.is_empty() => {
                 let decided = Run { decided: Some(format!("done again by {by}")), ..run.clone() };
-                match self.ledger.approve(decision, &decided, self.config.budget, now).await? {
-                    Some(run) => self.resume(playbook, run, deadline).await.map(Ok),
-                    None => Ok(Err(format!("{}, or the hour's budget is spent", moved()))),
-                }
+                self.retry(playbook, decision, decided, now, deadline).await
             }
             (verb, state) => {
                 Ok(Err(format!("run {} is {}: there is nothing to {}", run.head.id, state.as_str(), verb.as_str())))
@@ -157,7 +154,7 @@ impl Hub {
         let plan = match planned {
             Planned::Plan(plan) => plan,
             Planned::Gone(why) => {
-                self.ledger.reject(decision, &run, now).await?;
+                self.ledger.reject(decision, &run, false, now).await?;
                 let report = Report::of(playbook.meta().id, &target, &finding, Outcome::Gone, why);
                 return Ok(Ok(self.told(playbook, report).await));
             }
@@ -187,6 +184,38 @@ impl Hub {
         self.conclude(playbook, taken, ended).await.map(Ok)
     }
 
+    /// Does again what a run holds in part, or was opened again, if the policies of now leave it to people. The run's
+    /// finding was genuine when it began, and need not be there any more.
+    async fn retry(
+        &self,
+        playbook: &'static dyn Playbook,
+        decision: &Decision,
+        mut run: Run,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Result<Report, String>, Failure> {
+        let (target, finding) = (run.head.target.clone(), run.head.finding.clone());
+        let engine = self.engine(playbook, deadline);
+        let reading = engine.reading(&run.head.id, &target.account, target.region.as_ref());
+        let about = About { playbook, target: &target, finding: &finding };
+        let Assessment { known, planned, .. } = self.assess(about, reading, false, now).await;
+        let known = known?;
+        let plan = match planned?.1 {
+            Planned::Plan(plan) => plan,
+            Planned::Gone(why) | Planned::Refused(why) => return Ok(Err(why)),
+        };
+        let tighten = super::Tighten::default();
+        let (_, ruling) = self.rule(&known, playbook.meta().id, &finding, plan, now, &tighten);
+        if ruling.mode < Mode::Propose {
+            return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
+        }
+        run.head.leaves.retain(|leave| ruling.leaves.contains(leave));
+        match self.ledger.approve(decision, &run, self.config.budget, now).await? {
+            Some(run) => self.resume(playbook, run, deadline).await.map(Ok),
+            None => Ok(Err(format!("run {} has moved, or the hour's budget is spent", run.head.id))),
+        }
+    }
+
     /// A proposal whose finding does not stand is not left open: it would take in every later finding.
     async fn falls(
         &self,
@@ -196,7 +225,7 @@ impl Hub {
         why: String,
         now: Timestamp,
     ) -> Result<Result<Report, String>, Failure> {
-        if !self.ledger.reject(decision, run, now).await? {
+        if !self.ledger.reject(decision, run, false, now).await? {
             return Ok(Err(why));
         }
         let mut report = Report::of_run(run, Outcome::Refused, playbook.meta().purpose);

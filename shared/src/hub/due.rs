@@ -14,8 +14,9 @@ use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState, StepResult};
 use crate::telemetry;
 
-/// Joined findings that could not be answered for this long are left to people.
-const JOINED_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+/// Joined findings that could not be answered so often, each time after twice as long, up to an hour, are left to
+/// people: after a day.
+const JOINED_PATIENCE: u32 = 29;
 
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
@@ -82,10 +83,12 @@ impl Hub {
                     telemetry::alarm("custody-unread", &failure.brief());
                     Custody::Incomplete
                 });
+                // Not since it arrived: a proposal may be approved days later.
+                let ended = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
                 match custody {
                     Custody::Nothing => Ok(None),
                     Custody::Complete(report) => self.tell_due(playbook, &run, *report, due, now).await.map(Some),
-                    Custody::Incomplete if now.duration_since(run.head.arrived_at) < EVIDENCE_PATIENCE => {
+                    Custody::Incomplete if now.duration_since(ended) < EVIDENCE_PATIENCE => {
                         self.put_due(&run, DueKind::Evidence, now + Duration::from_secs(60)).await?;
                         Ok(None)
                     }
@@ -106,12 +109,8 @@ impl Hub {
                 let (target, finding) = (&run.head.target, &run.head.finding.id);
                 let answered = self.answer_joined(playbook, target, finding, now, deadline).await;
                 if answered.left {
-                    let ended = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
-                    let waited = now.duration_since(ended);
-                    if waited < JOINED_PATIENCE {
-                        // Twice as long each time.
-                        let wait = Duration::try_from(waited).unwrap_or_default().max(Duration::from_secs(60));
-                        self.put_due(&run, DueKind::Joined, now + wait).await?;
+                    if due.attempts < JOINED_PATIENCE {
+                        self.ledger.put_off(&run.head, due, &due.left, now).await?;
                     } else {
                         telemetry::alarm("joined-unanswered", run.head.id.as_str());
                     }

@@ -32,6 +32,8 @@ pub(super) enum Word {
     Ends(Box<Report>),
     /// The finding may have a run of its own.
     Free,
+    /// The same, beside what the run of this finding has kept.
+    Renews(Box<Finding>),
     /// The same, if a person says so.
     AskFirst(String),
     /// The run that holds the target is to do again what is not, or no more, as wanted, if the policies let it.
@@ -55,7 +57,6 @@ impl Hub {
         planned: &Result<(Aws, Planned), Failure>,
         now: Timestamp,
     ) -> Result<Word, Failure> {
-        let finding = about.finding;
         let why = match hold.state {
             RunState::Applying => format!("run {} is containing it now; the finding joined", hold.run),
             RunState::Undoing => format!("run {} is being undone; the finding joined", hold.run),
@@ -71,24 +72,12 @@ impl Hub {
                 return Ok(Word::Ends(self.told(about.playbook, report).await.into()));
             }
             RunState::Held => return self.word_of_held(about, hold, planned, now).await,
-            RunState::Rejected if hold.finding == finding.id && !self.is_graver(hold, finding).await? => {
-                format!("run {} was rejected for this finding", hold.run)
-            }
-            RunState::Released => {
-                let later = match (finding.last_seen, hold.released_at) {
-                    (Some(seen), Some(released)) => seen > released,
-                    // A finding that does not say when cannot be shown to be old.
-                    _ => true,
-                };
-                if later {
-                    let why = format!("run {} was undone, and the activity was seen again since", hold.run);
-                    return Ok(Word::AskFirst(why));
-                }
-                format!("run {} was undone after this activity was last seen", hold.run)
-            }
-            RunState::Proposed | RunState::Superseded | RunState::Rejected | RunState::Observed | RunState::Freed => {
-                return Ok(Word::Free);
-            }
+            RunState::Proposed
+            | RunState::Superseded
+            | RunState::Rejected
+            | RunState::Observed
+            | RunState::Freed
+            | RunState::Released => return Ok(what_was_said(about, hold)),
         };
         self.joins_quietly(about, hold, why, now).await.map(Box::new).map(Word::Ends)
     }
@@ -108,18 +97,15 @@ impl Hub {
             Ok((_, Planned::Gone(_) | Planned::Refused(_))) => {
                 return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
             }
-            Err(_) => {
-                // Whether it is still as the run left it is not known: people are told so.
-                self.join(about, now).await?;
-                return Ok(Word::Free);
-            }
+            // Whether it is still as the run left it is not known: people are told so.
+            Err(_) => return Ok(Word::Free),
         };
         if !preserves && !partly && !plan.steps().any(is_open) {
             return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
         }
         let Some(run) = self.ledger.run(&hold.run).await? else { return Ok(Word::Free) };
         if preserves && self.is_new_evidence(about, &run, now).await? {
-            return Ok(Word::Free);
+            return Ok(Word::Renews(Box::new(run.head.finding)));
         }
         // What AWS does not allow is so since the run, and was told.
         let allowed = |step: &&Step| !matches!(run.result(&step.id), Some(StepResult::Left { .. }));
@@ -140,18 +126,17 @@ impl Hub {
             return Ok(false);
         }
         let other = finding.id != first.id && !self.has_joined(about, finding).await?;
-        if other || finding.severity > first.severity || now.duration_since(end.at) >= EVIDENCE_STANDS {
-            // Both are known to the hold from now on.
-            self.join(About { finding: first, ..about }, now).await?;
-            self.join(about, now).await?;
-            return Ok(true);
-        }
-        Ok(false)
+        Ok(other || finding.severity > first.severity || now.duration_since(end.at) >= EVIDENCE_STANDS)
     }
 
-    async fn is_graver(&self, hold: &Hold, finding: &Finding) -> Result<bool, Failure> {
+    /// Whether what a hold's run has not done is still tried again by itself: a run that does not act must not take
+    /// the target from it.
+    pub(super) async fn is_tried_again(&self, hold: &Hold) -> Result<bool, Failure> {
+        if !matches!(hold.state, RunState::Held | RunState::Freed) {
+            return Ok(false);
+        }
         let run = self.ledger.run(&hold.run).await?;
-        Ok(run.is_some_and(|run| finding.severity > run.head.finding.severity))
+        Ok(run.and_then(|run| run.end).is_some_and(|end| end.retry))
     }
 
     async fn has_joined(&self, about: About<'_>, finding: &Finding) -> Result<bool, Failure> {
@@ -215,7 +200,8 @@ impl Hub {
                 report.reasons.push("the hour's budget is spent, so a person is asked".to_owned());
             }
             report.reasons.extend(ruling.reasons.iter().cloned());
-            report.topic = Some(Topic::NotContainedAgain);
+            let asked = ruling.mode >= Mode::Propose;
+            report.topic = Some(if asked { Topic::NotContainedAgain } else { Topic::LeftOpen });
             report
         };
         report.held = true;
@@ -242,11 +228,38 @@ impl Hub {
         if head.finding.id == hold.finding || self.has_joined(about, &head.finding).await? {
             return Ok(Some(self.lost(playbook, head, Some(hold.clone())).await));
         }
-        self.join(about, now).await?;
         let asked = run.head.arrived_at.strftime("%H:%M UTC");
         let mut report = about.joins(hold, format!("another finding; you were asked about this target at {asked}"));
         report.topic = Some(Topic::SeenAlso);
-        Ok(Some(self.told(playbook, report).await))
+        let report = self.told(playbook, report).await;
+        if !report.untold {
+            // Last: what was not told is told with the next delivery.
+            self.join(about, now).await?;
+        }
+        Ok(Some(report))
+    }
+}
+
+/// What people have said of a target that nothing holds: a finding that was rejected, or activity from before they
+/// let it go, is over; activity since is put to them first, whatever became of it in between.
+fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
+    let finding = about.finding;
+    let over = |why: &str| {
+        let mut report = about.joins(hold, why.to_owned());
+        report.joined = false;
+        telemetry::answered(&report);
+        Word::Ends(Box::new(report))
+    };
+    if hold.rejected.get(finding.id.as_str()).is_some_and(|severity| finding.severity <= *severity) {
+        return over("a person rejected what was proposed for this finding");
+    }
+    match (hold.released_at, finding.last_seen) {
+        (None, _) => Word::Free,
+        (Some(released), Some(seen)) if seen <= released => {
+            over("the containment was undone after this activity was last seen")
+        }
+        // A finding that does not say when cannot be shown to be old.
+        (Some(_), _) => Word::AskFirst("the containment was undone, and the activity was seen again since".to_owned()),
     }
 }
 

@@ -67,8 +67,10 @@ impl Hub {
                         break;
                     }
                 };
-                goes_on =
-                    frees(&report) || matches!(report.outcome, Outcome::Refused | Outcome::Observed | Outcome::Gone);
+                let over = report.outcome == Outcome::NoChange && !report.joined;
+                goes_on = over
+                    || frees(&report)
+                    || matches!(report.outcome, Outcome::Refused | Outcome::Observed | Outcome::Gone);
                 let (joined_again, failed) = (report.joined, report.outcome == Outcome::Failed);
                 answered.last = Some(report);
                 if joined_again || failed {

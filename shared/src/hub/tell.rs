@@ -1,5 +1,7 @@
 //! Telling: the outcome event, the message, the evidence. A report that was not delivered stays due.
 
+use std::time::Duration;
+
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sns::types::MessageAttributeValue;
 use jiff::Timestamp;
@@ -9,9 +11,9 @@ use super::Hub;
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
-use crate::ledger::{Channel, Channels, DueAt, DueKind};
+use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
 use crate::playbook::Playbook;
-use crate::report::Report;
+use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState};
 use crate::screen::TurnedAway;
 use crate::telemetry;
@@ -22,6 +24,10 @@ pub const EVENT_SOURCE: &str = "firebreak";
 pub const OUTCOME_EVENT: &str = "Firebreak Outcome";
 /// The detail-type of decisions.
 pub const DECISION_EVENT: &str = "Firebreak Decision";
+
+/// For how long people are not told the same again.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
@@ -55,9 +61,11 @@ impl Hub {
         // of its repeats.
         let nothing_new = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && report.topic.is_none();
         let quiet = (nothing_new && !report.page) || !self.is_news(&report).await;
+        // Who is woken by events is woken once, too.
+        report.page &= !quiet;
         let left = self.send(&report, by, quiet).await;
         if !quiet && !left.contains(&Channel::Message) {
-            self.note_news(&report).await;
+            self.note_news(once(&report)).await;
         }
         (report, left)
     }
@@ -84,7 +92,7 @@ impl Hub {
     }
 
     async fn note_left(&self, run: &Run, due: DueAt, left: &Channels) {
-        let next = DueAt { at: Timestamp::now() + std::time::Duration::from_secs(60), ..due };
+        let next = DueAt { at: Timestamp::now() + Duration::from_secs(60), ..due };
         if let Err(failure) = self.ledger.report_went(&run.head, due, left, next).await {
             // It will be told once more in a minute: better twice than never.
             telemetry::alarm("report-row-stays", &failure.brief());
@@ -175,20 +183,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether people have not been told this yet. Only what is turned away or gone is told once a finding; when
-    /// the ledger cannot say, it is told.
+    /// Whether people have not been told this yet; when the ledger cannot say, it is told.
     async fn is_news(&self, report: &Report) -> bool {
-        if !told_once(report) {
-            return true;
-        }
-        let told = self.ledger.was_told(&report.finding, &report.playbook, report.outcome);
-        !told.await.unwrap_or(false)
+        let Some(told) = once(report) else { return true };
+        !self.ledger.was_told(&told, Timestamp::now()).await.unwrap_or(false)
     }
 
-    async fn note_news(&self, report: &Report) {
-        if told_once(report)
-            && let Err(failure) =
-                self.ledger.note_told(&report.finding, &report.playbook, report.outcome, Timestamp::now()).await
+    async fn note_news(&self, told: Option<Told>) {
+        if let Some(told) = told
+            && let Err(failure) = self.ledger.note_told(&told, Timestamp::now()).await
         {
             // It is told once more with the next repeat: better twice than never.
             telemetry::alarm("telling-unnoted", &failure.brief());
@@ -221,7 +224,10 @@ impl Hub {
     /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get one message,
     /// unless they asked; the event goes out each time. `false` when something did not arrive.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String], page: bool) -> bool {
-        const NOBODY: &str = "-";
+        let id = finding.id.as_str();
+        let asked = finding.request.is_some();
+        let once = Told { about: id.to_owned(), what: "unanswered".to_owned(), remembered: A_WEEK };
+        let known = !asked && self.ledger.was_told(&once, Timestamp::now()).await.unwrap_or(false);
         let detail = json!({
             "version": 1,
             "playbook": null,
@@ -231,7 +237,7 @@ impl Hub {
             "account": finding.account,
             "region": finding.region,
             "reasons": why,
-            "page": page,
+            "page": page && !known,
             "at": Timestamp::now(),
         });
         let more = why.len().saturating_sub(SHOWN);
@@ -247,18 +253,12 @@ impl Hub {
             finding.source.name()
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
-        let id = finding.id.as_str();
-        let asked = finding.request.is_some();
-        let known = !asked && self.ledger.was_told(id, NOBODY, Outcome::NoChange).await.unwrap_or(false);
         let (event, told) = tokio::join!(self.put_event(detail, id), async {
             let with = Attributes { outcome: Some(Outcome::NoChange), page };
             if known { Ok(()) } else { self.publish(subject, message, with, id).await }
         });
-        if told.is_ok()
-            && !known
-            && let Err(failure) = self.ledger.note_told(id, NOBODY, Outcome::NoChange, Timestamp::now()).await
-        {
-            telemetry::alarm("telling-unnoted", &failure.brief());
+        if told.is_ok() && !known {
+            self.note_news(Some(once)).await;
         }
         let arrived = event.is_ok() && told.is_ok();
         for failure in [event.err(), told.err()].into_iter().flatten() {
@@ -348,7 +348,21 @@ fn all() -> Channels {
     Channel::ALL.into_iter().collect()
 }
 
-/// Whether people hear this once a finding, and not at each of its repeats.
-fn told_once(report: &Report) -> bool {
-    report.run.is_none() && matches!(report.outcome, Outcome::Refused | Outcome::Gone | Outcome::NoChange)
+/// What people hear once in a while and not at each repeat of a finding, which who holds the account can bring about:
+/// what is turned away or gone, once a finding; what is not contained or could not be read, once an hour of a target.
+fn once(report: &Report) -> Option<Told> {
+    let (about, what, remembered) = match (report.topic, report.outcome) {
+        (Some(Topic::OpenAgain | Topic::UndoUnfinished | Topic::NotContainedAgain | Topic::LeftOpen), _) => {
+            (report.target.to_string(), format!("{:?}", report.topic), AN_HOUR)
+        }
+        (Some(_), _) => return None,
+        (None, Outcome::Failed) if report.run.is_none() => {
+            (report.target.to_string(), report.outcome.to_string(), AN_HOUR)
+        }
+        (None, Outcome::Refused | Outcome::Gone | Outcome::NoChange) if report.run.is_none() => {
+            (report.finding.clone(), report.outcome.to_string(), A_WEEK)
+        }
+        (None, _) => return None,
+    };
+    Some(Told { about, what: format!("{}#{what}", report.playbook), remembered })
 }

@@ -176,12 +176,12 @@ impl Ledger {
         self.take_with(run, RunState::Undoing, now, self.consume(decision, now).to_vec()).await
     }
 
-    /// Uses a rejection; the findings that joined the proposal are due. `false` when the decision was used before or
-    /// lapsed, or the run moved.
-    pub async fn reject(&self, decision: &Decision, run: &Run, now: Timestamp) -> Result<bool, Failure> {
+    /// Uses a rejection, or, where a person has not `said` so, closes a proposal that nobody can carry out any more;
+    /// the findings that joined it are due. `false` when the decision was used before or lapsed, or the run moved.
+    pub async fn reject(&self, decision: &Decision, run: &Run, said: bool, now: Timestamp) -> Result<bool, Failure> {
         let mut besides = self.consume(decision, now).to_vec();
         besides.push(self.put_due(&run.head, DueAt { what: DueKind::Joined, at: now }));
-        self.settle(run, RunState::Rejected, besides).await
+        self.settle(run, RunState::Rejected, said, besides).await
     }
 
     /// Whether a decision was used.
@@ -206,6 +206,7 @@ impl Ledger {
             plan_hash: None,
             outcome: None,
             released_at: None,
+            rejected: Default::default(),
         };
         let besides = self.consume(decision, now).to_vec();
         self.record_with(head, Some(&seen), RunState::Proposed, told_by, now, besides).await

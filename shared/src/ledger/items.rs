@@ -59,7 +59,14 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
         (Some(run), Some(state), Some(finding)) => {
             let outcome = text(item, "outcome").and_then(|outcome| Outcome::parse(&outcome));
             let (plan_hash, released_at) = (text(item, "plan_hash"), timestamp(item, "released_at"));
-            Ok(Hold { run, state, finding, plan_hash, outcome, released_at })
+            let rejected = match item.get("rejected") {
+                Some(AttributeValue::M(rejected)) => {
+                    let severity = |value: &AttributeValue| value.as_n().ok().and_then(|n| n.parse().ok());
+                    rejected.iter().filter_map(|(id, value)| Some((id.clone(), severity(value)?))).collect()
+                }
+                _ => Default::default(),
+            };
+            Ok(Hold { run, state, finding, plan_hash, outcome, released_at, rejected })
         }
         _ => Err(broken(item, "run, state or finding")),
     }
@@ -127,6 +134,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         earlier: Default::default(),
         end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
+        interruptions: number(item, "interruptions").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         held_at: timestamp(item, "held_at"),
         released_at: timestamp(item, "released_at"),
         decided: if item.contains_key("decided") { parse(item, "decided")? } else { None },

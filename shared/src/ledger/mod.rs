@@ -20,7 +20,7 @@
 pub mod decisions;
 mod items;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -51,9 +51,6 @@ const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Two transactions that met wait a few of these before the next attempt.
 const MEETING_PAUSE: Duration = Duration::from_millis(15);
-
-/// A finding that began no run is told again after this long, if it is still repeated.
-const TOLD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// People are told of one unreadable event in this time: whoever can send events could else page without end.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(3600);
@@ -108,7 +105,7 @@ pub struct KnownUnits {
 }
 
 /// A hold: a target, the run that has it, and how that stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hold {
     /// The run.
     pub run: RunId,
@@ -120,8 +117,10 @@ pub struct Hold {
     pub plan_hash: Option<String>,
     /// How the run's steps ended, if they have.
     pub outcome: Option<Outcome>,
-    /// When it was released, if it was.
+    /// When a person let the target go, if nobody has said since that it is to be contained.
     pub released_at: Option<Timestamp>,
+    /// The findings whose proposals a person rejected, with their severity then.
+    pub rejected: BTreeMap<String, f64>,
 }
 
 /// A finding that came while its target was held.
@@ -151,6 +150,17 @@ pub enum Claim {
     Lost(Option<Hold>),
     /// A budget is spent.
     OverBudget(String),
+}
+
+/// Something that people are told once in a while, however often it is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What it is about: a finding or a target.
+    pub about: String,
+    /// What is told of it.
+    pub what: String,
+    /// For how long it is not told again.
+    pub remembered: Duration,
 }
 
 /// The ways that a report goes.
@@ -354,11 +364,13 @@ impl Ledger {
     }
 
     /// Takes the target for a run that acts: hold, budgets, run with its journal and due row, in one
-    /// transaction. `seen` is the hold as it was when the run was planned; if it moved, the claim is lost.
+    /// transaction. `seen` is the hold as it was when the run was planned; if it moved, the claim is lost. `earlier`
+    /// is the finding of a run that had the target, to be known to the hold.
     pub async fn claim(
         &self,
         head: &RunHead,
         seen: Option<&Hold>,
+        earlier: Option<&Finding>,
         budget: Budget,
         now: Timestamp,
     ) -> Result<Claim, Failure> {
@@ -369,7 +381,19 @@ impl Ledger {
         writes.push(self.put_run(&run, now));
         writes.push(self.put_due(head, lease));
         writes.extend(self.supersede(seen));
+        writes.extend(earlier.map(|finding| self.put_joined(&head.playbook, &head.target, finding, now)));
         self.settle_claim(run, writes).await
+    }
+
+    fn put_joined(&self, playbook: &str, target: &Target, finding: &Finding, now: Timestamp) -> TransactWriteItem {
+        items::write_put(
+            Put::builder()
+                .table_name(&self.table)
+                .item("pk", s(hold_key(playbook, target)))
+                .item("sk", s(format!("JOINED#{}", finding.id)))
+                .item("joined_at", n(now.as_millisecond()))
+                .item("finding", json(finding)),
+        )
     }
 
     /// Records a run that does not act: proposed or observed. A proposal's message is due at `told_by` unless
@@ -378,11 +402,13 @@ impl Ledger {
         &self,
         head: &RunHead,
         seen: Option<&Hold>,
+        earlier: Option<&Finding>,
         state: RunState,
         told_by: DueAt,
         now: Timestamp,
     ) -> Result<Claim, Failure> {
-        self.record_with(head, seen, state, told_by, now, Vec::new()).await
+        let earlier = earlier.map(|finding| self.put_joined(&head.playbook, &head.target, finding, now));
+        self.record_with(head, seen, state, told_by, now, earlier.into_iter().collect()).await
     }
 
     async fn record_with(
@@ -467,6 +493,7 @@ impl Ledger {
             earlier: Default::default(),
             end: None,
             tries: 0,
+            interruptions: 0,
             held_at: None,
             released_at: None,
             decided: None,
@@ -474,24 +501,30 @@ impl Ledger {
     }
 
     fn put_hold(&self, head: &RunHead, seen: Option<&Hold>, state: RunState) -> TransactWriteItem {
-        let put = Put::builder()
+        // What people have said of the target stays, whichever run has it.
+        let update = Update::builder()
             .table_name(&self.table)
-            .item("pk", s(hold_key(&head.playbook, &head.target)))
-            .item("sk", s("HOLD"))
-            .item("run", s(head.id.as_str()))
-            .item("state", s(state.as_str()))
-            .item("finding", s(head.finding.id.as_str()))
-            .item("plan_hash", s(&head.plan_hash))
+            .key("pk", s(hold_key(&head.playbook, &head.target)))
+            .key("sk", s("HOLD"))
+            .update_expression(
+                "SET run = :run, #state = :state, finding = :finding, plan_hash = :hash, \
+                 rejected = if_not_exists(rejected, :none) REMOVE outcome",
+            )
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":run", s(head.id.as_str()))
+            .expression_attribute_values(":state", s(state.as_str()))
+            .expression_attribute_values(":finding", s(head.finding.id.as_str()))
+            .expression_attribute_values(":hash", s(&head.plan_hash))
+            .expression_attribute_values(":none", AttributeValue::M(HashMap::new()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match seen {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(hold) => put
+        let update = match seen {
+            None => update.condition_expression("attribute_not_exists(pk)"),
+            Some(hold) => update
                 .condition_expression("run = :seen_run AND #state = :seen_state")
-                .expression_attribute_names("#state", "state")
                 .expression_attribute_values(":seen_run", s(hold.run.as_str()))
                 .expression_attribute_values(":seen_state", s(hold.state.as_str())),
         };
-        items::write_put(put)
+        items::write_update(update)
     }
 
     /// A proposal whose target another run takes can no longer be approved, and says so.
@@ -708,11 +741,17 @@ impl Ledger {
         taken.state = becomes;
         taken.epoch += 1;
         taken.lease_until = now + LEASE;
+        // Whoever takes what is under way takes it from one who was interrupted.
+        taken.interruptions = if run.state == becomes { run.interruptions + 1 } else { 0 };
         let run_update = Update::builder()
             .table_name(&self.table)
             .key("pk", s(run_key(&run.head.id)))
             .key("sk", s("RUN"))
-            .update_expression("SET #state = :next, epoch = :next_epoch, lease_until = :lease, decided = :decided")
+            .update_expression(
+                "SET #state = :next, epoch = :next_epoch, lease_until = :lease, decided = :decided, \
+                 interruptions = :interruptions",
+            )
+            .expression_attribute_values(":interruptions", n(taken.interruptions))
             .condition_expression("epoch = :epoch AND #state = :state")
             .expression_attribute_values(":decided", json(&run.decided))
             .expression_attribute_names("#state", "state")
@@ -725,7 +764,11 @@ impl Ledger {
             .table_name(&self.table)
             .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
             .key("sk", s("HOLD"))
-            .update_expression("SET #state = :next")
+            .update_expression(match run.state {
+                // A person wants it contained: what was said before is over.
+                RunState::Proposed => "SET #state = :next REMOVE released_at",
+                _ => "SET #state = :next",
+            })
             .condition_expression("run = :run")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":next", s(becomes.as_str()))
@@ -749,8 +792,15 @@ impl Ledger {
         }
     }
 
-    /// Moves a run and its hold to a state that nobody works on, as when a proposal is rejected.
-    async fn settle(&self, run: &Run, becomes: RunState, besides: Vec<TransactWriteItem>) -> Result<bool, Failure> {
+    /// Moves a run and its hold to a state that nobody works on, as when a proposal is rejected. `said`: whether a
+    /// person rejected what the finding proposes, so that it is not proposed again.
+    async fn settle(
+        &self,
+        run: &Run,
+        becomes: RunState,
+        said: bool,
+        besides: Vec<TransactWriteItem>,
+    ) -> Result<bool, Failure> {
         let mut writes = besides;
         for (pk, sk, condition) in [
             (run_key(&run.head.id), "RUN", "#state = :state AND epoch = :epoch"),
@@ -770,6 +820,12 @@ impl Ledger {
             } else {
                 update.expression_attribute_values(":run", s(run.head.id.as_str()))
             };
+            if said && sk == "HOLD" {
+                update = update
+                    .update_expression("SET #state = :next, rejected.#finding = :severity")
+                    .expression_attribute_names("#finding", run.head.finding.id.as_str())
+                    .expression_attribute_values(":severity", n(run.head.finding.severity));
+            }
             writes.push(items::write_update(update));
         }
         let result = self.transact(writes).await;
@@ -913,29 +969,26 @@ impl Ledger {
         Ok(due)
     }
 
-    /// Whether people were told this of a finding that began no run.
-    pub async fn was_told(&self, finding: &str, playbook: &str, outcome: Outcome) -> Result<bool, Failure> {
-        Ok(self.get(&format!("TOLD#{finding}"), &format!("{playbook}#{outcome}")).await?.is_some())
+    /// Whether people were told this, and not too long ago.
+    pub async fn was_told(&self, told: &Told, now: Timestamp) -> Result<bool, Failure> {
+        let row = self.get(&format!("TOLD#{}", told.about), &told.what).await?;
+        // Rows go some time after they lapse.
+        let until = row.as_ref().and_then(|row| items::number(row, "expires_at")).unwrap_or(0);
+        Ok(until > u64::try_from(now.as_second()).unwrap_or(0))
     }
 
-    /// Remembers that people were told this of a finding that began no run.
-    pub async fn note_told(
-        &self,
-        finding: &str,
-        playbook: &str,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    /// Remembers that people were told this.
+    pub async fn note_told(&self, told: &Told, now: Timestamp) -> Result<(), Failure> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item("pk", s(format!("TOLD#{finding}")))
-            .item("sk", s(format!("{playbook}#{outcome}")))
-            .item("expires_at", n((now + TOLD_KEPT).as_second()))
+            .item("pk", s(format!("TOLD#{}", told.about)))
+            .item("sk", s(&told.what))
+            .item("expires_at", n((now + told.remembered).as_second()))
             .send()
             .await
             .map(|_| ())
-            .map_err(Failure::from_sdk("note what was told of", finding))
+            .map_err(Failure::from_sdk("note what was told of", &told.about))
     }
 
     /// Whether people have not been told of an event that `function` could not read for an hour. Remembers it.
