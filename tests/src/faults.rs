@@ -101,6 +101,8 @@ pub struct Request {
     pub operation: String,
     /// The access key that signed it.
     pub access_key: String,
+    /// Where it is sent: S3 has the bucket and the key in it.
+    pub uri: String,
     /// Its body, as text.
     pub body: String,
     /// What the code that made it was doing.
@@ -290,10 +292,11 @@ impl Faults {
         let operation = operation(&service, request, header("x-amz-target"), &body);
         let place = if access_key == self.shared.hub_key { Place::Hub } else { Place::Member };
         let doing = DOING.try_with(Clone::clone).unwrap_or(Doing::Other);
+        let uri = request.uri().to_owned();
         let mut requests = held(&self.shared.requests);
         let index = requests.len();
         let mut noted =
-            Request { index, place, service, operation, access_key, body, doing, fault: None, answered: None };
+            Request { index, place, service, operation, access_key, uri, body, doing, fault: None, answered: None };
         noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
         requests.push(noted.clone());
         let mut meanwhile = held(&self.shared.meanwhile);

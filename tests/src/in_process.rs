@@ -203,6 +203,13 @@ impl Security {
         Self::on(one_of_the_servers().await?, permits).await
     }
 
+    /// A fresh one on each server: what has many cases uses both.
+    pub async fn on_each_server(permits: Permits) -> Result<[Arc<Self>; 2]> {
+        let (one, other) = tokio::try_join!(Emulator::shared(), second_server())?;
+        let (one, other) = tokio::try_join!(Self::on(one, permits), Self::on(other, permits))?;
+        Ok([one, other])
+    }
+
     /// A fresh one that can reach the same member accounts: each server has its own.
     pub async fn beside(&self, permits: Permits) -> Result<Arc<Self>> {
         Self::on(self.emulator, permits).await
@@ -320,13 +327,17 @@ impl Security {
 
 /// The server of the next security account. One of them is one processor's work: the laws use two.
 async fn one_of_the_servers() -> Result<&'static Emulator> {
-    static SECOND: tokio::sync::OnceCell<Emulator> = tokio::sync::OnceCell::const_new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
     if NEXT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
         Emulator::shared().await
     } else {
-        SECOND.get_or_try_init(Emulator::start).await
+        second_server().await
     }
+}
+
+async fn second_server() -> Result<&'static Emulator> {
+    static SECOND: tokio::sync::OnceCell<Emulator> = tokio::sync::OnceCell::const_new();
+    SECOND.get_or_try_init(Emulator::start).await
 }
 
 /// A connection pool belongs to the runtime that made it, and every test has a thread and a runtime of its own.

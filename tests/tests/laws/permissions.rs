@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Context, Result, ensure};
 use firebreak::operator;
 use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
@@ -9,7 +10,8 @@ use firebreak_tests::compare::list;
 use firebreak_tests::emulator::Emulator;
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
 use firebreak_tests::in_process::{FUNCTIONS, playbooks, run_to_end};
-use serde_json::Value;
+use firebreak_tests::templates::matches_wildcard;
+use serde_json::{Value, json};
 
 use crate::journeys::seen;
 
@@ -94,27 +96,71 @@ fn wanted(permissions: impl IntoIterator<Item = Permission>) -> Granted {
     wanted
 }
 
-/// What a role of the template grants.
-fn granted(role: &Value) -> Granted {
+/// What a role of the template grants: what is allowed, less what is denied.
+fn granted(role: &Value) -> Result<Granted> {
     let mut granted = Granted::new();
-    for policy in role["Policies"].as_array().into_iter().flatten() {
-        for statement in list(&policy["PolicyDocument"]["Statement"]) {
-            assert_eq!(statement["Effect"], "Allow", "{statement}");
-            for action in list(&statement["Action"]) {
-                let (on, when) = granted.entry(action.as_str().unwrap().to_owned()).or_default();
-                for resource in list(&statement["Resource"]) {
-                    on.insert(resource.as_str().or(resource["Fn::Sub"].as_str()).unwrap().to_owned());
-                }
-                for (operator, tests) in statement["Condition"].as_object().into_iter().flatten() {
-                    assert_eq!(operator, "StringEquals", "{statement}");
-                    for (key, value) in tests.as_object().unwrap() {
-                        when.insert((key.clone(), value.as_str().unwrap().to_owned()));
-                    }
+    let statements = || list(&role["Policies"]).flat_map(|policy| list(&policy["PolicyDocument"]["Statement"]));
+    let texts = |values: &Value| -> Result<Vec<String>> {
+        let text = |value: &Value| value.as_str().or(value["Fn::Sub"].as_str()).map(str::to_owned);
+        list(values).map(|value| text(value).with_context(|| format!("{value} is no text"))).collect()
+    };
+    for statement in statements() {
+        ensure!(statement.get("NotAction").is_none() && statement.get("NotResource").is_none(), "{statement}");
+        if statement["Effect"] == "Deny" {
+            continue;
+        }
+        ensure!(statement["Effect"] == "Allow", "{statement}");
+        for action in texts(&statement["Action"])? {
+            let (on, when) = granted.entry(action).or_default();
+            on.extend(texts(&statement["Resource"])?);
+            for (operator, tests) in statement["Condition"].as_object().into_iter().flatten() {
+                ensure!(operator == "StringEquals", "{statement}");
+                for (key, value) in tests.as_object().into_iter().flatten() {
+                    let value = value.as_str().with_context(|| format!("{statement}"))?;
+                    when.insert((key.clone(), value.to_owned()));
                 }
             }
         }
     }
-    granted
+    for statement in statements().filter(|statement| statement["Effect"] == "Deny") {
+        let (actions, resources) = (texts(&statement["Action"])?, texts(&statement["Resource"])?);
+        for (action, (on, _)) in &mut granted {
+            if !actions.iter().any(|pattern| matches_wildcard(&pattern.to_lowercase(), &action.to_lowercase())) {
+                continue;
+            }
+            // It would take away something of what is declared, and only sometimes: no declaration can say so.
+            let sometimes = statement["Condition"].is_object();
+            ensure!(!sometimes, "{action} is denied on a condition that nothing declares: {statement}");
+            on.retain(|resource| !resources.iter().any(|pattern| matches_wildcard(pattern, resource)));
+        }
+        granted.retain(|_, (on, _)| !on.is_empty());
+    }
+    Ok(granted)
+}
+
+#[test]
+fn what_is_denied_is_not_granted_and_a_narrowing_has_to_be_declared() {
+    let role = |besides: Value| {
+        let allow =
+            json!({"Effect": "Allow", "Action": ["ec2:StopInstances", "s3:GetObject"], "Resource": "arn:x:y/*"});
+        json!({"Policies": [{"PolicyDocument": {"Statement": [allow, besides]}}]})
+    };
+    let names = |granted: &Granted| granted.keys().cloned().collect::<Vec<_>>();
+    let deny = |action: &str, on: &str| json!({"Effect": "Deny", "Action": action, "Resource": on});
+    for (besides, left) in [
+        (deny("iam:*", "*"), vec!["ec2:StopInstances", "s3:GetObject"]),
+        (deny("ec2:Stop*", "*"), vec!["s3:GetObject"]),
+        (deny("EC2:stopinstances", "arn:x:y/*"), vec!["s3:GetObject"]),
+        (deny("ec2:StopInstances", "arn:x:z/*"), vec!["ec2:StopInstances", "s3:GetObject"]),
+        (deny("*", "*"), vec![]),
+    ] {
+        assert_eq!(names(&granted(&role(besides.clone())).unwrap()), left, "{besides}");
+    }
+    let mut sometimes = deny("ec2:StopInstances", "*");
+    sometimes["Condition"] = json!({"StringEqualsIgnoreCase": {"ec2:Attribute": "userData"}});
+    let said = granted(&role(sometimes)).unwrap_err().to_string();
+    assert!(said.contains("a condition that nothing declares"), "{said}");
+    granted(&role(json!({"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}))).unwrap_err();
 }
 
 /// A template as JSON, short tags in their long form.
@@ -140,7 +186,7 @@ fn every_role_holds_exactly_what_its_playbook_declares() {
         declared.insert(operator::PLAN, wanted(operator::plan_permissions(&all)));
         declared.insert(operator::ONBOARD, wanted(operator::onboard_permissions()));
         for (role, wanted) in &declared {
-            let granted = granted(roles[role]);
+            let granted = granted(roles[role]).unwrap();
             let names: BTreeSet<&String> = granted.keys().chain(wanted.keys()).collect();
             for name in names {
                 assert_eq!(granted.get(name), wanted.get(name), "{role}: {name}: granted, and declared");
@@ -149,18 +195,116 @@ fn every_role_holds_exactly_what_its_playbook_declares() {
         }
         for (name, role) in roles {
             assert!(
-                declared.contains_key(name) || granted(role).is_empty(),
+                declared.contains_key(name) || granted(role).unwrap().is_empty(),
                 "role {name} is nobody's and may do something"
             );
         }
     });
 }
 
+/// What a request does in the security account: to which of its resources, and the IAM actions. Reviewed: AWS's page
+/// of each service's actions says what a call needs.
+fn at_the_hub(request: &Request) -> Vec<(String, String)> {
+    // The emulator makes the names of tables, buckets and topics from their logical ids.
+    let logical = |ids: &[&str], text: &str| {
+        let text = text.to_lowercase();
+        let found: Vec<&str> = ids.iter().copied().filter(|id| text.contains(&id.to_lowercase())).collect();
+        let [one] = found[..] else { panic!("{}: which of {ids:?} is {text}?", request.name()) };
+        one.to_owned()
+    };
+    let form = || {
+        let pairs = request.body.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect::<BTreeMap<String, String>>()
+    };
+    let name = request.name();
+    let one = |on: String| vec![(on, name.clone())];
+    match request.service.as_str() {
+        "dynamodb" => on_tables(request)
+            .into_iter()
+            .map(|(table, action)| (logical(&["LedgerTable", "DecisionsTable"], &table), action))
+            .collect(),
+        "s3" => {
+            let bucket = logical(&["EvidenceBucket", "PolicyBucket"], &request.uri);
+            match request.operation.as_str() {
+                // Who may not list a bucket is told that an absent object may not be read.
+                "GetObject" => vec![(bucket.clone(), name), (bucket, "s3:ListBucket".to_owned())],
+                "PutObject" => vec![(bucket, name)],
+                "ListObjectsV2" => vec![(bucket, "s3:ListBucket".to_owned())],
+                other => panic!("{other} at the hub"),
+            }
+        }
+        "sns" => one(logical(&["NotifyTopic"], &form()["TopicArn"])),
+        "events" => {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            for entry in list(&body["Entries"]) {
+                assert_eq!((&entry["Source"], &entry["EventBusName"]), (&json!("firebreak"), &Value::Null));
+            }
+            one("event-bus/default".to_owned())
+        }
+        "guardduty" => one("*".to_owned()),
+        "sts" => {
+            let form = form();
+            let (_, role) = form["RoleArn"].split_once(":role/").unwrap();
+            assert!(form.contains_key("SourceIdentity"), "{form:?}");
+            let role = format!("role/{role}");
+            vec![(role.clone(), name), (role, "sts:SetSourceIdentity".to_owned())]
+        }
+        other => panic!("{other} is called at the hub: {name}"),
+    }
+}
+
+/// A resource of a statement in `template.yaml` as [`at_the_hub`] names it.
+fn resource_at_the_hub(resource: &Value) -> String {
+    if let Some(name) = resource["Ref"].as_str().or(resource["Fn::GetAtt"][0].as_str()).or(resource.as_str()) {
+        return name.to_owned();
+    }
+    let text = resource["Fn::Sub"].as_str().unwrap_or_else(|| panic!("{resource}"));
+    match text.strip_prefix("${").and_then(|rest| rest.split_once(".Arn}/")) {
+        // Objects: all of them, or the one that is the policy set.
+        Some((bucket, "*" | "${PolicyKey}")) => bucket.to_owned(),
+        Some(other) => panic!("{other:?}"),
+        None => text.rsplit(':').next().unwrap().to_owned(),
+    }
+}
+
+/// What AWS does with a function's role, and its code does not: Lambda writes its log, and puts what failed into the
+/// queue.
+const BY_LAMBDA: [&str; 3] = ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"];
+
+/// What a function does in the security account is what its role may do there, resource by resource: nothing is missing
+/// and nothing more. A function that could write decisions could decide.
+#[test]
+fn a_function_may_do_at_the_hub_what_it_does_and_only_reads_decisions() {
+    run_to_end(|| async {
+        let seen = seen().await;
+        let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for request in seen.requests.values().flatten().filter(|request| request.place == Place::Hub) {
+            for (resource, action) in at_the_hub(request) {
+                used.entry(resource).or_default().insert(action);
+            }
+        }
+        let template = template("template.yaml").await;
+        for function in FUNCTIONS {
+            let role = &template["Resources"][format!("{}Role", function.logical)]["Properties"];
+            let mut may: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            for statement in list(&role["Policies"]).flat_map(|policy| list(&policy["PolicyDocument"]["Statement"])) {
+                assert_eq!(statement["Effect"], "Allow", "{statement}");
+                for action in list(&statement["Action"]).map(|action| action.as_str().unwrap()) {
+                    for resource in list(&statement["Resource"]).filter(|_| !BY_LAMBDA.contains(&action)) {
+                        may.entry(resource_at_the_hub(resource)).or_default().insert(action.to_owned());
+                    }
+                }
+            }
+            assert_eq!(used, may, "{}: done at the hub, and allowed", function.name);
+        }
+        let only = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem"].map(str::to_owned);
+        assert_eq!(used["DecisionsTable"], BTreeSet::from(only));
+        assert_eq!(used["PolicyBucket"], BTreeSet::from(["s3:GetObject", "s3:ListBucket"].map(str::to_owned)));
+    });
+}
+
 /// What a request does to tables: the table's name, and the IAM action.
 fn on_tables(request: &Request) -> Vec<(String, String)> {
-    if request.service != "dynamodb" {
-        return Vec::new();
-    }
     let body: Value = serde_json::from_str(&request.body).unwrap();
     let name = |part: &Value| part["TableName"].as_str().unwrap().to_owned();
     if request.operation != "TransactWriteItems" {
@@ -172,39 +316,6 @@ fn on_tables(request: &Request) -> Vec<(String, String)> {
         other => format!("dynamodb:{other}Item"),
     };
     parts.map(|(kind, part)| (name(part), action(kind))).collect()
-}
-
-/// A function that could write decisions could decide.
-#[test]
-fn a_function_may_do_to_the_tables_what_it_does_and_only_reads_decisions() {
-    run_to_end(|| async {
-        let seen = seen().await;
-        let mut used: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-        for request in seen.requests.values().flatten().filter(|request| request.place == Place::Hub) {
-            for (table, action) in on_tables(request) {
-                // The emulator makes a table's name from its logical id.
-                let logical =
-                    ["LedgerTable", "DecisionsTable"].into_iter().find(|id| table.contains(&id.to_lowercase()));
-                used.entry(logical.unwrap_or_else(|| panic!("{table}"))).or_default().insert(action);
-            }
-        }
-        let template = template("template.yaml").await;
-        for function in FUNCTIONS {
-            let role = &template["Resources"][format!("{}Role", function.logical)]["Properties"];
-            let mut may: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-            for statement in role["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap() {
-                for action in list(&statement["Action"]).filter_map(Value::as_str) {
-                    if action.starts_with("dynamodb:") {
-                        let table = statement["Resource"]["Fn::GetAtt"][0].as_str().unwrap();
-                        may.entry(table).or_default().insert(action.to_owned());
-                    }
-                }
-            }
-            assert_eq!(used, may, "{}: done to the tables, and allowed", function.name);
-        }
-        let only = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem"].map(str::to_owned);
-        assert_eq!(used["DecisionsTable"], BTreeSet::from(only));
-    });
 }
 
 /// The emulator enforces no session policy, so this does: each call of the journeys is allowed by the policy of the

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
+use firebreak::action::Boxed;
 use firebreak::plan::{Leave, Plan, Step, StepId, Undo};
 use firebreak::playbook::{Planned, Playbook, Purpose};
 use firebreak::run::{Outcome, Run, RunState, StepResult, UndoResult};
@@ -26,7 +27,7 @@ pub const SIDE_BY_SIDE: usize = 6;
 /// A case with a name.
 pub struct Named<'a> {
     name: String,
-    case: firebreak::action::Boxed<'a, Result<()>>,
+    case: Boxed<'a, Result<()>>,
 }
 
 /// Gives a case a name.
@@ -83,6 +84,8 @@ pub struct Worlds {
     pub gone: String,
     /// For each action the one with the shortest plan that holds it.
     pub by_action: BTreeMap<String, String>,
+    /// The plan over each world that has one. Another account has other ids, and the same steps in the same order.
+    pub plans: BTreeMap<String, Plan>,
 }
 
 impl Worlds {
@@ -105,43 +108,68 @@ pub async fn worlds(playbook: &Traced) -> &'static Worlds {
 }
 
 async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
-    let security = Security::fresh(Permits::Everything).await?;
-    let mut plans: BTreeMap<&'static str, Vec<(usize, String, Plan)>> = BTreeMap::new();
-    let mut gone = BTreeMap::new();
-    // Planning changes nothing, so the playbooks share the account of a world.
-    let mut seeded: BTreeMap<String, (String, Ids)> = BTreeMap::new();
+    let servers = Security::on_each_server(Permits::Everything).await?;
+    let mut asked: BTreeMap<String, Vec<&'static Traced>> = BTreeMap::new();
     for (_, playbook) in playbooks() {
         for world in worlds_of(*playbook)? {
-            let case = match seeded.get(&world) {
-                Some((account, ids)) => {
-                    Case::about(&security, playbook, account.clone(), ids.clone(), Settings::default()).await?
-                }
-                None => Case::new(&security, playbook, &world).await?,
-            };
-            seeded.insert(world.clone(), (case.member.clone(), case.ids.clone()));
-            match case.plan().await? {
-                Planned::Plan(plan) => {
-                    plans.entry(playbook.id()).or_default().push((plan.steps().count(), world, plan));
-                }
-                Planned::Gone(_) => _ = gone.insert(playbook.id(), world),
+            asked.entry(world).or_default().push(*playbook);
+        }
+    }
+    let mut planning: Vec<Boxed<'_, Result<(String, Vec<(&'static str, Planned)>)>>> = Vec::new();
+    for (n, (world, playbooks)) in asked.into_iter().enumerate() {
+        let security = &servers[n % servers.len()];
+        planning.push(Box::pin(async move {
+            let plans = plans_over(security, &world, &playbooks).await?;
+            Ok((world, plans))
+        }));
+    }
+    let planned = futures_util::stream::iter(planning).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>().await;
+    // In the order of their names, whichever was ready first.
+    let planned: BTreeMap<String, _> = planned.into_iter().collect::<Result<_>>()?;
+    let mut plans: BTreeMap<&'static str, Vec<(String, Plan)>> = BTreeMap::new();
+    let mut gone = BTreeMap::new();
+    for (world, by_playbook) in planned {
+        for (id, planned) in by_playbook {
+            match planned {
+                Planned::Plan(plan) => plans.entry(id).or_default().push((world.clone(), plan)),
+                Planned::Gone(_) => _ = gone.insert(id, world.clone()),
                 Planned::Refused(_) => {}
             }
         }
     }
     let mut found = BTreeMap::new();
     for (id, mut plans) in plans {
-        plans.sort_by_key(|(steps, ..)| *steps);
+        plans.sort_by_key(|(_, plan)| plan.steps().count());
         let mut by_action = BTreeMap::new();
-        for (_, world, plan) in &plans {
+        for (world, plan) in &plans {
             for step in plan.steps() {
                 by_action.entry(step.action.clone()).or_insert_with(|| world.clone());
             }
         }
-        let (Some((_, least, _)), Some((_, largest, _))) = (plans.first(), plans.last()) else { continue };
+        let (Some((least, _)), Some((largest, _))) = (plans.first().cloned(), plans.last().cloned()) else { continue };
         let gone = gone.remove(id).with_context(|| format!("{id}: no world is without its target"))?;
-        found.insert(id, Worlds { largest: largest.clone(), least: least.clone(), gone, by_action });
+        found.insert(id, Worlds { largest, least, gone, by_action, plans: plans.into_iter().collect() });
     }
     Ok(found)
+}
+
+/// What playbooks plan over a world. Planning changes nothing, so they share its account.
+async fn plans_over(
+    security: &Arc<Security>,
+    world: &str,
+    playbooks: &[&'static Traced],
+) -> Result<Vec<(&'static str, Planned)>> {
+    let mut seeded: Option<(String, Ids)> = None;
+    let mut planned = Vec::new();
+    for playbook in playbooks.iter().copied() {
+        let case = match seeded.take() {
+            Some((account, ids)) => Case::about(security, playbook, account, ids, Settings::default()).await?,
+            None => Case::new(security, playbook, world).await?,
+        };
+        planned.push((playbook.id(), case.plan().await?));
+        seeded = Some((case.member.clone(), case.ids.clone()));
+    }
+    Ok(planned)
 }
 
 /// The table of declared differences and the actions' own words agree on which actions have any.
