@@ -74,14 +74,26 @@ fn what_was_opened_again_is_cut_again_only_as_the_policies_stand_now() {
                 assert_eq!(outcome(&case, &repeat).await.0, Outcome::NoChange);
                 let run = case.the_run().await.unwrap().head.id;
                 let text = told(&case).await;
-                assert!(text.starts_with("NOT CONTAINED, DECISION NEEDED: "), "{text}");
-                assert!(text.contains(&format!("Do it again: firebreak retry {run}")), "{text}");
+                let (headline, offered) = match policies {
+                    ASK => ("NOT CONTAINED, DECISION NEEDED: ", true),
+                    _ => ("NOT CONTAINED, NOT PERMITTED: ", false),
+                };
+                assert!(text.starts_with(headline), "{text}");
+                assert_eq!(text.contains(&format!("Do it again: firebreak retry {run}")), offered, "{text}");
+                // Whoever has the account can make it repeat.
+                assert_eq!(outcome(&case, &repeat).await.0, Outcome::NoChange);
+                assert_eq!(told(&case).await, "", "told at each repeat");
                 case.settle().await.unwrap();
                 let differs = differences(&before, &case.state().await.unwrap());
                 assert!(differs.is_empty(), "it was cut again by itself: {differs:?}");
-                // A person may.
-                case.decide(Verb::Retry).await.unwrap().answer().unwrap();
-                is_so(&case).await.unwrap();
+                // A person may, where the policies leave it to people.
+                let answer = case.decide(Verb::Retry).await.unwrap().answer().unwrap();
+                if offered {
+                    is_so(&case).await.unwrap();
+                } else {
+                    assert_eq!(answer.outcomes[0].outcome, Outcome::Refused, "{:?}", answer.outcomes);
+                    assert!(differences(&before, &case.state().await.unwrap()).is_empty());
+                }
                 assert_eq!(case.the_run().await.unwrap().head.id, run, "another run has it");
             }
         }
@@ -527,6 +539,141 @@ fn a_finding_about_the_security_account_is_told_once_if_guardduty_has_it() {
             assert!(told.len() == 1 && told[0].contains("security account"), "{told:?}");
             let paged = security.outcomes().await.unwrap();
             assert!(paged.iter().any(|event| event["page"] == true && list(&event["reasons"]).len() > 0), "{paged:?}");
+        }
+    });
+}
+
+#[test]
+fn what_joined_before_an_undo_is_not_contained_by_a_rejection_after_it() {
+    run_to_end(|| async {
+        for (_, playbook) in playbooks() {
+            let security = Security::fresh(Permits::Enforce).await.unwrap();
+            let case = case(&security, playbook).await;
+            let start = case.state().await.unwrap();
+            case.deliver().await.answer().unwrap();
+            let joined = case.report(&case.target.id).await.unwrap();
+            case.deliver_event(&joined).await.answer().unwrap();
+            case.settle().await.unwrap();
+            case.decide(Verb::Undo).await.unwrap().answer().unwrap();
+            let released = case.the_run().await.unwrap();
+            let at = released.released_at.unwrap();
+            let later = another(&case, at + SignedDuration::from_mins(5), 8.0).await;
+            assert_eq!(outcome(&case, &later).await.0, Outcome::Proposed);
+            case.decide(Verb::Reject).await.unwrap().answer().unwrap();
+            case.settle().await.unwrap();
+            is_restored(&case, &start, &released).await.unwrap();
+            // Rejected is rejected; graver, it is asked about again, and asked only.
+            assert_eq!(outcome(&case, &later).await.0, Outcome::NoChange);
+            let graver = another(&case, at + SignedDuration::from_mins(9), 9.0).await;
+            assert_eq!(outcome(&case, &graver).await.0, Outcome::Proposed);
+            is_restored(&case, &start, &released).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn two_findings_that_were_rejected_are_not_asked_about_again() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        for (_, playbook) in playbooks() {
+            let case = case(&security, playbook).await;
+            case.deliver().await.answer().unwrap();
+            let other = another(&case, Timestamp::now(), severity(&case.finding)).await;
+            assert_eq!(outcome(&case, &other).await.0, Outcome::NoChange);
+            for _ in 0..2 {
+                case.decide(Verb::Reject).await.unwrap().answer().unwrap();
+                case.settle().await.unwrap();
+            }
+            assert_eq!(case.the_run().await.unwrap().state, RunState::Rejected);
+            told(&case).await;
+            for event in [&case.event, &other, &case.event] {
+                assert_eq!(outcome(&case, event).await.0, Outcome::NoChange);
+                case.settle().await.unwrap();
+            }
+            assert_eq!(told(&case).await, "", "asked again");
+        }
+    });
+}
+
+#[test]
+fn evidence_that_could_not_be_claimed_or_planned_is_kept_at_the_next_delivery() {
+    run_to_end(|| async {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+            let security = Security::fresh(Permits::Enforce).await.unwrap();
+            for operation in ["TransactWriteItems", "AssumeRole"] {
+                let case = case(&security, playbook).await;
+                case.deliver().await.answer().unwrap();
+                case.settle().await.unwrap();
+                let ended = case.the_run().await.unwrap().end.unwrap().at;
+                let other = another(&case, ended + SignedDuration::from_mins(5), severity(&case.finding)).await;
+                case.faults.rule(move |request| (request.operation == operation).then_some(Fault::ServerError));
+                assert!(matches!(case.deliver_event(&other).await, Delivered::Failed(_)), "{operation}");
+                case.faults.mend();
+                assert_eq!(outcome(&case, &other).await.0, done(*playbook), "{operation}");
+                assert!(sets(&case).await.iter().all(|count| *count == 2), "{:?}", sets(&case).await);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_only_observed_or_asked_takes_no_target_from_a_question_or_an_attempt() {
+    run_to_end(|| async {
+        for (_, playbook) in playbooks() {
+            let security = Security::fresh(Permits::Default).await.unwrap();
+            let case = case(&security, playbook).await;
+            let grave = severity(&case.finding);
+            let by_severity = format!(
+                r#"@id("ask") permit (principal, action == Action::"propose", resource)
+                    when {{ context.finding.severity.greaterThanOrEqual(decimal("{grave:.1}")) }};
+                @id("look") permit (principal, action == Action::"observe", resource);"#
+            );
+            security.publish(&by_severity).await.unwrap();
+            assert_eq!(outcome(&case, &case.event).await.0, Outcome::Proposed);
+            let run = case.the_run().await.unwrap();
+            let weaker = another(&case, Timestamp::now(), grave - 1.0).await;
+            assert_eq!(outcome(&case, &weaker).await.0, Outcome::NoChange);
+            let still = case.the_run().await.unwrap();
+            assert_eq!((still.head.id, still.state), (run.head.id, RunState::Proposed));
+            assert_eq!(
+                case.decide(Verb::Approve).await.unwrap().answer().unwrap().outcomes[0].outcome,
+                done(*playbook)
+            );
+        }
+        // An attempt is due, and what asks comes first.
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+            let security = Security::fresh(Permits::Enforce).await.unwrap();
+            let case = case(&security, playbook).await;
+            case.faults.rule(|request| (request.operation == "LockSnapshot").then_some(Fault::ServerError));
+            assert_eq!(outcome(&case, &case.event).await.0, Outcome::Partial);
+            case.faults.mend();
+            let run = case.the_run().await.unwrap();
+            security.publish(ASK).await.unwrap();
+            let after = run.end.as_ref().unwrap().at + SignedDuration::from_mins(5);
+            let other = another(&case, after, severity(&case.finding)).await;
+            assert_eq!(outcome(&case, &other).await.0, Outcome::NoChange);
+            case.settle().await.unwrap();
+            let ended = case.the_run().await.unwrap();
+            assert_eq!((ended.head.id, ended.end.unwrap().outcome), (run.head.id, done(*playbook)));
+        }
+    });
+}
+
+#[test]
+fn another_finding_whose_message_was_refused_is_told_with_its_next_delivery() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        for (_, playbook) in playbooks() {
+            let case = case(&security, playbook).await;
+            case.deliver().await.answer().unwrap();
+            told(&case).await;
+            let other = another(&case, Timestamp::now(), severity(&case.finding)).await;
+            case.faults.rule(|request| (request.operation == "Publish").then_some(Fault::Denied));
+            assert!(matches!(case.deliver_event(&other).await, Delivered::Failed(_)));
+            case.faults.mend();
+            assert_eq!(outcome(&case, &other).await.0, Outcome::NoChange);
+            let text = told(&case).await;
+            assert!(text.starts_with("DECISION STILL NEEDED: "), "{text}");
         }
     });
 }

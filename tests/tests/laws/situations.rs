@@ -93,6 +93,12 @@ fn a_repeat_after_an_undo_is_proposed_if_the_activity_went_on_and_else_noted() {
             let events = case.security.outcomes().await?;
             let paged = events.iter().any(|e| e["run"] == run.head.id.as_str() && e["page"] == true);
             ensure!(paged, "{events:?}");
+            // The same again, as GuardDuty and Security Hub repeat it: the question stays, and that is all.
+            for _ in 0..2 {
+                changes_nothing(&case, &new, Outcome::NoChange, "the finding joined").await?;
+            }
+            let still = case.the_run().await?;
+            ensure!(still.head.id == run.head.id && still.state == RunState::Proposed, "{:?}", still.state);
             // And it can be contained again.
             let answer = case.decide(Verb::Approve).await?.answer()?;
             ensure!(answer.outcomes.iter().all(|o| o.outcome == done(case.playbook)), "{:?}", answer.outcomes);

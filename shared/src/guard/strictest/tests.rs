@@ -258,6 +258,26 @@ fn policy() -> impl Strategy<Value = String> {
     })
 }
 
+/// What is over at some time is not promised for any.
+#[test]
+fn what_expires_is_not_certain_at_any_time() {
+    let set = r#"@id("for-now") @owner("a") @expires("2026-11-23T00:00:00Z") permit (principal, action, resource);"#;
+    let policies = Policies::parse(set).unwrap();
+    let (target, finding) = (target(), finding(8.0));
+    let known = |any_time| Known {
+        playbook: "isolate-instance",
+        target: &target,
+        finding: &finding,
+        supposed: NOW.parse().unwrap(),
+        any_time,
+        hub_account: Some(HUB),
+    };
+    assert_eq!(strictest(&policies, &known(false), inexact).mode, Mode::Enforce);
+    let at_any = strictest(&policies, &known(true), inexact);
+    assert_eq!(at_any.mode, Mode::Refuse);
+    assert!(at_any.reasons.iter().any(|reason| reason.starts_with("the time")), "{at_any:?}");
+}
+
 proptest! {
     // Each case parses and asks many policies, slowly in a debug build.
     #![proptest_config(ProptestConfig::with_cases(96))]
