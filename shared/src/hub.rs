@@ -32,8 +32,8 @@ use crate::failure::{Class, Failure};
 use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
-use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, View};
-use crate::plan::Plan;
+use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
+use crate::plan::{Plan, together};
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::Report;
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
@@ -210,6 +210,15 @@ impl Hub {
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
+            let copy = as_copy(&finding);
+            if let Some(copy) = &copy
+                && self.ledger.was_told(copy, arrived).await.unwrap_or(false)
+            {
+                telemetry::turned_away("copy-seen");
+                let why = "this copy of the finding was answered minutes ago".to_owned();
+                answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why));
+                continue;
+            }
             let (finding, unsure) = self.whole(finding).await;
             let answers = self.answers(&finding);
             if let (true, Some(failure)) = (answers.is_empty(), unsure) {
@@ -241,6 +250,13 @@ impl Hub {
                 && !self.tell_unanswered(&finding, &not_touched, false).await
             {
                 failed = Some(untold(&finding));
+            }
+            if let Some(copy) = &copy
+                && results.iter().all(|result| result.as_ref().is_ok_and(|report| !report.untold))
+                && let Err(failure) = self.ledger.note_told(copy, arrived).await
+            {
+                // It is answered once more.
+                telemetry::alarm("copy-unnoted", &failure.brief());
             }
             for result in results {
                 match result {
@@ -655,7 +671,8 @@ impl Hub {
                 report.retry = true;
                 report.page = true;
                 // Of a run that comes no further people hear; not each minute, and not of one that another has.
-                if failure.class != Class::Conflict && run.interruptions.is_power_of_two() {
+                let told = run.interruptions.is_power_of_two() && run.interruptions.trailing_zeros().is_multiple_of(2);
+                if failure.class != Class::Conflict && told {
                     return Ok(self.told(playbook, report).await);
                 }
                 return Ok(report);
@@ -765,6 +782,17 @@ struct Assessment {
     authenticity: Authenticity,
     /// The plan, and the session it was read with.
     planned: Result<(Aws, Planned), Failure>,
+}
+
+/// What is remembered of a copy that Security Hub hands on. Whoever has a member account can have it send the same one
+/// without end (`BatchUpdateFindings` on it is enough), and cannot change when its finding was seen last.
+fn as_copy(finding: &Finding) -> Option<Told> {
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+    let seen = finding.last_seen.filter(|_| finding.product.is_some() && finding.request.is_none())?;
+    // With what it names: a forgery of a genuine one's id must not stand for it.
+    let named = finding.instances.iter().collect();
+    let what = format!("copy#{}#{}", seen.as_millisecond(), together(&named));
+    Some(Told { about: finding.id.to_string(), what, remembered: TEN_MINUTES })
 }
 
 /// A message about a finding that did not reach people.

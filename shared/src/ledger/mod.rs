@@ -152,7 +152,7 @@ pub enum Claim {
     OverBudget(String),
 }
 
-/// Something that people are told once in a while, however often it is so.
+/// Something that is told, or answered, once in a while, however often it comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// What it is about: a finding or a target.
