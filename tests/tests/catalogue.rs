@@ -323,6 +323,31 @@ fn no_link_between_the_pages_is_broken() {
     }
 }
 
+/// What a page says is shown by a test, is.
+#[test]
+fn every_test_that_the_lessons_name_is_there() {
+    let page = read("docs/lessons.md");
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| L") && !line.starts_with("| Lesson")) {
+        let shown: Vec<&str> = row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).collect();
+        let [file, test] = shown.as_slice() else { panic!("{row}: no file and test") };
+        assert!(read(file).contains(&format!("fn {test}(")), "{file} has no test {test}");
+        named += 1;
+    }
+    assert!(named > 15, "{named}");
+}
+
+/// A newcomer finds each file that the map of the code names.
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let page = read("ARCHITECTURE.md");
+    let is_file = |word: &&str| word.ends_with(".rs") && !word.contains(['<', '*', ' ']);
+    for file in page.split('`').skip(1).step_by(2).filter(is_file) {
+        let places = ["", "shared/src/"].map(|place| workspace().join(place).join(file));
+        assert!(places.iter().any(|place| place.exists()), "ARCHITECTURE.md names {file}");
+    }
+}
+
 #[test]
 fn the_pages_of_the_playbooks_are_made_from_the_code() {
     let mut pages = BTreeSet::new();
