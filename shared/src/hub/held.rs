@@ -140,7 +140,7 @@ impl Hub {
     }
 
     async fn has_joined(&self, about: About<'_>, finding: &Finding) -> Result<bool, Failure> {
-        self.ledger.has_joined(about.playbook.meta().id, about.target, &finding.id).await
+        self.ledger.has_joined(about.playbook.meta().id, about.target, finding).await
     }
 
     async fn join(&self, about: About<'_>, now: Timestamp) -> Result<(), Failure> {
@@ -250,7 +250,7 @@ fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
         telemetry::answered(&report);
         Word::Ends(Box::new(report))
     };
-    if hold.rejected.get(finding.id.as_str()).is_some_and(|severity| finding.severity <= *severity) {
+    if hold.was_rejected(finding) {
         return over("a person rejected what was proposed for this finding");
     }
     match (hold.released_at, finding.last_seen) {

@@ -119,8 +119,15 @@ pub struct Hold {
     pub outcome: Option<Outcome>,
     /// When a person let the target go, if nobody has said since that it is to be contained.
     pub released_at: Option<Timestamp>,
-    /// The findings whose proposals a person rejected, with their severity then.
-    pub rejected: BTreeMap<String, f64>,
+    /// The findings whose proposals a person rejected, by their keys on the hold, with their severity then.
+    rejected: BTreeMap<String, f64>,
+}
+
+impl Hold {
+    /// Whether a person rejected what was proposed for a finding that was no less grave than it is now.
+    pub fn was_rejected(&self, finding: &Finding) -> bool {
+        self.rejected.get(&joined_key(finding)).is_some_and(|severity| finding.severity <= *severity)
+    }
 }
 
 /// A finding that came while its target was held.
@@ -390,7 +397,7 @@ impl Ledger {
             Put::builder()
                 .table_name(&self.table)
                 .item("pk", s(hold_key(playbook, target)))
-                .item("sk", s(format!("JOINED#{}", finding.id)))
+                .item("sk", s(joined_key(finding)))
                 .item("joined_at", n(now.as_millisecond()))
                 .item("finding", json(finding)),
         )
@@ -823,7 +830,7 @@ impl Ledger {
             if said && sk == "HOLD" {
                 update = update
                     .update_expression("SET #state = :next, rejected.#finding = :severity")
-                    .expression_attribute_names("#finding", run.head.finding.id.as_str())
+                    .expression_attribute_names("#finding", joined_key(&run.head.finding))
                     .expression_attribute_values(":severity", n(run.head.finding.severity));
             }
             writes.push(items::write_update(update));
@@ -860,8 +867,8 @@ impl Ledger {
     }
 
     /// Whether a finding is among those that came while its target was held.
-    pub async fn has_joined(&self, playbook: &str, target: &Target, finding: &FindingId) -> Result<bool, Failure> {
-        Ok(self.get(&hold_key(playbook, target), &format!("JOINED#{finding}")).await?.is_some())
+    pub async fn has_joined(&self, playbook: &str, target: &Target, finding: &Finding) -> Result<bool, Failure> {
+        Ok(self.get(&hold_key(playbook, target), &joined_key(finding)).await?.is_some())
     }
 
     /// The findings that joined a hold, oldest first. They stay on it.
