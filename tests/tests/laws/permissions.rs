@@ -7,13 +7,14 @@ use firebreak::operator;
 use firebreak::permission::Permission;
 use firebreak::playbook::Playbook;
 use firebreak_tests::compare::list;
-use firebreak_tests::emulator::Emulator;
+use firebreak_tests::emulator::{Emulator, fresh_account};
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
-use firebreak_tests::in_process::{FUNCTIONS, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, playbooks, run_to_end};
 use firebreak_tests::templates::matches_wildcard;
 use serde_json::{Value, json};
 
 use crate::journeys::seen;
+use crate::support::{isolating, worlds};
 
 /// The IAM actions that a call needs beyond the one of its own name (Service Authorization Reference). Reviewed.
 const BESIDES: &[(&str, &str, &str)] = &[
@@ -242,6 +243,8 @@ fn at_the_hub(request: &Request) -> Vec<(String, String)> {
             one("event-bus/default".to_owned())
         }
         "guardduty" => one("*".to_owned()),
+        // Every account of the organization; which one is in the body.
+        "organizations" => one("account/${OrganizationId}/*".to_owned()),
         "sts" => {
             let form = form();
             let (_, role) = form["RoleArn"].split_once(":role/").unwrap();
@@ -267,6 +270,18 @@ fn resource_at_the_hub(resource: &Value) -> String {
     }
 }
 
+/// The requests of a run whose policies ask where the account stands.
+async fn where_units_are_asked_for() -> Vec<Request> {
+    let security = Security::fresh(Permits::Default).await.unwrap();
+    let by_unit = r#"@id("by-unit") permit (principal, action, resource) when { resource has ou };"#;
+    security.publish(by_unit).await.unwrap();
+    let playbook = isolating();
+    let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
+    security.observer.organization(&fresh_account(), &security.account, &[(&case.member, "prod")]).await.unwrap();
+    case.deliver().await.answer().unwrap();
+    case.faults.requests()
+}
+
 /// What AWS does with a function's role, and its code does not: Lambda writes its log, and puts what failed into the
 /// queue.
 const BY_LAMBDA: [&str; 3] = ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"];
@@ -278,7 +293,9 @@ fn a_function_may_do_at_the_hub_what_it_does_and_only_reads_decisions() {
     run_to_end(|| async {
         let seen = seen().await;
         let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for request in seen.requests.values().flatten().filter(|request| request.place == Place::Hub) {
+        let units = where_units_are_asked_for().await;
+        let requests = seen.requests.values().flatten().chain(&units);
+        for request in requests.filter(|request| request.place == Place::Hub) {
             for (resource, action) in at_the_hub(request) {
                 used.entry(resource).or_default().insert(action);
             }
