@@ -48,7 +48,7 @@ async fn one_run(case: &Case, events: &[Value]) -> Result<()> {
     is_so(case).await?;
     let runs = runs(case).await?;
     ensure!(runs.len() == 1, "{} runs", runs.len());
-    let view = case.security.ledger()?.view(case.playbook.id(), &case.target, Timestamp::now()).await?;
+    let view = case.security.ledger()?.view(case.playbook.meta(), &case.target, Timestamp::now()).await?;
     ensure!(view.spent_account == 1, "{} spent", view.spent_account);
     let state = case.state().await?;
     let made = state["security_groups"].as_object().context("no groups")?.values();
@@ -104,7 +104,7 @@ fn one_target_is_one_run_however_it_is_reported() {
 
 /// Another finding about the case's victim, genuine, which joined while the first was answered.
 async fn another_joins(case: &Case) -> Result<Finding> {
-    let event = event_about(case.playbook, &case.security.account, &case.member, case.ids.get("victim")?)?;
+    let event = event_about(case.playbook, &case.security.account, &case.member, &case.ids, case.ids.get("victim")?)?;
     case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await?;
     let finding = finding_in(&event)?;
     case.security.ledger()?.join(case.playbook.id(), &case.target, &finding, Timestamp::now()).await?;
@@ -293,7 +293,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             event["detail"]["id"] = json!("00000000000000000000000000000bad");
             Ok(())
         }),
-        ("a known id, about another instance", |event, case| {
+        ("a known id, about something else", |event, case| {
             let text = event.to_string().replace(case.ids.get("victim")?, case.ids.get("neighbour")?);
             *event = serde_json::from_str(&text)?;
             Ok(())
@@ -328,7 +328,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
                         Delivered::Died => bail!("died"),
                     }
                     ensure!(case.state().await? == before, "the forged one changed something");
-                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
                     ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
                     // The genuine one right after.
                     let answer = case.deliver().await.answer()?;
@@ -415,7 +415,7 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
             for (name, dress) in DRESSED {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
                     let mut event = imported(&case)?;
                     dress(&mut event, &case)?;
                     let before = case.state().await?;
@@ -425,7 +425,7 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
                     ensure!(!answer.outcomes.is_empty(), "nothing was said");
                     ensure!(answer.outcomes.iter().all(|o| quiet(o) && o.run.is_none()), "{:?}", answer.outcomes);
                     ensure!(case.state().await? == before, "it changed something");
-                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
                     ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
                     // The genuine one right after, through Security Hub.
                     let answer = case.deliver_bytes(imported(&case)?.to_string().as_bytes()).await.answer()?;
@@ -448,7 +448,7 @@ fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
         for (_, playbook) in playbooks() {
             let security = Arc::clone(&security);
             cases.push(named(playbook.id(), async move {
-                let case = Case::new(&security, playbook, "single-interface").await?;
+                let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
                 let mut suppressed = asff(&case)?;
                 suppressed["Workflow"] = json!({"Status": "SUPPRESSED"});
                 let action = |finding| {
@@ -488,7 +488,7 @@ fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
             for (form, at) in [("ASFF", "Resources"), ("OCSF", "resources")] {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{} from {form}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "single-interface").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
                     let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
                     copy["detail"]["findings"][0][at] = json!([]);
                     let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
@@ -555,6 +555,11 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("ec2.tighten-connection-tracking", Foreign::Third),
     ("elasticloadbalancing.deregister-instance", Foreign::Back),
     ("elasticloadbalancing.deregister-targets", Foreign::Third),
+    ("iam.attach-deny-policy", Foreign::Back),
+    ("iam.deactivate-service-credential", Foreign::Back),
+    ("iam.deactivate-signing-certificate", Foreign::Back),
+    ("iam.deactivate-ssh-key", Foreign::Back),
+    ("iam.revoke-sessions", Foreign::Third),
 ];
 
 /// Changes the subject of a step with the independent client.
@@ -625,6 +630,30 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
                 "Targets": [{"Id": first["id"], "Port": 9999}],
             });
             call("elbv2", "register_targets", params).await?;
+        }
+        "iam.attach-deny-policy" => {
+            let policy = format!("arn:aws:iam::{}:policy/firebreak/deny-all", case.member);
+            call("iam", "detach_user_policy", json!({"UserName": subject, "PolicyArn": policy})).await?;
+        }
+        "iam.deactivate-service-credential" => {
+            let id = &step.args["id"];
+            let params = json!({"UserName": subject, "ServiceSpecificCredentialId": id, "Status": "Active"});
+            call("iam", "update_service_specific_credential", params).await?;
+        }
+        "iam.deactivate-signing-certificate" => {
+            let params = json!({"UserName": subject, "CertificateId": step.args["id"], "Status": "Active"});
+            call("iam", "update_signing_certificate", params).await?;
+        }
+        "iam.deactivate-ssh-key" => {
+            let params = json!({"UserName": subject, "SSHPublicKeyId": step.args["id"], "Status": "Active"});
+            call("iam", "update_ssh_public_key", params).await?;
+        }
+        "iam.revoke-sessions" => {
+            let other =
+                json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]});
+            let policy = format!("firebreak-revoked-{}", case.the_run().await?.head.id);
+            let params = json!({"RoleName": subject, "PolicyName": policy, "PolicyDocument": other.to_string()});
+            call("iam", "put_role_policy", params).await?;
         }
         other => bail!("nobody else knows how to change what {other} changes: add it"),
     }

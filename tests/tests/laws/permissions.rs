@@ -78,20 +78,27 @@ fn wanted(permissions: impl IntoIterator<Item = Permission>) -> Granted {
             on.insert("*".to_owned());
         }
         for resource in permission.on {
-            let mut parts = resource.splitn(4, ':');
-            let (service, region, account, rest) =
-                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-            // Every account's own resources, unless it is said that they may be another's; a snapshot's ARN holds no account.
-            let account = match account {
-                "*" => "${AWS::AccountId}",
-                "any" => "*",
-                other => other,
-            };
-            on.insert(format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{rest}"));
+            on.insert(arn(resource));
         }
-        when.extend(permission.when.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        when.extend(permission.when.map(|(key, value)| {
+            let value = if key.ends_with("ARN") { arn(value) } else { value.to_owned() };
+            (key.to_owned(), value)
+        }));
     }
     wanted
+}
+
+/// A declared resource as the template writes it.
+fn arn(resource: &str) -> String {
+    let parts: Vec<&str> = resource.splitn(4, ':').collect();
+    let [service, region, account, rest] = parts.as_slice() else { panic!("{resource}") };
+    // Every account's own resources, unless it is said that they may be another's; a snapshot's ARN holds no account.
+    let account = match *account {
+        "*" => "${AWS::AccountId}",
+        "any" => "*",
+        other => other,
+    };
+    format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{rest}")
 }
 
 /// What a role of the template grants.
@@ -99,6 +106,10 @@ fn granted(role: &Value) -> Granted {
     let mut granted = Granted::new();
     for policy in role["Policies"].as_array().into_iter().flatten() {
         for statement in list(&policy["PolicyDocument"]["Statement"]) {
+            if statement["Effect"] == "Deny" {
+                // What is taken away again is another test's.
+                continue;
+            }
             assert_eq!(statement["Effect"], "Allow", "{statement}");
             for action in list(&statement["Action"]) {
                 let (on, when) = granted.entry(action.as_str().unwrap().to_owned()).or_default();
@@ -106,9 +117,11 @@ fn granted(role: &Value) -> Granted {
                     on.insert(resource.as_str().or(resource["Fn::Sub"].as_str()).unwrap().to_owned());
                 }
                 for (operator, tests) in statement["Condition"].as_object().into_iter().flatten() {
-                    assert_eq!(operator, "StringEquals", "{statement}");
                     for (key, value) in tests.as_object().unwrap() {
-                        when.insert((key.clone(), value.as_str().unwrap().to_owned()));
+                        let wanted = if key.ends_with("ARN") { "ArnEquals" } else { "StringEquals" };
+                        assert_eq!(operator, wanted, "{statement}");
+                        let value = value.as_str().or(value["Fn::Sub"].as_str()).unwrap();
+                        when.insert((key.clone(), value.to_owned()));
                     }
                 }
             }
@@ -248,7 +261,7 @@ fn ids_in(request: &Request) -> Vec<String> {
     // Other services name an instance by a parameter that is no resource of theirs.
     let ec2 = request.service == "ec2";
     const KINDS: [&str; 6] = ["i-", "eni-", "sg-", "vpc-", "eipalloc-", "snap-"];
-    const NAMES: [&str; 3] = ["AutoScalingGroupName", "LoadBalancerName", "TargetGroupArn"];
+    const NAMES: [&str; 5] = ["AutoScalingGroupName", "LoadBalancerName", "RoleName", "TargetGroupArn", "UserName"];
     let pairs = request.body.split('&').filter_map(|pair| pair.split_once('='));
     let mut found = Vec::new();
     for (key, value) in pairs {

@@ -297,7 +297,11 @@ proptest! {
                 tags,
                 units: units.as_ref().ok_or("not asked"),
                 finding: &finding,
-                plan: PlanFacts { steps, inexact: if fewer { BTreeSet::new() } else { inexact } },
+                plan: PlanFacts {
+                    steps,
+                    inexact: if fewer { BTreeSet::new() } else { inexact },
+                    ..PlanFacts::default()
+                },
                 spent_account,
                 spent_total,
                 now: known.supposed + jiff::SignedDuration::from_mins(late),
