@@ -202,14 +202,14 @@ async fn a_decision_of_another_account_does_not_arrive() {
     let bus = format!("arn:aws:events:{REGION}:{account}:event-bus/default");
     let targets = json!({"Rule": "forward", "Targets": [{"Id": "bus", "Arn": bus}]});
     observer.call(&other, REGION, "events", "put_targets", targets).await.unwrap();
-    for Function { logical, .. } in FUNCTIONS {
-        let queue = &stack.function(logical).unwrap().queue_url;
-        let entry = json!({"Source": EVENT_SOURCE, "DetailType": DECISION_EVENT, "Detail": {"id": "x"}});
-        observer.put_event(&other, REGION, &entry).await.unwrap();
-        assert_eq!(observer.receive(&account, REGION, queue).await.unwrap(), Vec::<String>::new());
-        observer.put_event(&account, REGION, &entry).await.unwrap();
-        let own = observer.receive(&account, REGION, queue).await.unwrap();
-        assert_eq!(own.len(), 1, "{own:?}");
+    let entry = json!({"Source": EVENT_SOURCE, "DetailType": DECISION_EVENT, "Detail": {"id": "x"}});
+    for (of, arrive) in [(&other, 0), (&account, 1)] {
+        observer.put_event(of, REGION, &entry).await.unwrap();
+        for Function { logical, .. } in FUNCTIONS {
+            let queue = &stack.function(logical).unwrap().queue_url;
+            let arrived = observer.receive(&account, REGION, queue).await.unwrap();
+            assert_eq!(arrived.len(), arrive, "{logical}: {arrived:?}");
+        }
     }
 }
 
@@ -258,7 +258,7 @@ async fn each_event_reaches_the_functions_that_answer_it() {
         let put = observer.put_event(&account, REGION, &entry).await.unwrap();
         files.insert(put["event_id"].as_str().unwrap().to_owned(), file.as_str());
     }
-    let mut shown = String::new();
+    let (mut shown, mut lost) = (String::new(), BTreeSet::new());
     for Function { logical, name, playbooks } in FUNCTIONS {
         let queue = &stack.function(logical).unwrap().queue_url;
         let mut arrived = BTreeSet::new();
@@ -293,11 +293,14 @@ async fn each_event_reaches_the_functions_that_answer_it() {
                 shown.push_str(&format!("{name}: {file}: {}\n", said.join("; ")));
             } else {
                 let is_answered = |said: &String| playbooks.iter().any(|playbook| said.contains(playbook.meta().id));
-                let lost = said.iter().any(is_answered);
-                assert_eq!(lost, BY_NO_RULE.contains(&file.as_str()), "{name}: {file} never arrives: {said:?}");
+                if said.iter().any(is_answered) {
+                    lost.insert(file.as_str());
+                    assert!(BY_NO_RULE.contains(&file.as_str()), "{name}: {file} never arrives: {said:?}");
+                }
             }
         }
     }
+    assert_eq!(lost, BY_NO_RULE.iter().copied().collect(), "no rule looks for these, and they are answered");
     insta::assert_snapshot!(shown);
 }
 
@@ -484,7 +487,8 @@ const WITHOUT_RESOURCE: &[&str] = &[
 async fn a_star_for_a_resource_stands_where_aws_knows_no_resource_and_nowhere_else() {
     for name in [HUB, MEMBER] {
         let template = template(name).await;
-        for statement in statements(&template).into_iter().filter(|statement| statement["Principal"].is_null()) {
+        let grants = |statement: &&Value| statement["Principal"].is_null() && statement["Effect"] == "Allow";
+        for statement in statements(&template).into_iter().filter(grants) {
             let everything = list(&statement["Resource"]) == [&json!("*")];
             for action in list(&statement["Action"]) {
                 let knows_none = WITHOUT_RESOURCE.contains(&action.as_str().unwrap());
