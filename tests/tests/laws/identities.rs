@@ -257,7 +257,15 @@ fn a_second_look_at_what_holds_wakes_nobody_and_changes_nothing() {
 fn what_the_key_made_is_told_with_what_answers_it() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        let case = contained(&security, "contain-access-key", "ci-user").await;
+        let case = case(&security, "contain-access-key", "ci-user").await;
+        // The history of the world is of the last minutes.
+        let mut event = case.event.clone();
+        for time in ["eventFirstSeen", "eventLastSeen"] {
+            event["detail"]["service"][time] = json!(Timestamp::now().to_string());
+        }
+        security.observer.put_finding(&security.account, REGION, &event["detail"]).await.unwrap();
+        let answer = receive(&case, &case.hub, &event).await;
+        assert_eq!(answer.outcomes[0].outcome, Outcome::Contained, "{:?}", answer.outcomes);
         security.messages().await.unwrap();
         case.settle().await.unwrap();
         let run = case.the_run().await.unwrap();
