@@ -198,7 +198,7 @@ pub struct Security {
     /// A queue that gets everything that people are told.
     told: String,
     /// What was taken out of it.
-    taken: Mutex<Vec<String>>,
+    taken: tokio::sync::Mutex<Vec<String>>,
     /// A queue that gets every outcome event.
     outcomes: String,
 }
@@ -232,7 +232,7 @@ impl Security {
             credentials,
             plain,
             told: String::new(),
-            taken: Mutex::default(),
+            taken: tokio::sync::Mutex::default(),
             outcomes: String::new(),
         };
         security.subscribe().await?;
@@ -306,15 +306,20 @@ impl Security {
 
     /// Takes every message that people were told since the last call.
     pub async fn messages(&self) -> Result<Vec<String>> {
+        self.take_messages(&mut *self.taken.lock().await).await
+    }
+
+    /// Whoever looks at what was taken waits for those who are taking.
+    async fn take_messages(&self, taken: &mut Vec<String>) -> Result<Vec<String>> {
         let new = self.observer.receive(&self.account, REGION, &self.told).await?;
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(new.iter().cloned());
+        taken.extend(new.iter().cloned());
         Ok(new)
     }
 
     /// Every message so far that holds a text, such as a run's id.
     pub async fn told_about(&self, what: &str) -> Result<Vec<String>> {
-        self.messages().await?;
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock().await;
+        self.take_messages(&mut taken).await?;
         Ok(taken.iter().filter(|text| text.contains(what)).cloned().collect())
     }
 
