@@ -267,13 +267,19 @@ impl Hub {
     }
 
     /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
-    /// they played. A copy that names another instance than the finding of its id stays as it is, to be refused.
+    /// they played. A copy that names another instance or identity than the finding of its id stays as it is, to be refused.
     async fn whole(&self, copy: Finding) -> Finding {
         if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
             return copy;
         }
         match self.authenticator.check(&self.aws, &copy).await {
-            Authenticity::Genuine(genuine) if copy.instances.iter().all(|id| genuine.instances.contains(id)) => {
+            Authenticity::Genuine(genuine)
+                if copy.instances.iter().all(|id| genuine.instances.contains(id))
+                    && copy
+                        .identities
+                        .iter()
+                        .all(|one| genuine.identities.iter().any(|other| one.is_part_of(other))) =>
+            {
                 *genuine
             }
             // What is wrong with it is found again, and is said of each target.

@@ -36,7 +36,7 @@
 
 use aws_sdk_iam::types::Role;
 use firebreak::action::{Action, AnyAction, Boxed, Of};
-use firebreak::actions::iam::revoke_sessions::{Policy, RevokeSessions, policy_of};
+use firebreak::actions::iam::revoke_sessions::{Policy, ROUNDING, RevokeSessions, policy_of};
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure, gone_is_none};
 use firebreak::finding::{Finding, When};
@@ -46,6 +46,7 @@ use firebreak::plan::{Leave, Plan, Step};
 use firebreak::playbook::{Maybe, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::target::Target;
 use firebreak::text::{plain, quoted};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::protected::why_not;
@@ -142,7 +143,10 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     let mut plan = Plan::new(META.id, target.clone());
     plan.arn = role.arn().parse().ok();
     plan.tags = role.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
-    let action = RevokeSessions { role: name, id, session: session.clone(), seen: finding.last_seen };
+    // A time that is still to come says nothing.
+    let come = |seen: &Timestamp| cx.aws.server_time.is_none_or(|time| *seen <= time.now() + ROUNDING);
+    let seen = finding.last_seen.filter(come);
+    let action = RevokeSessions { role: name, id, session: session.clone(), seen };
     plan.stage("revoke", step(&action, &policy?));
     say_whom_else_it_hits(&mut plan, &role, session.as_ref(), profiles);
     Ok(Planned::Plan(plan))

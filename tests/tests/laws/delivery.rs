@@ -9,6 +9,7 @@ use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
 use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
+use firebreak::target::TargetKind;
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
@@ -107,13 +108,13 @@ async fn another_joins(case: &Case) -> Result<Finding> {
     let event = event_about(case.playbook, &case.security.account, &case.member, &case.ids, case.ids.get("victim")?)?;
     case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await?;
     let finding = finding_in(&event)?;
-    case.security.ledger()?.join(case.playbook.id(), &case.target, &finding, Timestamp::now()).await?;
+    case.security.ledger()?.join(case.playbook.meta().hold, &case.target, &finding, Timestamp::now()).await?;
     Ok(finding)
 }
 
 /// The ids of the findings on the hold.
 async fn on_hold(case: &Case) -> Result<Vec<String>> {
-    let joined = case.security.ledger()?.joined(case.playbook.id(), &case.target).await?;
+    let joined = case.security.ledger()?.joined(case.playbook.meta().hold, &case.target).await?;
     Ok(joined.into_iter().map(|joined| joined.finding.id.to_string()).collect())
 }
 
@@ -341,6 +342,16 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
     });
 }
 
+/// The target as AWS Config names it: the kind, and the id.
+fn as_config_names(case: &Case) -> (&'static str, &str) {
+    let kind = match case.target.kind {
+        TargetKind::Ec2Instance => "AWS::EC2::Instance",
+        TargetKind::IamUser => "AWS::IAM::User",
+        TargetKind::IamRole | TargetKind::IamRoleSession => "AWS::IAM::Role",
+    };
+    (kind, case.target.id.split(':').next().unwrap_or_default())
+}
+
 /// What reaches a function in the name of another source: none of it is believed, whatever it says.
 #[test]
 fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
@@ -387,13 +398,16 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
             let kind = finding_in(&case.event)?.finding_type;
             *event = json!({"source": "aws.config", "detail-type": "Config Rules Compliance Change", "account": case.member,
                 "region": REGION, "detail": {"awsAccountId": case.member, "awsRegion": REGION, "configRuleName": kind,
-                "messageType": "ComplianceChangeNotification", "resourceType": "AWS::EC2::Instance",
-                "resourceId": case.ids.get("victim")?, "newEvaluationResult": {"complianceType": "NON_COMPLIANT"}}});
+                "messageType": "ComplianceChangeNotification", "resourceType": as_config_names(case).0,
+                "resourceId": as_config_names(case).1, "newEvaluationResult": {"complianceType": "NON_COMPLIANT"}}});
             Ok(())
         }),
         ("a check of Trusted Advisor named like the type", |event, case| {
             let kind = finding_in(&case.event)?.finding_type;
-            let arn = format!("arn:aws:ec2:{REGION}:{}:instance/{}", case.member, case.ids.get("victim")?);
+            let arn = match case.target.kind {
+                TargetKind::Ec2Instance => format!("arn:aws:ec2:{REGION}:{}:instance/{}", case.member, case.target.id),
+                _ => format!("arn:aws:iam::{}:user/{}", case.member, case.ids.get("victim.name")?),
+            };
             *event = json!({"source": "aws.trustedadvisor", "detail-type": "Trusted Advisor Check Item Refresh Notification",
                 "account": case.member, "region": REGION, "detail": {"check-name": kind, "status": "ERROR",
                 "resource_id": arn, "uuid": "aa12345f-55c7-498e-b7ac-123456781234"}});
@@ -401,10 +415,13 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
         }),
         ("a finding of Inspector of the type", |event, case| {
             let kind = finding_in(&case.event)?.finding_type;
+            // It knows no identities.
+            let is_instance = case.target.kind == TargetKind::Ec2Instance;
+            let instance = if is_instance { case.target.id.as_str() } else { "i-0123456789abcdef0" };
             *event = json!({"source": "aws.inspector2", "detail-type": "Inspector2 Finding", "account": case.member,
                 "region": REGION, "detail": {"awsAccountId": case.member, "type": kind, "severity": "CRITICAL",
                 "findingArn": format!("arn:aws:inspector2:{REGION}:{}:finding/0ab1", case.member), "status": "ACTIVE",
-                "resources": [{"id": case.ids.get("victim")?, "type": "AWS_EC2_INSTANCE"}]}});
+                "resources": [{"id": instance, "type": "AWS_EC2_INSTANCE"}]}});
             Ok(())
         }),
     ];

@@ -370,10 +370,12 @@ fn a_finding_that_is_absent_at_first_and_then_there_is_answered() {
 #[test]
 fn l14_what_is_contained_already_is_no_change() {
     run_to_end(|| async {
-        for_each("L14: contained already", Permits::Enforce, cutting, |case| async move {
+        // That the sessions of a role are revoked is known to their run alone, and they are revoked again.
+        let which = |playbook: &Traced| cutting(playbook) && has_parts(playbook);
+        for_each("L14: contained already", Permits::Enforce, which, |case| async move {
             case.deliver().await.answer()?;
             case.settle().await?;
-            let hold = format!("HOLD#{}#{}", case.playbook.id(), case.target);
+            let hold = format!("HOLD#{}#{}", case.playbook.meta().hold, case.target);
             let params = json!({
                 "TableName": case.hub.config.ledger_table, "Key": {"pk": {"S": hold}, "sk": {"S": "HOLD"}},
             });

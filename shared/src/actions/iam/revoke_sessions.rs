@@ -23,7 +23,7 @@ use crate::permission::{Grant, Permission};
 use crate::plan::{Change, Undo, hex};
 
 /// The `Date` of an answer gives whole seconds: what was issued within the second counts as before.
-const ROUNDING: Duration = Duration::from_secs(1);
+pub const ROUNDING: Duration = Duration::from_secs(1);
 
 /// Revokes the sessions of a role: those of one name, or all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
