@@ -29,7 +29,7 @@
 //!
 //! ## Drill
 //!
-//! `cargo drill -- compromised-key`
+//! None yet. The laws try it over every world in `tests/worlds/` that has such a target.
 //!
 //! ## References
 //!

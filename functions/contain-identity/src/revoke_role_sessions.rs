@@ -28,7 +28,7 @@
 //!
 //! ## Drill
 //!
-//! `cargo drill -- stolen-role-session`
+//! None yet. The laws try it over every world in `tests/worlds/` that has such a target.
 //!
 //! ## References
 //!
