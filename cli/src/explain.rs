@@ -17,7 +17,7 @@ use firebreak::target::Target;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::connect::PLAYBOOKS;
+use crate::connect::playbooks;
 
 /// One line of output.
 #[derive(Debug, Serialize)]
@@ -150,7 +150,7 @@ impl Explainer {
         if let Some(away) = screen(finding, envelope, self.hub_account.as_ref()) {
             return (Vec::new(), Some(away.to_string()));
         }
-        let mut answers: Vec<Answer> = PLAYBOOKS
+        let mut answers: Vec<Answer> = playbooks()
             .iter()
             .flat_map(|playbook| {
                 playbook.targets(finding).into_iter().map(move |target| self.answer(*playbook, target, finding))
@@ -158,7 +158,7 @@ impl Explainer {
             .collect();
         let not_touched = finding.not_touched(|_| false);
         let notify = answers.is_empty().then(|| {
-            let why = why_unanswered(PLAYBOOKS, finding).to_owned();
+            let why = why_unanswered(playbooks(), finding).to_owned();
             std::iter::once(why).chain(not_touched.iter().cloned()).collect::<Vec<_>>().join("; ")
         });
         for answer in &mut answers {

@@ -96,6 +96,11 @@ async fn of_an_account(hub: &Hub, operator: &Operator, account: &AccountId, regi
     for playbook in hub.playbooks {
         let id = playbook.meta().id;
         let session = hub.probe_plan(operator, *playbook, account, region).await;
+        if let Ok(aws) = &session
+            && let Some(denial) = Hub::probe_denial(*playbook, aws).await
+        {
+            checks.push(Check::new(&wher, &format!("deny policy, for {id}"), denial));
+        }
         let result = brief(session, |aws| {
             if id == ISOLATE {
                 reading = Some(aws);

@@ -1,7 +1,7 @@
 //! The clients: made once, over one HTTP client and one pool of connections.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -9,6 +9,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use jiff::Timestamp;
 
 use crate::ids::{AccountId, Partition, Region};
 use crate::requests::NoteRequests;
@@ -85,6 +86,23 @@ pub async fn load_config(connection: &Connection) -> SdkConfig {
         .await
 }
 
+/// The time as a server of AWS told it, and when it was told. From then on the time that has passed is counted
+/// here: this machine's clock may be wrong, but it does not run wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerTime {
+    /// What the server said. It gives whole seconds.
+    pub at: Timestamp,
+    /// When it was heard.
+    pub seen: Instant,
+}
+
+impl ServerTime {
+    /// The time now.
+    pub fn now(self) -> Timestamp {
+        self.at + self.seen.elapsed()
+    }
+}
+
 macro_rules! clients {
     ($($(#[$doc:meta])* $name:ident: $module:ident),* $(,)?) => {
         /// One account and Region seen with one set of credentials.
@@ -94,6 +112,8 @@ macro_rules! clients {
             pub account: AccountId,
             /// The Region calls go to.
             pub region: Region,
+            /// The time as AWS told it when the credentials were given; absent where they were not asked for.
+            pub server_time: Option<ServerTime>,
             config: SdkConfig,
             $($name: OnceLock<$module::Client>,)*
         }
@@ -101,7 +121,7 @@ macro_rules! clients {
         impl Aws {
             /// Clients are made when first used, and then kept.
             pub fn new(account: AccountId, region: Region, config: SdkConfig) -> Self {
-                Self { account, region, config, $($name: OnceLock::new(),)* }
+                Self { account, region, server_time: None, config, $($name: OnceLock::new(),)* }
             }
 
             $(
@@ -126,6 +146,10 @@ clients! {
     elb: aws_sdk_elasticloadbalancing,
     /// Elastic Load Balancing v2: application, network and gateway load balancers.
     elbv2: aws_sdk_elasticloadbalancingv2,
+    /// AWS CloudTrail.
+    cloudtrail: aws_sdk_cloudtrail,
+    /// AWS Identity and Access Management.
+    iam: aws_sdk_iam,
     /// Amazon DynamoDB.
     dynamodb: aws_sdk_dynamodb,
     /// Amazon S3.
@@ -156,10 +180,16 @@ impl Aws {
         Self::new(account, region, config)
     }
 
+    /// The same, with the time that AWS told.
+    pub fn told_the_time(mut self, time: Option<ServerTime>) -> Self {
+        self.server_time = time;
+        self
+    }
+
     /// The same account and credentials in another Region.
     pub fn in_region(&self, region: Region) -> Self {
         let config = self.config.to_builder().region(aws_config::Region::new(region.as_str().to_owned())).build();
-        Self::new(self.account.clone(), region, config)
+        Self::new(self.account.clone(), region, config).told_the_time(self.server_time)
     }
 
     /// The same, named as another account and Region: for writing ARNs only, its calls would be refused.
@@ -170,6 +200,11 @@ impl Aws {
     /// The partition of the Region.
     pub fn partition(&self) -> Partition {
         self.region.partition()
+    }
+
+    /// An ARN of IAM, which has no Region, in this account, for `role/…`.
+    pub fn iam_arn(&self, resource: &str) -> String {
+        format!("arn:{}:iam::{}:{resource}", self.partition(), self.account)
     }
 
     /// An ARN in this account and Region, for `ec2`, `network-interface/eni-…`.

@@ -48,6 +48,8 @@ pub struct Engine<'a> {
     pub deadline: Instant,
     /// Days for which evidence snapshots are locked.
     pub snapshot_lock_days: i32,
+    /// Whether a held run is looked at again, some time after.
+    pub recheck: bool,
 }
 
 impl std::fmt::Debug for Engine<'_> {
@@ -452,20 +454,37 @@ impl<'a> Engine<'a> {
             snapshots,
             hurried: false,
             snapshot_lock_days: self.snapshot_lock_days,
+            recheck: self.recheck,
         };
-        match self.playbook.plan(&cx, &run.head.target, &run.head.finding).await? {
+        match self.playbook.plan(&cx, &run.head.target, run.newest_finding()).await? {
             Planned::Gone(why) => Ok(Outstanding { plan: Plan::new("", run.head.target.clone()), gone: Some(why) }),
             Planned::Refused(why) => {
                 Err(Failure::new(Class::Refused, "read back", run.head.target.id.clone()).because(why))
             }
             Planned::Plan(mut plan) => {
                 permit(&mut plan, &run.head.leaves);
-                // A step with a leave of its own is done once; there is no state that says so.
-                plan.retain(|step| !(step.leave.is_some() && run.result(&step.id).is_some_and(StepResult::is_good)));
+                // A step with a leave of its own is done once; there is no state that says so. The sessions of a role are
+                // revoked again where new ones were handed out.
+                let once = |step: &Step| step.leave.is_some_and(|leave| leave != Leave::RevokeEverySession);
+                plan.retain(|step| !(once(step) && run.result(&step.id).is_some_and(StepResult::is_good)));
                 plan.shorten();
                 Ok(Outstanding { plan, gone: None })
             }
         }
+    }
+
+    /// Looks at a held run again: what is not as it was left, and what has come to light since, in words.
+    pub async fn look_again(&self, run: &Run, reading: &Aws, groups: &[KnownGroup]) -> Result<Again, Failure> {
+        let outstanding = self.outstanding(run, reading, groups, &create_snapshots::made_by(run)).await?;
+        let known = run.end.as_ref().map(|end| end.remains.as_slice()).unwrap_or_default();
+        let mut again = Again::default();
+        // What was never done, or cannot be, is no news.
+        for step in outstanding.plan.steps().filter(|step| run.result(&step.id).is_none_or(StepResult::is_good)) {
+            again.undone.push(step.change.what.clone());
+        }
+        again.new.extend(outstanding.plan.remains.into_iter().filter(|line| !known.contains(line)));
+        again.gone = outstanding.gone.is_some();
+        Ok(again)
     }
 
     /// Looks at the steps that did not succeed and that the last plan no longer holds. Where their state is as
@@ -509,7 +528,8 @@ impl<'a> Engine<'a> {
         let mut not_done = Vec::new();
         let incomplete = outstanding.gone.is_none() && outstanding.plan.incomplete;
         let retry = incomplete || !outstanding.worth_another_attempt(run).is_empty();
-        let mut remains = outstanding.plan.remains.clone();
+        let mut remains = run.seen_again.clone();
+        remains.extend(outstanding.plan.remains.iter().cloned());
         let mut open_cuts = 0;
         let mut failed = 0;
         for step in outstanding.plan.steps() {
@@ -709,6 +729,17 @@ impl Progress<'_> {
         let ids = std::mem::take(&mut self.unwritten).into_iter().chain(given_up.into_values().flatten());
         run.entries(&ids.collect())
     }
+}
+
+/// What a second look at a held run finds.
+#[derive(Debug, Default)]
+pub struct Again {
+    /// What somebody has taken back, or added: it is not as wanted.
+    pub undone: Vec<String>,
+    /// What remains open and was not known.
+    pub new: Vec<String>,
+    /// Whether the target no longer exists.
+    pub gone: bool,
 }
 
 struct Outstanding {

@@ -116,6 +116,18 @@ impl Failure {
     }
 }
 
+/// `Gone` as the absence of what was asked for.
+///
+/// # Errors
+/// Any other failure.
+pub fn gone_is_none<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.class == Class::Gone => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 fn innermost(error: &(dyn Error + Send + Sync)) -> Option<String> {
     let mut at: &dyn Error = error;
     while let Some(next) = at.source() {
@@ -186,6 +198,9 @@ pub fn classify(code: &str) -> Class {
         | "ScalingActivityInProgress"
         | "ResourceContention"
         | "ConcurrentModificationException"
+        | "ConcurrentModification"
+        | "EntityTemporarilyUnmodifiable"
+        | "ServiceFailure"
         | "IncorrectInstanceState"
         | "IncorrectState"
         | "VolumeInUse"
@@ -224,6 +239,11 @@ mod tests {
             ("UnsupportedOperation", Class::Refused),
             ("OperationNotPermitted", Class::Refused),
             ("ValidationError", Class::Refused),
+            // IAM's own: a quota and a protected role, and what ends by itself.
+            ("LimitExceeded", Class::Refused),
+            ("UnmodifiableEntity", Class::Refused),
+            ("EntityTemporarilyUnmodifiable", Class::Transient),
+            ("NoSuchEntity", Class::Gone),
         ] {
             assert_eq!(classify(code), class, "{code}");
         }

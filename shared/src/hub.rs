@@ -50,6 +50,12 @@ pub type Playbooks = &'static [&'static dyn Playbook];
 /// Failed steps are tried again this often by the schedule, each time waiting twice as long.
 const MOST_TRIES: u32 = 4;
 
+/// What somebody takes back is done again this often by itself; then it is a matter for people.
+const MOST_REAPPLIED: u32 = 30;
+
+/// How soon after something was taken back it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Everything a function keeps between two events.
 pub struct Hub {
     /// The function's name: whose schedule takes its runs up.
@@ -136,6 +142,7 @@ impl Hub {
             playbook,
             deadline,
             snapshot_lock_days: self.config.snapshot_lock_days,
+            recheck: false,
         }
     }
 
@@ -281,14 +288,20 @@ impl Hub {
     }
 
     /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
-    /// they played. A copy that names another instance than the finding of its id stays as it is, to be refused.
-    /// With the failure, where GuardDuty could not be asked.
+    /// they played. A copy that names another instance or identity than the finding of its id stays as it is, to be
+    /// refused. With the failure, where GuardDuty could not be asked.
     async fn whole(&self, copy: Finding) -> (Finding, Option<Failure>) {
         if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
             return (copy, None);
         }
         match self.authenticator.check(&self.aws, &copy).await {
-            Authenticity::Genuine(genuine) if copy.instances.iter().all(|id| genuine.instances.contains(id)) => {
+            Authenticity::Genuine(genuine)
+                if copy.instances.iter().all(|id| genuine.instances.contains(id))
+                    && copy
+                        .identities
+                        .iter()
+                        .all(|one| genuine.identities.iter().any(|other| one.is_part_of(other))) =>
+            {
                 (*genuine, None)
             }
             Authenticity::Unknown(failure) => (copy, Some(failure)),
@@ -397,7 +410,7 @@ impl Hub {
             }
         };
         tighten.for_request(&genuine);
-        if !playbook.targets(&genuine).contains(target) {
+        if !playbook.is_about(&genuine, target) {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
@@ -433,6 +446,7 @@ impl Hub {
             tighten.ask_a_person(format!("the published policy set cannot be used: {problem}"));
         }
         let incomplete = plan.incomplete;
+        let would_cut = plan.steps().any(|step| step.cuts);
         let (mut plan, mut ruling) = self.rule(&known, meta.id, &genuine, plan, arrived, &tighten);
         if incomplete && matches!(ruling.mode, Mode::Propose | Mode::Observe) {
             // Nothing waits for this plan, and a person is to see all of it.
@@ -450,7 +464,14 @@ impl Hub {
         if let Some(run) = again {
             return self.again(about, &run, &plan, &ruling, &known.view, arrived).await;
         }
-        // Steps that want a leave nobody gave are no reason for a run.
+        if plan.is_empty() && would_cut {
+            let why = "nothing was done: what contains it wants a leave that no policy gives";
+            let mut report = Report::of(meta.id, target, &genuine, Outcome::Refused, why);
+            report.reasons.extend(plan.notes.iter().cloned());
+            report.page = true;
+            return Ok(self.told(playbook, report).await);
+        }
+        // Other steps that want a leave nobody gave are no reason for a run.
         if plan.is_empty() {
             let mut report =
                 Report::of(meta.id, target, &genuine, Outcome::NoChange, "everything is as wanted already");
@@ -461,6 +482,7 @@ impl Hub {
             id: run,
             function: self.function.to_owned(),
             playbook: meta.id.to_owned(),
+            hold: meta.hold.to_owned(),
             target: target.clone(),
             finding: genuine,
             plan_hash: plan.hash(),
@@ -486,7 +508,7 @@ impl Hub {
     ) -> Assessment {
         let About { playbook, target, finding } = about;
         let (known, authenticity, planned) = tokio::join!(
-            self.known(playbook.meta().id, target, now),
+            self.known(playbook.meta(), target, now),
             self.authenticator.check(&self.aws, finding),
             async {
                 let groups = self.ledger.groups(&target.account, target.region.as_ref());
@@ -509,7 +531,15 @@ impl Hub {
         run: Option<&'a RunId>,
     ) -> PlanContext<'a> {
         let snapshot_lock_days = self.config.snapshot_lock_days;
-        PlanContext { aws, groups, run, snapshots: Default::default(), hurried: false, snapshot_lock_days }
+        PlanContext {
+            aws,
+            groups,
+            run,
+            snapshots: Default::default(),
+            hurried: false,
+            snapshot_lock_days,
+            recheck: false,
+        }
     }
 
     /// The guard's word on a plan, made stricter by what else is known. Steps without leave are taken out, and a
@@ -648,7 +678,7 @@ impl Hub {
             Some(hold) => format!("run {} has the target; the finding joined", hold.run),
             None => "another delivery has the target; the finding joined".to_owned(),
         };
-        if let Err(failure) = self.ledger.join(&head.playbook, &head.target, &head.finding, Timestamp::now()).await {
+        if let Err(failure) = self.ledger.join(head.holds_as(), &head.target, &head.finding, Timestamp::now()).await {
             telemetry::alarm("join-unwritten", &failure.brief());
         }
         let mut report = Report::of(playbook.meta().id, &head.target, &head.finding, Outcome::NoChange, why);
@@ -712,6 +742,10 @@ impl Hub {
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
             due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
+        }
+        if state == RunState::Held && run.held_at.is_none() {
+            let at = |secs: &u64| DueAt { what: DueKind::Recheck, at: end.at + Duration::from_secs(*secs) };
+            due.extend(playbook.meta().rechecks.iter().map(at));
         }
         if let Some(seconds) = run.head.hold_seconds.and_then(|s| u64::try_from(s).ok())
             && state == RunState::Held
@@ -808,14 +842,22 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
     let knows = |playbook: &&&dyn Playbook| {
         playbook.meta().answers().any(|answers| answers.finding_type == finding.finding_type)
     };
+    let concerned = |playbook: &&dyn Playbook| playbook.meta().is_concerned(finding);
     match playbooks.iter().find(knows) {
         Some(playbook) => playbook
             .meta()
             .refusal(finding)
             .unwrap_or("it names only network interfaces, whose instance is for a person to look up"),
-        None => crate::finding::unanswered(&finding.finding_type),
+        None => match finding.finding_type.contains(":IAMUser/") && !playbooks.iter().any(concerned) {
+            true => ANOTHERS,
+            false => crate::finding::unanswered(&finding.finding_type),
+        },
     }
 }
+
+/// What is said of an identity where somebody asks a function that has no power over any.
+const ANOTHERS: &str = "it is about an identity, which this function has no power over: what GuardDuty reports of identities is \
+                        answered by contain-identity as it is reported, and nothing is done on request";
 
 /// Why a finding is proposed at most, whatever the policies say; `None` when they decide.
 pub fn why_only_proposed(finding: &Finding) -> Option<String> {

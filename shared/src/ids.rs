@@ -132,8 +132,15 @@ checked_id! {
 }
 
 checked_id! {
+    /// The id of a service-specific credential, an SSH public key or a signing certificate of a user.
+    CredentialId, "credential id", |v| {
+        (16..=128).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    }
+}
+
+checked_id! {
     /// The name of an IAM user, without its path.
-    UserName, "user name", |v| is_iam_name(v, 64)
+    UserName, "user name", |v| is_iam_name(v, 128)
 }
 
 checked_id! {

@@ -5,6 +5,7 @@ pub mod actions;
 pub mod authenticate;
 pub mod aws;
 pub mod config;
+pub mod denial;
 pub mod engine;
 pub mod evidence;
 pub mod failure;

@@ -12,7 +12,8 @@ pub struct Permission {
     /// is any. Empty where AWS supports no resource for the action (Service Authorization Reference): then the role
     /// must say `*`.
     pub on: &'static [&'static str],
-    /// A condition the role adds: key and value, tested with `StringEquals`.
+    /// A condition the role adds: key and value, tested with `StringEquals`; with `ArnEquals` where the key's name ends
+    /// in `ARN`, and then the value is written as in `on`.
     pub when: Option<(&'static str, &'static str)>,
 }
 

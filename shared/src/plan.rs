@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::target::Target;
+use crate::ids::Arn;
+use crate::target::{Target, TargetKind};
 
 /// A step's id within its plan: the action's name and what it is about, `ec2.replace-interface-groups eni-0abc…`.
 /// The same change has the same id in every plan, so a later plan can be held against the first.
@@ -85,11 +86,24 @@ pub enum Leave {
     ReplaceInstanceProfile,
     /// Switch the metadata endpoint off: ends SSM and memory capture.
     DisableMetadataEndpoint,
+    /// Revoke every session of a role, whosever they are.
+    RevokeEverySession,
 }
 
 impl Leave {
     /// Every leave.
-    pub const ALL: [Self; 3] = [Self::CutTrackedFlows, Self::ReplaceInstanceProfile, Self::DisableMetadataEndpoint];
+    pub const ALL: [Self; 4] =
+        [Self::CutTrackedFlows, Self::ReplaceInstanceProfile, Self::DisableMetadataEndpoint, Self::RevokeEverySession];
+
+    /// Whether steps about this kind of target may want it.
+    pub fn is_of(self, kind: TargetKind) -> bool {
+        match self {
+            Self::CutTrackedFlows | Self::ReplaceInstanceProfile | Self::DisableMetadataEndpoint => {
+                kind == TargetKind::Ec2Instance
+            }
+            Self::RevokeEverySession => kind == TargetKind::IamRole,
+        }
+    }
 
     /// The leave as the policy writes it.
     pub fn as_str(self) -> &'static str {
@@ -97,6 +111,7 @@ impl Leave {
             Self::CutTrackedFlows => "cut-tracked-flows",
             Self::ReplaceInstanceProfile => "replace-instance-profile",
             Self::DisableMetadataEndpoint => "disable-metadata-endpoint",
+            Self::RevokeEverySession => "revoke-every-session",
         }
     }
 }
@@ -153,6 +168,9 @@ pub struct Plan {
     /// Facts about the target for the policy: tags that the account's people set. Hostile.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
+    /// The ARN of a target that is somebody, as IAM has it now: what a break-glass list names.
+    #[serde(default)]
+    pub arn: Option<Arn>,
 }
 
 /// Everything before the network cut has together this long; then the cut goes ahead.
@@ -182,6 +200,7 @@ impl Plan {
             notes: Vec::new(),
             incomplete: false,
             tags: std::collections::BTreeMap::new(),
+            arn: None,
         }
     }
 
@@ -238,7 +257,7 @@ impl Plan {
             .stages
             .iter()
             .map(|stage| {
-                let steps = stage.steps.iter().map(|s| (&s.id, &s.action, &s.args, &s.before, &s.needs));
+                let steps = stage.steps.iter().map(|s| (&s.id, &s.action, timeless(&s.args), &s.before, &s.needs));
                 (&stage.name, steps.collect::<Vec<_>>())
             })
             .collect();
@@ -246,6 +265,18 @@ impl Plan {
         let bytes = serde_json::to_vec(&(&self.playbook, &self.target, decisive)).unwrap_or_default();
         hex(&Sha256::digest(&bytes))
     }
+}
+
+/// The argument that says until when the activity was seen: it moves on with every repeat of a finding, and an approval
+/// is none the less of the same plan.
+const SEEN: &str = "seen";
+
+fn timeless(args: &Value) -> Value {
+    let mut args = args.clone();
+    if let Some(fields) = args.as_object_mut() {
+        fields.remove(SEEN);
+    }
+    args
 }
 
 /// Lower-case hexadecimal digits.
@@ -260,6 +291,31 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_is_the_same_when_the_activity_goes_on() {
+        let plan = |seen: &str, role: &str| {
+            let mut plan = Plan::new("p", "aws/222222222222/global/iam-role/AROADBQP57FF2AEXAMPLE".parse().unwrap());
+            let change = Change { what: String::new(), from: String::new(), to: String::new() };
+            plan.stage(
+                "revoke",
+                [Step {
+                    id: StepId("a".to_owned()),
+                    action: "a".to_owned(),
+                    args: serde_json::json!({"role": role, "seen": seen}),
+                    before: Value::Null,
+                    change,
+                    caveat: None,
+                    needs: Vec::new(),
+                    leave: None,
+                    cuts: true,
+                }],
+            );
+            plan.hash()
+        };
+        assert_eq!(plan("2026-11-22T01:00:00Z", "a"), plan("2026-11-22T02:00:00Z", "a"));
+        assert_ne!(plan("2026-11-22T01:00:00Z", "a"), plan("2026-11-22T01:00:00Z", "b"));
+    }
 
     #[test]
     fn sets_that_differ_have_other_names() {

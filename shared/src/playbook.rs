@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
 
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
@@ -22,6 +24,12 @@ pub struct Meta {
     pub title: &'static str,
     /// What it is for.
     pub purpose: Purpose,
+    /// Under which word it holds a target: its id, unless several playbooks bring the same about. They share a word,
+    /// and a finding that one of them answers joins the run of another.
+    pub hold: &'static str,
+    /// How many seconds after a run's steps have ended it is looked again whether they still hold: whoever has the
+    /// credentials of somebody who is being contained has seconds in which IAM does not know it yet everywhere.
+    pub rechecks: &'static [u64],
     /// GuardDuty's finding types that it answers, in parts: playbooks may share one.
     pub triggers: &'static [&'static [Answers]],
     /// The resource parts of finding types (`EC2` in `Recon:EC2/Portscan`) that concern its kind of target:
@@ -56,6 +64,30 @@ pub struct PlanContext<'a> {
     pub hurried: bool,
     /// Days for which evidence snapshots are locked.
     pub snapshot_lock_days: i32,
+    /// Whether a held run is looked at again, some time after: then there is time for what takes long, and traces
+    /// that were not there before.
+    pub recheck: bool,
+}
+
+/// How long a plan that containment waits for waits for a read that it can do without. The plan that checks the
+/// run, and one that a person is to see, has no such limit, and takes up what was missed.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// What was read, or in words why it was not.
+pub type Maybe<T> = Result<T, String>;
+
+impl PlanContext<'_> {
+    /// A read without which the plan is still made.
+    pub async fn optional<T>(&self, read: impl Future<Output = Result<T, Failure>>) -> Maybe<T> {
+        let brief = |failure: Failure| failure.brief();
+        if !self.hurried {
+            return read.await.map_err(brief);
+        }
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(answer) => answer.map_err(brief),
+            Err(_) => Err(format!("no answer within {} ms", PATIENCE.as_millis())),
+        }
+    }
 }
 
 /// The evidence a run has made, for the custody record.
@@ -96,6 +128,11 @@ pub trait Playbook: Sync {
 
     /// The targets that it would act on for this finding; none when it does not answer it.
     fn targets(&self, finding: &Finding) -> Vec<Target>;
+
+    /// Whether a finding is about a target that an earlier event, or an earlier delivery, gave for it.
+    fn is_about(&self, finding: &Finding, target: &Target) -> bool {
+        self.targets(finding).contains(target)
+    }
 
     /// Reads, and returns what is not yet as wanted. Calls nothing that changes anything, and gives the
     /// same plan for the same world. Run again after the steps, it is the check that they hold.

@@ -38,7 +38,7 @@ pub struct Report {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded.
     pub remains: Vec<String>,
-    /// Milliseconds from the finding's arrival to the last network cut.
+    /// Milliseconds from the finding's arrival to the last cut.
     pub contained_after_ms: Option<u64>,
     /// What the plan would do, or did: one line a step.
     pub steps: Vec<String>,
@@ -234,7 +234,8 @@ impl Report {
         ];
         let cut = matches!(self.outcome, Outcome::Contained | Outcome::Partial) && self.topic.is_none();
         if let (true, Some(ms)) = (cut, self.contained_after_ms) {
-            lines.push(format!("Network cut {:.1} s after the finding arrived", ms as f64 / 1000.0));
+            let what = if self.target.kind.is_identity() { "Credentials" } else { "Network" };
+            lines.push(format!("{what} cut {:.1} s after the finding arrived", ms as f64 / 1000.0));
         }
         let mut last = vec![format!("Do: {}", self.advice())];
         if let Some(run) = &self.run {
@@ -280,6 +281,9 @@ impl Report {
             None => {}
         }
         match (self.outcome, self.purpose) {
+            (Outcome::Contained, _) if self.target.kind.is_identity() => {
+                "investigate what was done with the credentials; give their owner new ones"
+            }
             (Outcome::Contained, _) => "investigate; the role's sessions and what is still open are yours",
             (Outcome::Partial | Outcome::NotContained, Some(Purpose::Preserve)) => {
                 "take snapshots by hand now, before the instance changes"

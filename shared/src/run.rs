@@ -308,6 +308,9 @@ pub struct RunHead {
     pub function: String,
     /// The playbook.
     pub playbook: String,
+    /// The word under which the playbook holds targets; empty where it is the playbook's id.
+    #[serde(default)]
+    pub hold: String,
     /// The target.
     pub target: Target,
     /// The finding, as its own service gave it.
@@ -340,7 +343,7 @@ pub struct RunEnd {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded, in words.
     pub remains: Vec<String>,
-    /// Milliseconds from the finding's arrival to the last network cut.
+    /// Milliseconds from the finding's arrival to the last cut, of the network or of credentials.
     pub contained_after_ms: Option<u64>,
     /// Who decided it, when a person did: `approved by …`, `undone by …`.
     #[serde(default)]
@@ -378,13 +381,31 @@ pub struct Run {
     pub interruptions: u32,
     /// When it came to hold the target first.
     pub held_at: Option<Timestamp>,
+    /// How often it was found that somebody had taken back what the run did.
+    pub reapplied: u32,
     /// When its undo ended.
     pub released_at: Option<Timestamp>,
     /// The decision that is being carried out, in words.
     pub decided: Option<String>,
+    /// The newest finding that joined it, which says that the activity goes on. Not in the run's row.
+    pub latest: Option<Finding>,
+    /// What was seen when it was looked at again, in words. Not in the run's row.
+    pub seen_again: Vec<String>,
+}
+
+impl RunHead {
+    /// The word under which the run holds its target.
+    pub fn holds_as(&self) -> &str {
+        if self.hold.is_empty() { &self.playbook } else { &self.hold }
+    }
 }
 
 impl Run {
+    /// The finding that says most about now: the last that joined it, else the one that began it.
+    pub fn newest_finding(&self) -> &Finding {
+        self.latest.as_ref().unwrap_or(&self.head.finding)
+    }
+
     /// Every stage, those of the plan first. A step that was added again, to be done otherwise, stands where it
     /// was added last.
     pub fn stages(&self) -> Vec<Stage> {
@@ -497,6 +518,7 @@ mod tests {
                 id: RunId::new(),
                 function: "contain-compute".to_owned(),
                 playbook: plan.playbook.clone(),
+                hold: String::new(),
                 target,
                 finding,
                 plan_hash: plan.hash(),
@@ -518,8 +540,11 @@ mod tests {
             tries: 0,
             interruptions: 0,
             held_at: None,
+            reapplied: 0,
             released_at: None,
             decided: None,
+            latest: None,
+            seen_again: Vec::new(),
         };
         let id = StepId("ec2.create-snapshots i-00000001".to_owned());
         let slow = entry(r#"{"state":"slow","at":"2026-11-03T00:00:00Z","after_ms":5,"took_ms":3}"#);

@@ -1,12 +1,22 @@
 //! Sessions in member accounts: one that can only read, and ones narrowed to the steps they are for.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, ServerTime};
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, Region, RunId};
 use crate::permission::{Grant, Permission};
@@ -27,7 +37,7 @@ pub struct Narrowed {
     pub policy: Value,
 }
 
-/// A policy that allows reads only: `Describe…`, `List…` and `Get…` actions without resources.
+/// A policy that allows reads only: `Describe…`, `List…`, `Get…` and `Lookup…` actions without resources.
 pub fn read_policy(permissions: impl IntoIterator<Item = Permission>) -> Value {
     let reads: std::collections::BTreeSet<&str> =
         permissions.into_iter().filter(|p| is_read(p.action)).map(|p| p.action).collect();
@@ -41,7 +51,7 @@ pub fn is_read(action: &str) -> bool {
 
 /// Whether an operation only reads.
 pub fn only_reads(operation: &str) -> bool {
-    ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb))
+    ["Describe", "List", "Get", "Lookup"].iter().any(|verb| operation.starts_with(verb))
 }
 
 /// Packs the steps' grants into as few policies as fit, in order. A policy that is full begins another
@@ -152,6 +162,7 @@ impl Take<'_> {
         if policy.as_ref().is_some_and(|policy| policy.len() > MOST_POLICY_CHARACTERS) {
             return Err(Failure::new(Class::Bug, "narrow a session for", role));
         }
+        let clock = Clock::default();
         let answer = from
             .sts()
             .assume_role()
@@ -160,6 +171,8 @@ impl Take<'_> {
             .set_source_identity(self.source_identity.map(str::to_owned))
             .duration_seconds(self.seconds)
             .set_policy(policy)
+            .customize()
+            .interceptor(clock.clone())
             .send()
             .await
             .map_err(Failure::from_sdk("assume role", &role))?;
@@ -176,7 +189,40 @@ impl Take<'_> {
             None,
             "firebreak",
         ));
-        Ok(from.with_credentials(account.clone(), region.clone(), credentials))
+        Ok(from.with_credentials(account.clone(), region.clone(), credentials).told_the_time(clock.read()))
+    }
+}
+
+/// Reads the time off an answer of AWS's: its `Date` header, and when it came.
+#[derive(Debug, Clone, Default)]
+struct Clock(Arc<Mutex<Option<ServerTime>>>);
+
+impl Clock {
+    fn read(&self) -> Option<ServerTime> {
+        self.0.lock().ok().and_then(|time| *time)
+    }
+}
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for Clock {
+    fn name(&self) -> &'static str {
+        "Clock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        if let (Some(at), Ok(mut time)) =
+            (date.and_then(|date| Timestamp::from_second(date.secs()).ok()), self.0.lock())
+        {
+            *time = Some(ServerTime { at, seen: Instant::now() });
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, InstanceId, InvalidId, Partition, Region};
+use crate::ids::{AccountId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, UserId};
 
 /// The kinds of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,6 +13,12 @@ use crate::ids::{AccountId, InstanceId, InvalidId, Partition, Region};
 pub enum TargetKind {
     /// An EC2 instance.
     Ec2Instance,
+    /// An IAM user, by its unique id.
+    IamUser,
+    /// An IAM role with all its sessions, by its unique id.
+    IamRole,
+    /// The sessions of one name of an IAM role: `AROA…:name`.
+    IamRoleSession,
 }
 
 impl TargetKind {
@@ -20,6 +26,17 @@ impl TargetKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ec2Instance => "ec2-instance",
+            Self::IamUser => "iam-user",
+            Self::IamRole => "iam-role",
+            Self::IamRoleSession => "iam-role-session",
+        }
+    }
+
+    /// Whether it is somebody: a principal, which a break-glass list may name.
+    pub fn is_identity(self) -> bool {
+        match self {
+            Self::Ec2Instance => false,
+            Self::IamUser | Self::IamRole | Self::IamRoleSession => true,
         }
     }
 }
@@ -52,6 +69,37 @@ impl Target {
     }
 }
 
+impl Target {
+    /// An IAM user as a target. The unique id and not the name: a user that is made anew is another one, and a user
+    /// that is renamed is the same.
+    pub fn user(partition: Partition, account: AccountId, id: UserId) -> Self {
+        Self { partition, account, region: None, kind: TargetKind::IamUser, id: id.into() }
+    }
+
+    /// An IAM role with all its sessions as a target, by its unique id.
+    pub fn role(partition: Partition, account: AccountId, id: RoleId) -> Self {
+        Self { partition, account, region: None, kind: TargetKind::IamRole, id: id.into() }
+    }
+
+    /// The sessions of one name of a role as a target. The id is what `aws:userid` is in each of their calls.
+    pub fn session(partition: Partition, account: AccountId, role: &RoleId, name: &SessionName) -> Self {
+        let id = format!("{role}:{name}");
+        Self { partition, account, region: None, kind: TargetKind::IamRoleSession, id }
+    }
+
+    /// The role's unique id and, where it is about one, the session's name; nothing for another kind of target.
+    pub fn role_and_session(&self) -> Option<(RoleId, Option<SessionName>)> {
+        match self.kind {
+            TargetKind::IamRole => Some((self.id.parse().ok()?, None)),
+            TargetKind::IamRoleSession => {
+                let (role, name) = self.id.split_once(':')?;
+                Some((role.parse().ok()?, Some(name.parse().ok()?)))
+            }
+            TargetKind::Ec2Instance | TargetKind::IamUser => None,
+        }
+    }
+}
+
 /// The canonical form, as in keys: `aws/222222222222/eu-west-1/ec2-instance/i-0abc…`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,8 +113,45 @@ impl FromStr for Target {
     fn from_str(value: &str) -> Result<Self, InvalidId> {
         let invalid = || InvalidId { kind: "target", value: value.to_owned() };
         let parts: Vec<&str> = value.split('/').collect();
-        let [partition, account, region, "ec2-instance", id] = parts.as_slice() else { return Err(invalid()) };
-        let target = Self::instance(account.parse()?, region.parse()?, id.parse()?);
-        if target.partition == partition.parse()? { Ok(target) } else { Err(invalid()) }
+        let [partition, account, region, kind, id] = parts.as_slice() else { return Err(invalid()) };
+        let (partition, account): (Partition, AccountId) = (partition.parse()?, account.parse()?);
+        let target = match (*region, *kind) {
+            ("global", "iam-user") => Self::user(partition, account, id.parse()?),
+            ("global", "iam-role") => Self::role(partition, account, id.parse()?),
+            ("global", "iam-role-session") => {
+                let (role, name) = id.split_once(':').ok_or_else(invalid)?;
+                Self::session(partition, account, &role.parse()?, &name.parse()?)
+            }
+            (region, "ec2-instance") => Self::instance(account, region.parse()?, id.parse()?),
+            _ => return Err(invalid()),
+        };
+        if target.partition == partition { Ok(target) } else { Err(invalid()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canonical_form_comes_back_as_it_went_in() {
+        for text in [
+            "aws/222222222222/eu-west-1/ec2-instance/i-0a1b2c3d4e5f60718",
+            "aws/222222222222/global/iam-user/AIDACKCEVSQ6C2EXAMPLE",
+            "aws-cn/222222222222/global/iam-role/AROADBQP57FF2AEXAMPLE",
+            "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.to_string(), text);
+        }
+        for bad in [
+            "aws/222222222222/eu-west-1/iam-user/AIDACKCEVSQ6C2EXAMPLE",
+            "aws/222222222222/global/iam-user/deploy",
+            "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE",
+            "aws/222222222222/global/ec2-instance/i-0a1b2c3d4e5f60718",
+            "aws-cn/222222222222/eu-west-1/ec2-instance/i-0a1b2c3d4e5f60718",
+        ] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
     }
 }

@@ -18,6 +18,7 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from moto.iam.models import get_account_id_from, iam_backends
 
+from extension.cloudtrail import put_events
 from extension.ec2 import set_snapshot_state
 from extension.guardduty import put_finding
 from extension.organizations import join_organization
@@ -196,6 +197,10 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["management"]]:
                 return join_organization(given["management"], given["account"])
+        if path == "cloudtrail/events":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return put_events(given["account"], given["region"], given["events"])
         raise ValueError(f"no such door: {path}")
 
 

@@ -133,6 +133,10 @@ class Observer:
         )
         return {"units": units}
 
+    def do_trail(self, account: str, region: str, events: list) -> Any:
+        body = json.dumps({"account": account, "region": region, "events": events}).encode()
+        return json.loads(self.accounts.door("cloudtrail/events", "POST", body))
+
     def do_event(self, account: str, region: str, entry: dict) -> Any:
         entry = {
             name: json.dumps(value) if name == "Detail" and not isinstance(value, str) else value

@@ -31,7 +31,7 @@ from werkzeug.serving import make_server  # noqa: E402
 import extension  # noqa: E402
 from moto import backends  # noqa: E402
 
-WARM = ("ec2", "autoscaling", "elb", "elbv2", "iam", "sts", "dynamodb", "s3", "events", "sqs", "sns", "guardduty", "organizations")
+WARM = ("ec2", "autoscaling", "elb", "elbv2", "iam", "sts", "dynamodb", "s3", "events", "sqs", "sns", "guardduty", "organizations", "cloudtrail")
 
 
 class Handler(MotoRequestHandler):

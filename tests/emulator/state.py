@@ -68,7 +68,62 @@ def state(accounts: Accounts, account: str, region: str) -> dict:
         },
         "snapshots": snapshots(ec2),
         "instance_profiles": dict(sorted(profiles.items())),
+        "users": users(client("iam")),
+        "roles": roles(client("iam")),
     }
+
+
+def users(iam: Any) -> dict:
+    """Every user with all that it can act with."""
+    found = {}
+    for user in iam.get_paginator("list_users").paginate().build_full_result()["Users"]:
+        name = user["UserName"]
+        who = {"UserName": name}
+        try:
+            iam.get_login_profile(**who)
+            password = True
+        except iam.exceptions.NoSuchEntityException:
+            password = False
+        certificates = iam.list_signing_certificates(**who)["Certificates"]
+        credentials = iam.list_service_specific_credentials(**who)["ServiceSpecificCredentials"]
+        found[name] = {
+            "id": user["UserId"],
+            "path": user["Path"],
+            "password": password,
+            "keys": {k["AccessKeyId"]: k["Status"] for k in iam.list_access_keys(**who)["AccessKeyMetadata"]},
+            "service_credentials": {c["ServiceSpecificCredentialId"]: c["Status"] for c in credentials},
+            "ssh_keys": {k["SSHPublicKeyId"]: k["Status"] for k in iam.list_ssh_public_keys(**who)["SSHPublicKeys"]},
+            "certificates": {c["CertificateId"]: c["Status"] for c in certificates},
+            "attached": sorted(p["PolicyArn"] for p in iam.list_attached_user_policies(**who)["AttachedPolicies"]),
+            "inline": {
+                policy: iam.get_user_policy(**who, PolicyName=policy)["PolicyDocument"]
+                for policy in sorted(iam.list_user_policies(**who)["PolicyNames"])
+            },
+            "groups": sorted(g["GroupName"] for g in iam.list_groups_for_user(**who)["Groups"]),
+            "tags": tags(iam.list_user_tags(**who)["Tags"]),
+        }
+    return found
+
+
+def roles(iam: Any) -> dict:
+    """Every role with who may assume it and what is attached; not those by which a responder comes."""
+    found = {}
+    for role in iam.get_paginator("list_roles").paginate().build_full_result()["Roles"]:
+        if role["Path"].startswith("/firebreak/"):
+            continue
+        who = {"RoleName": role["RoleName"]}
+        found[role["RoleName"]] = {
+            "id": role["RoleId"],
+            "path": role["Path"],
+            "trust": role["AssumeRolePolicyDocument"],
+            "attached": sorted(p["PolicyArn"] for p in iam.list_attached_role_policies(**who)["AttachedPolicies"]),
+            "inline": {
+                policy: iam.get_role_policy(**who, PolicyName=policy)["PolicyDocument"]
+                for policy in sorted(iam.list_role_policies(**who)["PolicyNames"])
+            },
+            "tags": tags(iam.list_role_tags(**who)["Tags"]),
+        }
+    return found
 
 
 def instance(ec2: Any, shown: dict, profiles: dict) -> dict:

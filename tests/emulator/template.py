@@ -160,8 +160,8 @@ class Stack:
         if logical not in self.names:
             spec = self.resources[logical]
             properties = spec.get("Properties", {})
-            named = ("TableName", "BucketName", "QueueName", "TopicName", "RoleName", "InstanceProfileName")
-            for given in (*named, "FunctionName", "Name"):
+            named = ("TableName", "BucketName", "QueueName", "TopicName", "RoleName", "ManagedPolicyName")
+            for given in (*named, "InstanceProfileName", "FunctionName", "Name"):
                 if given in properties:
                     self.names[logical] = str(self.resolve(properties[given]))
                     break
@@ -199,6 +199,7 @@ class Stack:
     # --- making ---
 
     MAKERS = {
+        "AWS::IAM::ManagedPolicy": "managed_policy",
         "AWS::IAM::Role": "role",
         "AWS::IAM::InstanceProfile": "instance_profile",
         "AWS::SQS::Queue": "queue",
@@ -242,6 +243,14 @@ class Stack:
             iam.put_role_policy(
                 RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=json.dumps(policy["PolicyDocument"])
             )
+
+    def make_managed_policy(self, logical: str, properties: dict) -> None:
+        self.clients("iam").create_policy(
+            PolicyName=self.physical(logical),
+            Path=properties.get("Path", "/"),
+            Description=properties.get("Description", ""),
+            PolicyDocument=json.dumps(properties["PolicyDocument"]),
+        )
 
     def make_instance_profile(self, logical: str, properties: dict) -> None:
         iam, name = self.clients("iam"), self.physical(logical)

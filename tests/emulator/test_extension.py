@@ -871,6 +871,92 @@ class SessionPolicies(Emulated):
         return {"Version": "2012-10-17", "Statement": [statement]}
 
 
+class Identities(Emulated):
+    def setUp(self):
+        super().setUp()
+        self.iam = self.client("iam")
+
+    def test_a_user_has_a_unique_id_that_a_new_name_does_not_change(self):
+        user = self.iam.create_user(UserName="deploy")["User"]["UserId"]
+        self.assertRegex(user, "^AIDA[A-Z0-9]{17}$")
+        key = self.iam.create_access_key(UserName="deploy")["AccessKey"]["AccessKeyId"]
+        self.iam.update_user(UserName="deploy", NewUserName="printer")
+        self.assertEqual(self.iam.get_user(UserName="printer")["User"]["UserId"], user)
+        self.assertEqual(self.iam.get_access_key_last_used(AccessKeyId=key)["UserName"], "printer")
+        self.refused("NoSuchEntity", self.iam.get_user, UserName="deploy")
+        self.iam.create_user(UserName="deploy")
+        self.assertNotEqual(self.iam.get_user(UserName="deploy")["User"]["UserId"], user)
+
+    def test_a_key_has_no_owner_in_another_account(self):
+        self.iam.create_user(UserName="deploy")
+        key = self.iam.create_access_key(UserName="deploy")["AccessKey"]["AccessKeyId"]
+        other = self.accounts.client("900000000001", REGION, "iam")
+        self.refused("NoSuchEntity", other.get_access_key_last_used, AccessKeyId=key)
+
+    def test_users_come_in_pages(self):
+        for number in range(5):
+            self.iam.create_user(UserName=f"user-{number}")
+        first = self.iam.list_users(MaxItems=2)
+        self.assertEqual((len(first["Users"]), first["IsTruncated"]), (2, True))
+        pages = self.iam.get_paginator("list_users").paginate(PaginationConfig={"PageSize": 2})
+        self.assertEqual(sum(len(one["Users"]) for one in pages), 5)
+
+    def test_service_specific_credentials(self):
+        self.iam.create_user(UserName="deploy")
+        made = self.iam.create_service_specific_credential(UserName="deploy", ServiceName="codecommit.amazonaws.com")
+        made = made["ServiceSpecificCredential"]
+        self.assertIn("ServicePassword", made)
+        of_bedrock = self.iam.create_service_specific_credential(
+            UserName="deploy", ServiceName="bedrock.amazonaws.com", CredentialAgeDays=30
+        )["ServiceSpecificCredential"]
+        self.assertIn("ServiceCredentialSecret", of_bedrock)
+        self.assertIn("ExpirationDate", of_bedrock)
+        one = {"UserName": "deploy", "ServiceSpecificCredentialId": made["ServiceSpecificCredentialId"]}
+        self.iam.update_service_specific_credential(**one, Status="Inactive")
+        listed = self.iam.list_service_specific_credentials(UserName="deploy")["ServiceSpecificCredentials"]
+        self.assertEqual(sorted(c["Status"] for c in listed), ["Active", "Inactive"])
+        self.assertNotIn("ServicePassword", listed[0])
+        by_service = self.iam.list_service_specific_credentials(
+            UserName="deploy", ServiceName="bedrock.amazonaws.com"
+        )["ServiceSpecificCredentials"]
+        self.assertEqual(len(by_service), 1)
+        self.iam.delete_service_specific_credential(**one)
+        self.refused("NoSuchEntity", self.iam.update_service_specific_credential, **one, Status="Active")
+        self.refused("NoSuchEntity", self.iam.list_service_specific_credentials, UserName="nobody")
+
+    def test_keys_and_certificates_are_made_inactive(self):
+        ids = self.seed("ci-user")
+        who = {"UserName": "ci-deploy"}
+        self.iam.update_ssh_public_key(**who, SSHPublicKeyId=ids["victim.ssh1"], Status="Inactive")
+        self.iam.update_signing_certificate(**who, CertificateId=ids["victim.certificate1"], Status="Inactive")
+        self.iam.update_access_key(**who, AccessKeyId=ids["victim.key"], Status="Inactive")
+        user = self.state()["users"]["ci-deploy"]
+        self.assertEqual(user["ssh_keys"][ids["victim.ssh1"]], "Inactive")
+        self.assertEqual(user["certificates"][ids["victim.certificate1"]], "Inactive")
+        self.assertEqual(user["keys"][ids["victim.key"]], "Inactive")
+        self.assertEqual(user["keys"][ids["victim.key2"]], "Active")
+
+    def test_the_event_history_is_looked_up(self):
+        ids = self.seed("ci-user")
+        trail = self.accounts.client(self.account, "us-east-1", "cloudtrail")
+        key = [{"AttributeKey": "AccessKeyId", "AttributeValue": ids["victim.key"]}]
+        found = trail.lookup_events(LookupAttributes=key)["Events"]
+        self.assertEqual(found[0]["EventName"], "ListUsers")
+        self.assertEqual([event["EventName"] for event in found].count("CreateUser"), 1)
+        record = json.loads(found[-1]["CloudTrailEvent"])
+        self.assertEqual(record["responseElements"]["user"]["userId"], ids["made"])
+        paged = trail.get_paginator("lookup_events").paginate(
+            LookupAttributes=key, PaginationConfig={"PageSize": 2}
+        )
+        self.assertEqual(sum(len(one["Events"]) for one in paged), 5)
+        oldest = found[-1]["EventTime"]
+        self.assertEqual(len(trail.lookup_events(LookupAttributes=key, EndTime=oldest)["Events"]), 1)
+        self.assertEqual(len(trail.lookup_events(LookupAttributes=key, StartTime=oldest)["Events"]), 5)
+        elsewhere = self.client("cloudtrail").lookup_events(LookupAttributes=key)["Events"]
+        self.assertEqual([event["EventName"] for event in elsewhere], ["AssumeRole"])
+        self.refused("InvalidLookupAttributesException", trail.lookup_events, LookupAttributes=key * 2)
+
+
 class Templates(Emulated):
     """The templates at the root of the project can be made here."""
 
@@ -920,6 +1006,8 @@ class Templates(Emulated):
         made = self.make("template-member.yaml", HubAccount="111111111111", OrganizationId="o-abcdefghij")
         roles = {r["Arn"] for r in self.client("iam").list_roles(PathPrefix="/firebreak/")["Roles"]}
         self.assertIn(f"arn:aws:iam::{self.account}:role/firebreak/isolate-instance", roles)
+        deny = self.client("iam").get_policy(PolicyArn=f"arn:aws:iam::{self.account}:policy/firebreak/deny-all")
+        self.assertEqual(deny["Policy"]["AttachmentCount"], 0)
         self.assertEqual(made["functions"], {})
 
 

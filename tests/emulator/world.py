@@ -2,7 +2,13 @@
 
 import ipaddress
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from accounts import Accounts
 
@@ -21,13 +27,24 @@ def seed(accounts: Accounts, account: str, region: str, world: dict) -> dict:
     return Seeder(accounts, account, region).run(world)
 
 
+def certificate() -> str:
+    """A certificate that signs itself, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.com")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
+    signed = builder.not_valid_after(now + timedelta(days=30)).sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def tag_list(tags: dict) -> list:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 class Seeder:
     def __init__(self, accounts: Accounts, account: str, region: str):
-        self.region = region
+        self.region, self.account, self.door = region, account, accounts.door
         self.ids: dict = {}
         self.zones: dict = {}
         self.next_host: dict = {}
@@ -42,6 +59,8 @@ class Seeder:
             "subnets",
             "groups",
             "profiles",
+            "users",
+            "roles",
             "launch_templates",
             "target_groups",
             "classic_load_balancers",
@@ -51,6 +70,7 @@ class Seeder:
             "targets",
             "classic_members",
             "end_states",
+            "trail",
         ):
             for name, spec in world.get(kind, {}).items():
                 getattr(self, "make_" + kind)(name, spec)
@@ -139,6 +159,79 @@ class Seeder:
         made = iam.create_instance_profile(InstanceProfileName=role)["InstanceProfile"]
         iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
         self.ids[name] = made["Arn"]
+
+    def make_users(self, name: str, spec: dict) -> None:
+        iam, title = self.clients("iam"), spec.get("name", name)
+        user = iam.create_user(UserName=title, Path=spec.get("path", "/"), Tags=tag_list(spec.get("tags", {})))["User"]
+        self.ids[name], self.ids[name + ".name"] = user["UserId"], title
+        for number, key in enumerate(spec.get("keys", ["Active"])):
+            made = iam.create_access_key(UserName=title)["AccessKey"]["AccessKeyId"]
+            self.ids[name + ".key" + (str(number + 1) if number else "")] = made
+            if key == "deleted":
+                iam.delete_access_key(UserName=title, AccessKeyId=made)
+            elif key != "Active":
+                iam.update_access_key(UserName=title, AccessKeyId=made, Status=key)
+        if spec.get("password"):
+            iam.create_login_profile(UserName=title, Password="not-a-secret-1A")
+        for number, service in enumerate(spec.get("service_credentials", [])):
+            made = iam.create_service_specific_credential(UserName=title, ServiceName=service)
+            identifier = made["ServiceSpecificCredential"]["ServiceSpecificCredentialId"]
+            self.ids[f"{name}.service{number + 1}"] = identifier
+        for number, status in enumerate(spec.get("ssh_keys", [])):
+            made = iam.upload_ssh_public_key(UserName=title, SSHPublicKeyBody=f"ssh-ed25519 {number}")["SSHPublicKey"]
+            self.ids[f"{name}.ssh{number + 1}"] = made["SSHPublicKeyId"]
+            if status != "Active":
+                iam.update_ssh_public_key(UserName=title, SSHPublicKeyId=made["SSHPublicKeyId"], Status=status)
+        for number in range(spec.get("certificates", 0)):
+            made = iam.upload_signing_certificate(UserName=title, CertificateBody=certificate())["Certificate"]
+            self.ids[f"{name}.certificate{number + 1}"] = made["CertificateId"]
+        for policy, document in spec.get("inline", {}).items():
+            iam.put_user_policy(UserName=title, PolicyName=policy, PolicyDocument=json.dumps(document))
+        if spec.get("renamed"):
+            iam.update_user(UserName=title, NewUserName=spec["renamed"])
+        if spec.get("deleted"):
+            for key in iam.list_access_keys(UserName=title)["AccessKeyMetadata"]:
+                iam.delete_access_key(UserName=title, AccessKeyId=key["AccessKeyId"])
+            iam.delete_user(UserName=title)
+
+    def make_roles(self, name: str, spec: dict) -> None:
+        iam, title = self.clients("iam"), spec.get("name", name)
+        trust = json.dumps(spec["trust"]) if "trust" in spec else ASSUME_EC2
+
+        def make() -> str:
+            made = iam.create_role(
+                RoleName=title,
+                Path=spec.get("path", "/"),
+                AssumeRolePolicyDocument=trust,
+                Tags=tag_list(spec.get("tags", {})),
+            )
+            return made["Role"]["RoleId"]
+
+        role = make()
+        self.ids[name + ".role"], self.ids[name + ".name"] = role, title
+        self.ids[name] = f"{role}:{spec['session']}" if "session" in spec else role
+        if spec.get("made_anew"):
+            iam.delete_role(RoleName=title)
+            make()
+        if spec.get("profile"):
+            iam.create_instance_profile(InstanceProfileName=title)
+            iam.add_role_to_instance_profile(InstanceProfileName=title, RoleName=title)
+        for policy, document in spec.get("inline", {}).items():
+            iam.put_role_policy(RoleName=title, PolicyName=policy, PolicyDocument=json.dumps(document))
+
+    def make_trail(self, region: str, spec: list) -> None:
+        """CloudTrail records with ids by their symbolic names, `{like this}`, and times in minutes before now."""
+        events = []
+        for event in spec:
+            text = json.dumps(event)
+            for symbol, identifier in self.ids.items():
+                text = text.replace("{" + symbol + "}", identifier)
+            made = json.loads(text)
+            ago = timedelta(minutes=made.pop("minutes_ago"))
+            made["eventTime"] = (datetime.now(timezone.utc) - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
+            events.append(made)
+        body = json.dumps({"account": self.account, "region": region, "events": events}).encode()
+        self.door("cloudtrail/events", "POST", body)
 
     def make_launch_templates(self, name: str, spec: dict) -> None:
         made = self.ec2.create_launch_template(

@@ -131,8 +131,14 @@ fn rename(text: &str, names: &[(&str, &String)]) -> String {
     unnamed(&text)
 }
 
-/// Ids without a name, each cut down to its kind, and public addresses.
+/// Ids without a name, each cut down to its kind, public addresses, and times.
 fn unnamed(text: &str) -> String {
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return "<time>".to_owned();
+    }
+    if ["AIDA", "AROA", "AKIA", "ACCA", "APKA"].iter().any(|prefix| text.starts_with(prefix)) && text.len() >= 20 {
+        return text.chars().take(4).collect();
+    }
     const KINDS: [&str; 9] = ["sg", "sgr", "snap", "i", "eni", "vol", "vpc", "eipalloc", "subnet"];
     if let Some((kind, rest)) = text.rsplit_once('-')
         && KINDS.contains(&kind)

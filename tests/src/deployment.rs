@@ -29,8 +29,12 @@ pub struct Function {
 pub const CONTAIN_COMPUTE: Function =
     Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS };
 
+/// The function that contains identities.
+pub const CONTAIN_IDENTITY: Function =
+    Function { name: contain_identity::FUNCTION, logical: "ContainIdentity", playbooks: contain_identity::PLAYBOOKS };
+
 /// Every function. The one list: what is not in it has no law, no page and no role, and a test says so.
-pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE];
+pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY];
 
 /// An account of the emulator, as Firebreak's own clients reach it.
 pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connection: &Connection) -> anyhow::Result<Aws> {

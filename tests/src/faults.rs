@@ -123,7 +123,7 @@ impl Request {
     /// Whether it only reads. The verb decides; `AssumeRole` gives power and changes nothing.
     #[must_use]
     pub fn reads(&self) -> bool {
-        const READS: [&str; 5] = ["Describe", "List", "Get", "Query", "AssumeRole"];
+        const READS: [&str; 6] = ["Describe", "List", "Get", "Lookup", "Query", "AssumeRole"];
         READS.iter().any(|prefix| self.operation.starts_with(prefix))
     }
 
@@ -470,14 +470,16 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
     let (status, code) = match (fault, service) {
         (Fault::Throttled, "ec2") => (503, "RequestLimitExceeded"),
         (Fault::Throttled, "s3") => (503, "SlowDown"),
-        (Fault::Throttled, "dynamodb" | "events") => (400, "ThrottlingException"),
+        (Fault::Throttled, "dynamodb" | "events" | "cloudtrail") => (400, "ThrottlingException"),
         (Fault::Throttled, "organizations") => (400, "TooManyRequestsException"),
         (Fault::Throttled, "guardduty") => (429, "TooManyRequestsException"),
         (Fault::Throttled, _) => (400, "Throttling"),
         (Fault::Denied, "ec2") => (403, "UnauthorizedOperation"),
-        (Fault::Denied, "dynamodb" | "events" | "guardduty" | "organizations") => (400, "AccessDeniedException"),
+        (Fault::Denied, "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail") => {
+            (400, "AccessDeniedException")
+        }
         (Fault::Denied, _) => (403, "AccessDenied"),
-        (_, "dynamodb" | "events") => (500, "InternalServerError"),
+        (_, "dynamodb" | "events" | "cloudtrail") => (500, "InternalServerError"),
         (_, "organizations") => (500, "ServiceException"),
         (_, "guardduty") => (500, "InternalServerErrorException"),
         (_, "ec2" | "s3") => (500, "InternalError"),
@@ -490,7 +492,7 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
              <RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
         ),
         "s3" => format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
-        "dynamodb" | "events" | "guardduty" | "organizations" => {
+        "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail" => {
             json!({"__type": code, "message": message}).to_string()
         }
         _ => format!(

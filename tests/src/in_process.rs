@@ -37,6 +37,9 @@ use crate::emulator::{
 };
 use crate::faults::{Doing, Faults, while_doing};
 
+/// A principal that is never touched: without one nobody's identity is contained by itself.
+const BREAK_GLASS: &str = "arn:aws:iam::*:user/break-glass/admin";
+
 /// Every playbook of every function, recorded as it plans and acts.
 pub fn playbooks() -> &'static [(&'static Function, &'static Traced)] {
     static ALL: OnceLock<Vec<(&'static Function, &'static Traced)>> = OnceLock::new();
@@ -93,6 +96,9 @@ impl Playbook for Traced {
     }
     fn targets(&self, finding: &Finding) -> Vec<Target> {
         self.inner.targets(finding)
+    }
+    fn is_about(&self, finding: &Finding, target: &Target) -> bool {
+        self.inner.is_about(finding, target)
     }
     fn plan<'a>(
         &'a self,
@@ -192,7 +198,7 @@ pub struct Security {
     /// A queue that gets everything that people are told.
     told: String,
     /// What was taken out of it.
-    taken: Mutex<Vec<String>>,
+    taken: tokio::sync::Mutex<Vec<String>>,
     /// A queue that gets every outcome event.
     outcomes: String,
 }
@@ -218,7 +224,9 @@ impl Security {
     async fn on(emulator: &'static Emulator, permits: Permits) -> Result<Arc<Self>> {
         let observer = emulator.observer().await?;
         let account = fresh_account();
-        let parameters = json!({"OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000});
+        let parameters = json!({
+            "OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000, "BreakGlassPrincipals": BREAK_GLASS,
+        });
         let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
         let credentials = observer.credentials(&account).await?;
         let plain = deployment::account(emulator, &account, &credentials, &connection(http(), Settings::default()))?;
@@ -231,7 +239,7 @@ impl Security {
             credentials,
             plain,
             told: String::new(),
-            taken: Mutex::default(),
+            taken: tokio::sync::Mutex::default(),
             outcomes: String::new(),
         };
         security.subscribe().await?;
@@ -305,15 +313,20 @@ impl Security {
 
     /// Takes every message that people were told since the last call.
     pub async fn messages(&self) -> Result<Vec<String>> {
+        self.take_messages(&mut *self.taken.lock().await).await
+    }
+
+    /// Whoever looks at what was taken waits for those who are taking.
+    async fn take_messages(&self, taken: &mut Vec<String>) -> Result<Vec<String>> {
         let new = self.observer.receive(&self.account, REGION, &self.told).await?;
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(new.iter().cloned());
+        taken.extend(new.iter().cloned());
         Ok(new)
     }
 
     /// Every message so far that holds a text, such as a run's id.
     pub async fn told_about(&self, what: &str) -> Result<Vec<String>> {
-        self.messages().await?;
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock().await;
+        self.take_messages(&mut taken).await?;
         Ok(taken.iter().filter(|text| text.contains(what)).cloned().collect())
     }
 
@@ -447,7 +460,7 @@ impl Case {
         settings: Settings,
     ) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let event = event_about(playbook, &security.account, &member, ids.get("victim")?)?;
+        let event = event_about(playbook, &security.account, &member, &ids, ids.get("victim")?)?;
         security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
         let finding = finding_in(&event)?;
         let target = playbook.targets(&finding).into_iter().next().context("the finding has no target")?;
@@ -479,6 +492,18 @@ impl Case {
         change(&mut config);
         let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings)?;
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
+    }
+
+    /// The whole function that the playbook belongs to, with its settings changed.
+    pub fn whole_function(&self, change: impl FnOnce(&mut Config)) -> Result<Hub> {
+        let (function, _) = playbooks()
+            .iter()
+            .find(|(_, one)| one.id() == self.playbook.id())
+            .context("no function has the playbook")?;
+        let mut config = self.security.config()?;
+        change(&mut config);
+        let aws = self.security.aws(SharedHttpClient::new(self.security.faults()), self.settings)?;
+        Ok(Hub::new(function.name, function.playbooks, config, aws))
     }
 
     /// Delivers bytes to the function.
@@ -544,7 +569,7 @@ impl Case {
 
     /// The target's run, as the ledger has it.
     pub async fn run(&self) -> Result<Option<Run>> {
-        let key = format!("HOLD#{}#{}", self.playbook.id(), self.target);
+        let key = format!("HOLD#{}#{}", self.playbook.meta().hold, self.target);
         let params = json!({
             "TableName": self.hub.config.ledger_table, "ConsistentRead": true,
             "Key": {"pk": {"S": key}, "sk": {"S": "HOLD"}},
@@ -590,7 +615,7 @@ impl Case {
 
     /// Another finding about a resource of the account, which GuardDuty has: its event.
     pub async fn report(&self, id: &str) -> Result<Value> {
-        let event = event_about(self.playbook, &self.security.account, &self.member, id)?;
+        let event = event_about(self.playbook, &self.security.account, &self.member, &self.ids, id)?;
         self.security.observer.put_finding(&self.security.account, REGION, &event["detail"]).await?;
         Ok(event)
     }
@@ -614,6 +639,7 @@ impl Case {
             playbook: self.playbook,
             deadline: Instant::now() + self.settings.time,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
+            recheck: false,
         }
     }
 
@@ -632,6 +658,7 @@ impl Case {
             snapshots: BTreeMap::new(),
             hurried: false,
             snapshot_lock_days: self.hub.config.snapshot_lock_days,
+            recheck: false,
         };
         Ok(self.playbook.plan(&cx, &self.target, &self.finding).await?)
     }
@@ -682,18 +709,25 @@ pub fn finding_in(event: &Value) -> Result<Finding> {
     first.map_err(|error| anyhow!("{error}"))
 }
 
-/// An event of `events/` that a playbook answers about one target, made to be about the resource `id` in `member`.
-pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, id: &str) -> Result<Value> {
+/// An event of `events/` that a playbook answers about one target, made to be about the resource `id` in `member`. What
+/// the world calls it says what else a finding tells of somebody: the name, the key.
+pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, id: &str) -> Result<Value> {
     let (mut text, about) = example(playbook)?;
     let new_id = RunId::new().to_string().to_lowercase();
+    let symbol = ids.name_of(id).unwrap_or_default();
+    let known = |what: &str| ids.get(&format!("{symbol}.{what}")).unwrap_or_default();
+    // A name may be a word of the prose: only where it stands alone it is the name.
+    let alone = |name: &str| if name.is_empty() { String::new() } else { format!("\"{name}\"") };
     for (old, new) in [
         (about.id.as_str(), id),
+        (&alone(&about.name), &alone(known("name"))),
+        (&about.key, known("key")),
         (about.account.as_str(), member),
         ("111111111111", hub),
         (about.region.as_ref().map_or("", Region::as_str), REGION),
         (about.finding.as_str(), &new_id),
     ] {
-        if !old.is_empty() {
+        if !old.is_empty() && !new.is_empty() {
             text = text.replace(old, new);
         }
     }
@@ -709,6 +743,8 @@ pub fn kind_of_target(playbook: &dyn Playbook) -> Result<TargetKind> {
 struct Example {
     kind: TargetKind,
     id: String,
+    name: String,
+    key: String,
     account: AccountId,
     region: Option<Region>,
     finding: String,
@@ -732,10 +768,16 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
         let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
         if let [target] = playbook.targets(&finding).as_slice()
             && !turned_away
+            && finding.identities.len() <= 1
         {
+            let whose = finding.identities.first().filter(|_| target.kind.is_identity());
+            // A session's key is nobody's in IAM.
+            let key = whose.and_then(|whose| whose.access_key.as_ref()).filter(|key| key.is_long_term());
             let about = Example {
                 kind: target.kind,
                 id: target.id.clone(),
+                name: whose.and_then(|whose| whose.user_name.clone()).unwrap_or_default(),
+                key: key.map(ToString::to_string).unwrap_or_default(),
                 account: target.account.clone(),
                 region: target.region.clone(),
                 finding: finding.id.to_string(),
@@ -747,12 +789,19 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
     bail!("no event in events/ is answered by {id} about one target")
 }
 
+/// Whether one playbook acts on both kinds: on a role, and on one session of it.
+#[must_use]
+pub fn are_alike(one: TargetKind, other: TargetKind) -> bool {
+    let of_role = |kind| matches!(kind, TargetKind::IamRole | TargetKind::IamRoleSession);
+    one == other || (of_role(one) && of_role(other))
+}
+
 /// The worlds of `tests/worlds/` in which a playbook has a target, sorted.
 pub fn worlds_of(playbook: &dyn Playbook) -> Result<Vec<String>> {
     let kind = kind_of_target(playbook)?;
     let mut names = Vec::new();
     for name in worlds()? {
-        if kind_of_victim(&world(&name)?)? == kind {
+        if are_alike(kind_of_victim(&world(&name)?)?, kind) {
             names.push(name);
         }
     }

@@ -64,6 +64,11 @@ const DECLARED: &[(&str, Declares)] = &[
         let of_instance = d.at(0) == "instances" && matches!(d.at(2), "profile" | "profile_association");
         d.at(1) == undo.target && (of_instance || d.at(0) == "instance_profiles")
     }),
+    // The user's keys stay inactive, and nothing else of it differs.
+    ("iam.deactivate-access-key", |d, undo| {
+        let of_target = undo.after["users"][d.at(1)]["id"] == undo.target;
+        d.at(0) == "users" && of_target && d.at(2) == "keys" && is(&d.before, "Active") && is(&d.after, "Inactive")
+    }),
     ("ec2.tighten-connection-tracking", |d, undo| {
         // What was not set is AWS's default, in so many words.
         let is_default = |name: &str, value: &Value| DEFAULTS.iter().any(|(n, s)| *n == name && *value == *s);
@@ -128,6 +133,10 @@ pub fn launched<'a>(before: &Value, after: &'a Value) -> BTreeSet<&'a str> {
         .flat_map(|(_, group)| entries(&group["instances"]).map(|(id, _)| id))
         .filter(|id| before["instances"].get(*id).is_none())
         .collect()
+}
+
+fn is(value: &Option<Value>, text: &str) -> bool {
+    value.as_ref().is_some_and(|value| value == text)
 }
 
 fn number(value: &Option<Value>) -> Option<i64> {

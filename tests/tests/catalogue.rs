@@ -237,7 +237,7 @@ fn well_formed(whose: &str, permission: &Permission) {
         assert!(["*", "any", ""].contains(&parts[2]), "{whose}: {shown} on {on}: the account itself, any, or none");
         assert!(parts[3] != "*", "{whose}: {shown} on {on}: every resource of the service");
     }
-    let reads = ["Describe", "List", "Get"].iter().any(|verb| operation.starts_with(verb));
+    let reads = firebreak::session::only_reads(operation);
     assert!(reads || !permission.on.is_empty(), "{whose}: {shown} changes something and names no resource");
 }
 
@@ -280,7 +280,7 @@ fn the_example_policies_decide_as_the_readme_says() {
             tags: &BTreeMap::new(),
             units: Err("nobody asked AWS"),
             finding: &finding,
-            plan: PlanFacts { steps: 0, inexact: BTreeSet::new() },
+            plan: PlanFacts::default(),
             spent_account: 0,
             spent_total: 0,
             now: now.parse().unwrap(),
@@ -419,6 +419,9 @@ fn condition(when: When) -> &'static str {
         When::Acting => "if the instance is the actor",
         When::Outbound => "if the instance is the actor or opened the connection",
         When::NamesInstance => "if it names an instance (none on Fargate)",
+        When::NamesKey => "if it names a user's long-term key",
+        When::NamesUser => "if it names a user by a session or password",
+        When::NamesSession => "if it names a session of a role",
     }
 }
 

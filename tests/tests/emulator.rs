@@ -1,7 +1,8 @@
 //! The emulator starts, worlds are seeded and read back, and what we added to moto is tested by boto3.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use firebreak_tests::emulator::{Emulator, Refusal, fresh_account, world, worlds};
+use firebreak::target::TargetKind;
+use firebreak_tests::emulator::{Emulator, Refusal, fresh_account, kind_of_victim, world, worlds};
 use serde_json::json;
 
 const REGION: &str = "eu-west-1";
@@ -35,7 +36,18 @@ async fn every_world_can_be_seeded() {
         let ids = observer.seed(&account, REGION, &world(&name).unwrap()).await.unwrap();
         let state = observer.state(&account, REGION).await.unwrap();
         let victim = ids.get("victim").unwrap_or_else(|_| panic!("{name} has no victim"));
-        assert!(state["instances"][victim].is_object(), "{name}");
+        // A user or a role is in the state under its name; one that was deleted is not.
+        match kind_of_victim(&world(&name).unwrap()).unwrap() {
+            TargetKind::Ec2Instance => assert!(state["instances"][victim].is_object(), "{name}"),
+            TargetKind::IamUser => {
+                assert!(state["users"].is_object() && victim.starts_with("AIDA"), "{name}: {victim}")
+            }
+            TargetKind::IamRole | TargetKind::IamRoleSession => {
+                let found =
+                    state["roles"].as_object().unwrap().keys().any(|role| role == ids.get("victim.name").unwrap());
+                assert!(found && victim.starts_with("AROA"), "{name}: {victim}");
+            }
+        }
     }
 }
 

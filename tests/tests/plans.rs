@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 
 use firebreak::aws::Connection;
 use firebreak::playbook::{PlanContext, Planned};
-use firebreak_tests::deployment::{self, FUNCTIONS, REGION};
-use firebreak_tests::emulator::{Emulator, fresh_account, kind_of_victim, world, worlds};
-use firebreak_tests::in_process::{event_about, finding_in, kind_of_target};
+use firebreak_tests::deployment::{self, FUNCTIONS, ORGANIZATION, REGION};
+use firebreak_tests::emulator::{Emulator, fresh_account, kind_of_victim, workspace, world, worlds};
+use firebreak_tests::in_process::{are_alike, event_about, finding_in, kind_of_target};
+use serde_json::json;
 
 /// Where a stage begins, and where a step does: for sorting, taken out again.
 const STAGE: char = '\u{1}';
@@ -86,17 +87,25 @@ async fn each_world_has_a_reviewed_plan() {
         let ids = observer.seed(&account, REGION, &world).await.unwrap();
         let credentials = observer.credentials(&account).await.unwrap();
         let member = deployment::account(emulator, &account, &credentials, &Connection::default()).unwrap();
-        let snapshots = Default::default();
-        let cx =
-            PlanContext { aws: &member, groups: &[], run: None, snapshots, hurried: false, snapshot_lock_days: 30 };
+        let parameters = json!({"HubAccount": "111111111111", "OrganizationId": ORGANIZATION});
+        observer.member(&account, &workspace().join("template-member.yaml"), parameters).await.unwrap();
+        let cx = PlanContext {
+            aws: &member,
+            groups: &[],
+            run: None,
+            snapshots: Default::default(),
+            hurried: false,
+            snapshot_lock_days: 30,
+            recheck: false,
+        };
         let mut shown = String::new();
         let mut hashes = BTreeMap::new();
         for playbook in FUNCTIONS.iter().flat_map(|function| function.playbooks) {
-            if kind_of_target(*playbook).unwrap() != kind_of_victim(&world).unwrap() {
+            if !are_alike(kind_of_target(*playbook).unwrap(), kind_of_victim(&world).unwrap()) {
                 continue;
             }
             let id = playbook.meta().id;
-            let event = event_about(*playbook, "111111111111", &account, ids.get("victim").unwrap()).unwrap();
+            let event = event_about(*playbook, "111111111111", &account, &ids, ids.get("victim").unwrap()).unwrap();
             let finding = finding_in(&event).unwrap();
             let target = playbook.targets(&finding).remove(0);
             writeln!(shown, "{id}").unwrap();

@@ -78,6 +78,8 @@ const META: Meta = Meta {
     id: "isolate-instance",
     title: "Cut an EC2 instance off from every network, and keep it for the investigation",
     purpose: Purpose::Contain,
+    hold: "isolate-instance",
+    rechecks: &[],
     concerns: &["EC2", "Runtime"],
     // What an address of somebody's own threat list does to the instance is no reason to cut it off.
     triggers: &[ACTS, &[Answers::outbound("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom")]],

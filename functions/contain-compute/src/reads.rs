@@ -1,8 +1,6 @@
 //! What is read about an instance: everything at once, and only two reads that a plan cannot do without.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::time::Duration;
 
 use aws_sdk_autoscaling::types::AutoScalingInstanceDetails;
 use aws_sdk_ec2::types::{Address, Instance, NetworkInterface, SecurityGroup, SecurityGroupRule};
@@ -16,17 +14,10 @@ use firebreak::actions::elasticloadbalancing::deregister_targets::targets_of;
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure};
 use firebreak::ids::{Arn, GroupId, InstanceId};
-use firebreak::playbook::{PlanContext, Planned};
+use firebreak::playbook::{Maybe, PlanContext, Planned};
 use firebreak::target::Target;
 use firebreak::text::quoted;
 use futures_util::{StreamExt, TryStreamExt, stream};
-
-/// How long a plan that containment waits for waits for a read that it can do without. The plan that checks the
-/// run, and one that a person is to see, has no such limit, and takes up what was missed.
-const PATIENCE: Duration = Duration::from_millis(1500);
-
-/// What was read, or in words why it was not.
-pub(crate) type Maybe<T> = Result<T, String>;
 
 /// An instance with all that hangs on it.
 #[derive(Debug)]
@@ -68,20 +59,20 @@ pub(crate) async fn facts(cx: &PlanContext<'_>, id: &InstanceId) -> Result<Optio
     let ours: Vec<GroupId> = cx.groups.iter().map(|known| known.id.clone()).collect();
     let attributes = futures_util::future::join_all(Protection::ALL.map(|attribute| {
         let read = value_of(aws, id, attribute);
-        async move { (attribute, optional(cx, read).await) }
+        async move { (attribute, cx.optional(read).await) }
     }));
     let profile = async { Ok(association(aws, id).await?.as_ref().and_then(profile_of)) };
     let (instance, interfaces, attributes, addresses, member, profile, groups, rules, target_groups, balancers) = tokio::join!(
         instance(aws, id),
         interfaces(aws, id),
         attributes,
-        optional(cx, addresses(aws, id)),
-        optional(cx, detach_instance::membership(aws, id)),
-        optional(cx, profile),
-        optional(cx, groups_there(aws, &ours)),
-        optional(cx, empty_group::rules_of(aws, &ours)),
-        optional(cx, target_groups(aws)),
-        optional(cx, balancers(aws)),
+        cx.optional(addresses(aws, id)),
+        cx.optional(detach_instance::membership(aws, id)),
+        cx.optional(profile),
+        cx.optional(groups_there(aws, &ours)),
+        cx.optional(empty_group::rules_of(aws, &ours)),
+        cx.optional(target_groups(aws)),
+        cx.optional(balancers(aws)),
     );
     let (Some(instance), interfaces) = (instance?, interfaces?) else { return Ok(None) };
     Ok(Some(Facts {
@@ -96,18 +87,6 @@ pub(crate) async fn facts(cx: &PlanContext<'_>, id: &InstanceId) -> Result<Optio
         target_groups,
         balancers,
     }))
-}
-
-/// A read without which the plan is still made.
-pub(crate) async fn optional<T>(cx: &PlanContext<'_>, read: impl Future<Output = Result<T, Failure>>) -> Maybe<T> {
-    let brief = |failure: Failure| failure.brief();
-    if !cx.hurried {
-        return read.await.map_err(brief);
-    }
-    match tokio::time::timeout(PATIENCE, read).await {
-        Ok(answer) => answer.map_err(brief),
-        Err(_) => Err(format!("no answer within {} ms", PATIENCE.as_millis())),
-    }
 }
 
 /// The instance; `None` when there is none of this id.

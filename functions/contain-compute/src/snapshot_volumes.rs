@@ -45,7 +45,7 @@ use firebreak::finding::{Answers, Finding};
 use firebreak::ids::{InterfaceId, SnapshotId, VolumeId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
-use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::playbook::{Custody, Maybe, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::requests::AwsRequest;
 use firebreak::run::{Run, StepResult};
 use firebreak::target::Target;
@@ -53,8 +53,7 @@ use firebreak::target::Target;
 use firebreak::text::{plain, quoted};
 use serde_json::{Value, json};
 
-use crate::isolate_instance;
-use crate::reads::{self, Maybe};
+use crate::{isolate_instance, reads};
 
 /// Snapshots the volumes of an instance.
 #[derive(Debug)]
@@ -64,6 +63,8 @@ const META: Meta = Meta {
     id: "snapshot-volumes",
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
+    hold: "snapshot-volumes",
+    rechecks: &[],
     concerns: &["EC2", "Runtime"],
     triggers: &[isolate_instance::ACTS, WEAKER],
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],
@@ -214,7 +215,7 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
     for (volume, snapshot) in cx.snapshots.iter().filter(|(volume, _)| volumes.contains(volume)) {
         made.entry(volume.clone()).or_insert_with(|| snapshot.clone());
     }
-    let (locks, stores) = tokio::join!(locks(cx.aws, &made), reads::optional(cx, instance_stores(cx.aws, &instance)));
+    let (locks, stores) = tokio::join!(locks(cx.aws, &made), cx.optional(instance_stores(cx.aws, &instance)));
 
     let mut plan = Plan::new(META.id, target.clone());
     plan.tags = reads::tags(&instance);

@@ -3,3 +3,4 @@
 pub mod autoscaling;
 pub mod ec2;
 pub mod elasticloadbalancing;
+pub mod iam;

@@ -87,6 +87,12 @@ pub enum Credential<'a> {
 pub const IDENTITY_CENTER_ROLE: &str = "AWSReservedSSO_";
 
 impl Identity {
+    /// Whether another says the same of the key and of the unique id, and perhaps more.
+    pub fn is_part_of(&self, other: &Self) -> bool {
+        let key = self.access_key.is_none() || self.access_key == other.access_key;
+        key && (self.principal_id.is_none() || self.principal_id == other.principal_id)
+    }
+
     /// An identity of which only the access key is known.
     pub fn of_key(access_key: AccessKeyId) -> Self {
         Self {

@@ -165,12 +165,21 @@ pub struct PlanFacts {
     pub steps: usize,
     /// The actions in it that undo cannot give back exactly.
     pub inexact: BTreeSet<String>,
+    /// The leaves that its steps want.
+    pub leaves: BTreeSet<Leave>,
+    /// The ARN of a target that is somebody.
+    pub arn: Option<String>,
 }
 
 impl From<&Plan> for PlanFacts {
     fn from(plan: &Plan) -> Self {
         let inexact = plan.steps().filter(|step| step.caveat.is_some()).map(|step| step.action.clone());
-        Self { steps: plan.steps().count(), inexact: inexact.collect() }
+        Self {
+            steps: plan.steps().count(),
+            inexact: inexact.collect(),
+            leaves: plan.steps().filter_map(|step| step.leave).collect(),
+            arn: plan.arn.as_ref().map(ToString::to_string),
+        }
     }
 }
 
@@ -197,7 +206,7 @@ pub struct Question<'a> {
     pub now: Timestamp,
     /// The security account.
     pub hub_account: &'a str,
-    /// Principals that are never touched.
+    /// Principals that are never touched: ARNs. One with `*` for its account is that of every account.
     pub break_glass: &'a [String],
 }
 
@@ -237,13 +246,31 @@ fn rule_by_tags(policies: &Policies, question: &Question<'_>) -> Ruling {
     let in_force = policies.in_force(question.now);
     let with = ask(&in_force, question, question.tags);
     if question.tags.is_empty() {
-        return with;
+        return sure_of_whom(question, with);
     }
     let without = ask(&in_force, question, &BTreeMap::new());
     let leaves = with.leaves.intersection(&without.leaves).copied().collect();
     let failed = with.failed || without.failed;
     let stricter = if with.mode <= without.mode { with } else { without };
-    Ruling { leaves, failed, ..stricter }
+    sure_of_whom(question, Ruling { leaves, failed, ..stricter })
+}
+
+/// Whatever the policies say: somebody is contained without a person only where it can be told that they are not
+/// break-glass. Whoever locks the last administrator out has made the incident worse than it was.
+fn sure_of_whom(question: &Question<'_>, mut ruling: Ruling) -> Ruling {
+    if !question.target.kind.is_identity() || ruling.mode < Mode::Enforce {
+        return ruling;
+    }
+    let why = if question.break_glass.is_empty() {
+        "no break-glass principal is named, so nobody's identity is contained without a person"
+    } else if question.plan.arn.is_none() {
+        "it is not known who it is, so it cannot be told whether it is break-glass"
+    } else {
+        return ruling;
+    };
+    ruling.mode = Mode::Propose;
+    ruling.reasons.insert(0, why.to_owned());
+    ruling
 }
 
 fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, String>) -> Ruling {
@@ -355,6 +382,7 @@ fn request(
         attributes.push(("ou", string(&units.ou)));
         attributes.push(("ous", RestrictedExpression::new_set(units.ous.iter().map(|unit| string(unit)))));
     }
+    attributes.extend(question.plan.arn.as_deref().map(|arn| ("arn", string(arn))));
     let entity = Entity::new_with_tags(
         resource.clone(),
         attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<HashMap<_, _>>(),
@@ -383,6 +411,10 @@ fn request(
             record(vec![
                 ("steps", long(u64::try_from(question.plan.steps).unwrap_or(u64::MAX))),
                 ("inexact", RestrictedExpression::new_set(question.plan.inexact.iter().map(|action| string(action)))),
+                (
+                    "leaves",
+                    RestrictedExpression::new_set(question.plan.leaves.iter().map(|leave| string(leave.as_str()))),
+                ),
             ])?,
         ),
         (
@@ -396,7 +428,12 @@ fn request(
         ("hub_account".to_owned(), string(question.hub_account)),
         (
             "break_glass".to_owned(),
-            RestrictedExpression::new_set(question.break_glass.iter().map(|principal| string(principal))),
+            RestrictedExpression::new_set(
+                question
+                    .break_glass
+                    .iter()
+                    .map(|principal| string(&principal.replacen(":iam::*:", &format!(":iam::{}:", target.account), 1))),
+            ),
         ),
     ])
     .map_err(|error| error.to_string())?;

@@ -53,7 +53,9 @@ enum Fact {
     Budgets,
     Steps,
     Inexact,
+    Leaves,
     BreakGlass,
+    Who,
     SecurityAccount,
     Time,
 }
@@ -66,6 +68,8 @@ impl fmt::Display for Fact {
             Self::Budgets => "budgets: not known without AWS",
             Self::Steps => "the number of steps: not known without AWS",
             Self::Inexact => "what undo cannot give back: not known without AWS",
+            Self::Leaves => "the leaves that the plan wants: not known without AWS",
+            Self::Who => "who it is: not known without AWS",
             Self::BreakGlass => "break-glass principals: not known here",
             Self::SecurityAccount => "the security account: not given (--hub-account)",
             Self::Time => "the time: supposed to be when it was last seen (--at)",
@@ -147,6 +151,11 @@ pub fn strictest(
 ) -> Strictest {
     match answer(policies, known, inexact) {
         Ok(mut answer) => {
+            // Where none is named, the guard lets nobody be contained by itself.
+            if known.target.kind.is_identity() && answer.mode > Mode::Propose {
+                answer.mode = Mode::Propose;
+                answer.reasons.push(format!("{}, and without any a person is asked", Fact::BreakGlass));
+            }
             // Where the organization cannot be asked, the guard lets nothing be enforced by a set that asks for it.
             if let [first, ..] = policies.asking_for_units()
                 && answer.mode > Mode::Propose
@@ -170,9 +179,10 @@ fn answer(
     inexact: impl Fn(&BTreeSet<Leave>) -> BTreeSet<String>,
 ) -> Result<Strictest, String> {
     let in_force = if known.any_time { policies.all.clone() } else { policies.in_force(known.supposed) };
-    let every = inexact(&Leave::ALL.into());
+    let possible: BTreeSet<Leave> = Leave::ALL.into_iter().filter(|leave| leave.is_of(known.target.kind)).collect();
+    let every = Most { inexact: inexact(&possible), leaves: possible.clone() };
     let mut leaves = BTreeSet::new();
-    for leave in Leave::ALL {
+    for leave in possible {
         // A step without leave is taken out of the plan: what may be in it is what may have leave.
         let voices = voices(&in_force, &policies.expires, known, leave.as_str(), &every, true)?;
         let permitted = voices.iter().any(|voice| voice.permits() && voice.may(Holds));
@@ -181,7 +191,7 @@ fn answer(
             leaves.insert(leave);
         }
     }
-    let most = inexact(&leaves);
+    let most = Most { inexact: inexact(&leaves), leaves };
     let mut reasons = Vec::new();
     for mode in [Mode::Enforce, Mode::Propose, Mode::Observe] {
         let voices = voices(&in_force, &policies.expires, known, mode.as_str(), &most, mode == Mode::Enforce)?;
@@ -238,17 +248,26 @@ fn objections(mode: Mode, voices: &[Voice<'_>]) -> Vec<String> {
     against
 }
 
-/// What each policy may come to for one action. `strictly`: the security account is open too, unless it is known.
+/// The most that a plan may hold.
+struct Most {
+    /// Actions that undo cannot give back exactly.
+    inexact: BTreeSet<String>,
+    /// Leaves that its steps want.
+    leaves: BTreeSet<Leave>,
+}
+
+/// What each policy may come to for one action. `strictly`: the security account is open too, unless it is known, and
+/// whether somebody is a break-glass principal.
 fn voices<'a>(
     policies: &'a PolicySet,
     expires: &BTreeMap<String, Timestamp>,
     known: &Known<'_>,
     action: &str,
-    inexact: &BTreeSet<String>,
+    most: &Most,
     strictly: bool,
 ) -> Result<Vec<Voice<'a>>, String> {
     let no_tags = Default::default();
-    let world = |steps, inexact: &BTreeSet<String>, spent| {
+    let world = |steps, most: &Most, spent| {
         let question = Question {
             playbook: known.playbook,
             target: known.target,
@@ -256,7 +275,7 @@ fn voices<'a>(
             // What asks for them is open.
             units: Err("not without AWS"),
             finding: known.finding,
-            plan: PlanFacts { steps, inexact: inexact.clone() },
+            plan: PlanFacts { steps, inexact: most.inexact.clone(), leaves: most.leaves.clone(), arn: None },
             spent_account: spent,
             spent_total: spent,
             now: known.supposed,
@@ -265,8 +284,15 @@ fn voices<'a>(
         };
         request(&question, &no_tags, action)
     };
+    let is_principal = known.target.kind.is_identity();
     let mut open: BTreeSet<Fact> =
-        [Fact::Tags, Fact::Unit, Fact::Budgets, Fact::Steps, Fact::Inexact, Fact::BreakGlass].into();
+        [Fact::Tags, Fact::Unit, Fact::Budgets, Fact::Steps, Fact::Inexact, Fact::Leaves].into();
+    if strictly || !is_principal {
+        open.insert(Fact::BreakGlass);
+    }
+    if strictly && is_principal {
+        open.insert(Fact::Who);
+    }
     if strictly && known.hub_account.is_none() {
         open.insert(Fact::SecurityAccount);
     }
@@ -275,10 +301,9 @@ fn voices<'a>(
     }
     let scale = Scale {
         open,
-        // Break-glass principals are ARNs.
-        is_principal: known.target.id.starts_with("arn:"),
-        least: world(0, &BTreeSet::new(), 0)?,
-        most: world(usize::MAX, inexact, u64::MAX)?,
+        is_principal,
+        least: world(0, &Most { inexact: BTreeSet::new(), leaves: BTreeSet::new() }, 0)?,
+        most: world(usize::MAX, most, u64::MAX)?,
     };
     let weigh = |policy: &'a Policy| {
         let mut weighed = scale.policy(policy)?;
@@ -366,7 +391,7 @@ impl Scale {
     }
 
     /// Whether an expression goes one way only as the one unknown in it grows: then its ends say all. The unknown is
-    /// one operand, and is bounded: a number, or the set of actions that undo cannot give back.
+    /// one operand, and is bounded: a number, the set of actions that undo cannot give back, or that of leaves.
     fn rises_or_falls(&self, expression: &Expr) -> bool {
         let is = |expression: &Expr, bounded: &[[&str; 2]]| match path(expression) {
             Some((Var::Context, path)) => bounded.iter().any(|bounded| path == bounded),
@@ -375,7 +400,7 @@ impl Scale {
         let is_number = |expression: &Expr| {
             is(expression, &[["budget", "account_this_hour"], ["budget", "total_this_hour"], ["plan", "steps"]])
         };
-        let is_set = |expression: &Expr| is(expression, &[["plan", "inexact"]]);
+        let is_set = |expression: &Expr| is(expression, &[["plan", "inexact"], ["plan", "leaves"]]);
         let is_known = |expression: &Expr| self.unknown(expression).is_empty();
         match expression {
             Expr::UnaryOp { op: UnaryOp::IsEmpty, expr } => is_set(expr),
@@ -453,18 +478,21 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
                 Fact::Budgets,
                 Fact::Steps,
                 Fact::Inexact,
+                Fact::Leaves,
                 Fact::BreakGlass,
                 Fact::SecurityAccount,
                 Fact::Time,
             ]),
             (Var::Context, ["budget", ..]) => facts.extend([Fact::Budgets]),
-            (Var::Context, ["plan"]) => facts.extend([Fact::Steps, Fact::Inexact]),
+            (Var::Context, ["plan"]) => facts.extend([Fact::Steps, Fact::Inexact, Fact::Leaves]),
+            (Var::Context, ["plan", "leaves"]) => facts.extend([Fact::Leaves]),
             (Var::Context, ["plan", "steps"]) => facts.extend([Fact::Steps]),
             (Var::Context, ["plan", "inexact"]) => facts.extend([Fact::Inexact]),
             (Var::Context, ["break_glass"]) => facts.extend([Fact::BreakGlass]),
             (Var::Context, ["hub_account"]) => facts.extend([Fact::SecurityAccount]),
             (Var::Context, ["now"] | ["finding"] | ["finding", "age_minutes"]) => facts.extend([Fact::Time]),
             (_, ["ou" | "ous"]) => facts.extend([Fact::Unit]),
+            (_, ["arn"]) => facts.extend([Fact::Who]),
             _ => {}
         }
         return;
@@ -473,18 +501,14 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
     match expression {
         Expr::GetAttr { expr, attr } => {
             all(&[expr]);
-            if attr == "ou" || attr == "ous" {
-                facts.insert(Fact::Unit);
-            }
+            facts.extend(of_target(attr));
         }
-        // Whether the context has something is known; whether a target has a unit is not.
+        // Whether the context has something is known; whether a target has a unit or is somebody is not.
         Expr::HasAttr { expr, attrs } => {
             if path(expr).is_none_or(|(var, _)| var != Var::Context) {
                 all(&[expr]);
             }
-            if attrs.iter().any(|attr| attr == "ou" || attr == "ous") {
-                facts.insert(Fact::Unit);
-            }
+            facts.extend(attrs.iter().filter_map(|attr| of_target(attr)));
         }
         Expr::BinaryOp { op, left, right } => {
             all(&[left, right]);
@@ -502,7 +526,16 @@ fn look(expression: &Expr, facts: &mut BTreeSet<Fact>) {
         Expr::Record(parts) => parts.values().for_each(|part| look(part, facts)),
         Expr::Literal(_) | Expr::Var(_) => {}
         // A form that this version of Cedar does not have.
-        _ => facts.extend([Fact::Tags, Fact::Unit]),
+        _ => facts.extend([Fact::Tags, Fact::Unit, Fact::Who]),
+    }
+}
+
+/// What an attribute that a target may have depends on.
+fn of_target(attribute: &str) -> Option<Fact> {
+    match attribute {
+        "ou" | "ous" => Some(Fact::Unit),
+        "arn" => Some(Fact::Who),
+        _ => None,
     }
 }
 

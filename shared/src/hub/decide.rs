@@ -138,7 +138,7 @@ impl Hub {
         let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
         let known = known?;
         let finding = match authenticity {
-            Authenticity::Genuine(genuine) if playbook.targets(&genuine).contains(&target) => *genuine,
+            Authenticity::Genuine(genuine) if playbook.is_about(&genuine, &target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
             Authenticity::TurnedAway(away) => {
                 let why = format!("the finding does not stand any more: {away}");
@@ -168,6 +168,9 @@ impl Hub {
         let (plan, ruling) = self.rule(&known, playbook.meta().id, &finding, plan, now, &tighten);
         if ruling.mode < Mode::Propose {
             return Ok(Err(format!("the policies no longer allow it: {}", ruling.reasons.join("; "))));
+        }
+        if plan.is_empty() {
+            return Ok(Err("nothing of the plan is left to do, or the policies no longer permit it".to_owned()));
         }
         if plan.hash() != run.head.plan_hash {
             return self.propose_again(playbook, decision, run, finding, plan, ruling, now).await.map(Ok);

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::tell::Custody;
 use super::{Answer, Answered, Hub};
-use crate::engine::{Ended, Sessions};
+use crate::engine::{Again, Ended, Engine, Sessions};
 use crate::failure::{Class, Failure};
+use crate::finding::Finding;
 use crate::ledger::{Channels, Due, DueKind};
 use crate::playbook::Playbook;
 use crate::report::{Report, Topic};
@@ -61,8 +62,14 @@ impl Hub {
             DueKind::Retry => match run.state {
                 // What a person has begun to undo is not contained again by itself.
                 RunState::Held | RunState::Freed if run.undone.is_empty() => {
+                    let latest = self.newest(playbook, &run, now).await?;
+                    let run = Run { latest, ..run };
                     self.go_on(run, RunState::Applying, now, deadline).await
                 }
+                _ => Ok(None),
+            },
+            DueKind::Recheck => match run.state {
+                RunState::Held if run.undone.is_empty() => self.recheck(playbook, run, now, deadline).await,
                 _ => Ok(None),
             },
             DueKind::Report => {
@@ -149,6 +156,63 @@ impl Hub {
 
     async fn put_off(&self, run: &Run, due: &Due, left: &Channels, now: Timestamp) -> Result<(), Failure> {
         if left.is_empty() { Ok(()) } else { self.ledger.put_off(&run.head, due, left, now).await }
+    }
+
+    /// The newest finding that joined a run which is looked at again: it says how long the activity went on. One from the
+    /// future says nothing.
+    async fn newest(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        now: Timestamp,
+    ) -> Result<Option<Finding>, Failure> {
+        if playbook.meta().rechecks.is_empty() {
+            return Ok(None);
+        }
+        let last = self.ledger.last_joined(run.head.holds_as(), &run.head.target).await?;
+        Ok(last.filter(|finding| finding.last_seen.is_none_or(|seen| seen <= now)))
+    }
+
+    /// Looks whether a held run still holds. When it does and nothing new has come to light, nobody hears of it; else
+    /// what was taken back is done again, and people are told.
+    async fn recheck(
+        &self,
+        playbook: &'static dyn Playbook,
+        mut run: Run,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Report>, Failure> {
+        run.latest = self.newest(playbook, &run, now).await?;
+        let engine = Engine { recheck: true, ..self.engine(playbook, deadline) };
+        let (account, region) = (&run.head.target.account, run.head.target.region.as_ref());
+        let groups = self.ledger.groups(account, region).await?;
+        let reading = match engine.reading(&run.head.id, account, region).await {
+            Ok(reading) => reading,
+            Err(failure) if failure.class == Class::Transient => return Err(failure),
+            Err(failure) => {
+                // Another minute would not help, and the run's report stands.
+                telemetry::alarm("recheck-impossible", &failure.brief());
+                return Ok(None);
+            }
+        };
+        let Again { undone, new, gone } = engine.look_again(&run, &reading, &groups).await?;
+        if gone || (undone.is_empty() && new.is_empty()) {
+            return Ok(None);
+        }
+        if !undone.is_empty() {
+            telemetry::alarm("containment-taken-back", &undone.join("; "));
+            if run.reapplied < super::MOST_REAPPLIED {
+                // It is looked at until nobody works against it any more.
+                self.put_due(&run, DueKind::Recheck, now + super::LOOK_AGAIN).await?;
+            }
+            run.reapplied += 1;
+            run.seen_again = vec![format!(
+                "somebody works against it: since it was contained this was changed, and was done again: {}",
+                undone.join(", ")
+            )];
+        }
+        run.seen_again.extend(new);
+        self.go_on(run, RunState::Applying, now, deadline).await
     }
 
     /// Takes a run into this function's hands and goes on from its journal.

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::guard::Ruling;
 use crate::ledger::{Hold, View};
-use crate::plan::{Plan, Step};
+use crate::plan::{Leave, Plan, Step};
 use crate::playbook::{Planned, Playbook, Purpose};
 use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunHead, RunState, StepResult};
@@ -107,6 +107,9 @@ impl Hub {
         if preserves && self.is_new_evidence(about, &run, now).await? {
             return Ok(Word::Renews(Box::new(run.head.finding)));
         }
+        if !about.playbook.meta().rechecks.is_empty() && !self.is_open_to(about, &run, planned).await? {
+            return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+        }
         // What AWS does not allow is so since the run, and was told.
         let allowed = |step: &&Step| !matches!(run.result(&step.id), Some(StepResult::Left { .. }));
         let opened = !preserves && plan.steps().filter(allowed).any(is_open);
@@ -114,6 +117,21 @@ impl Hub {
             return Ok(Word::Again(Box::new(run)));
         }
         self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends)
+    }
+
+    /// Whether anything is not as wanted when a run looks at its own work: what it did may be known to it alone.
+    async fn is_open_to(
+        &self,
+        about: About<'_>,
+        run: &Run,
+        planned: &Result<(Aws, Planned), Failure>,
+    ) -> Result<bool, Failure> {
+        let Ok((reading, _)) = planned else { return Ok(true) };
+        let cx = self.plan_context(reading, &[], Some(&run.head.id));
+        match about.playbook.plan(&cx, about.target, about.finding).await? {
+            Planned::Plan(plan) => Ok(!plan.is_empty()),
+            Planned::Gone(_) | Planned::Refused(_) => Ok(false),
+        }
     }
 
     /// Whether a finding calls for evidence beside that which a run has kept: the activity went on after it, and
@@ -140,11 +158,11 @@ impl Hub {
     }
 
     async fn has_joined(&self, about: About<'_>, finding: &Finding) -> Result<bool, Failure> {
-        self.ledger.has_joined(about.playbook.meta().id, about.target, finding).await
+        self.ledger.has_joined(about.playbook.meta().hold, about.target, finding).await
     }
 
     async fn join(&self, about: About<'_>, now: Timestamp) -> Result<(), Failure> {
-        self.ledger.join(about.playbook.meta().id, about.target, about.finding, now).await
+        self.ledger.join(about.playbook.meta().hold, about.target, about.finding, now).await
     }
 
     async fn joins_quietly(
@@ -266,5 +284,6 @@ fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
 /// Whether a step just planned shows that the target is not, or no longer, cut off. One without a state before was
 /// planned unseen and shows nothing.
 fn is_open(step: &Step) -> bool {
-    step.cuts && step.leave.is_none() && !step.before.is_null()
+    let alone = step.leave.is_none_or(|leave| leave == Leave::RevokeEverySession);
+    step.cuts && alone && !step.before.is_null()
 }

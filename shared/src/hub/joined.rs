@@ -41,9 +41,9 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Answered {
-        let id = playbook.meta().id;
+        let held_as = playbook.meta().hold;
         let mut answered = Answered { last: None, left: false };
-        let joined = match self.ledger.joined(id, target).await {
+        let joined = match self.ledger.joined(held_as, target).await {
             Ok(joined) => joined,
             Err(failure) => {
                 telemetry::alarm("joined-unread", &failure.brief());
@@ -79,7 +79,7 @@ impl Hub {
                     break;
                 }
             }
-            if let Err(failure) = self.ledger.take_off(id, target, &joined).await {
+            if let Err(failure) = self.ledger.take_off(held_as, target, &joined).await {
                 // It is answered once more: better twice than never.
                 telemetry::alarm("joined-row-stays", &failure.brief());
                 answered.left = true;

@@ -10,6 +10,7 @@ use super::policy::Choice;
 use crate::failure::Failure;
 use crate::ids::AccountId;
 use crate::ledger::View;
+use crate::playbook::Meta;
 use crate::target::Target;
 use crate::telemetry;
 use crate::units::{self, Units};
@@ -33,7 +34,7 @@ pub(super) struct Known {
 impl Hub {
     /// Reads the ledger and the policy bucket at once. Only if the set in force asks for the account's unit, and
     /// the ledger has none of this day, AWS Organizations is asked: one call, beside the reads of the plan.
-    pub(super) async fn known(&self, playbook: &str, target: &Target, now: Timestamp) -> Result<Known, Failure> {
+    pub(super) async fn known(&self, playbook: &Meta, target: &Target, now: Timestamp) -> Result<Known, Failure> {
         let (view, fetched) = tokio::join!(self.ledger.view(playbook, target, now), self.policies.fetch(&self.aws));
         let view = view?;
         let policies = self.policies.choose(fetched, view.accepted_policy.as_deref());

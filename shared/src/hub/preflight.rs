@@ -11,6 +11,7 @@ use crate::action::{Action, AnyAction, Applied, Context, GroupPurpose, KnownGrou
 use crate::actions::ec2::create_group::CreateGroup;
 use crate::actions::ec2::empty_group::{Direction, EmptyGroup, rules_of};
 use crate::actions::ec2::{groups_there, why_lost};
+use crate::actions::iam::attach_deny_policy::{AttachDenyPolicy, denies};
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::{AccountId, GroupId, Region, RunId, VpcId};
@@ -163,10 +164,23 @@ impl Hub {
         region: &Region,
     ) -> Result<Aws, Failure> {
         let aws = self.planning(by, playbook, account, Some(region)).await?;
-        // The read that every plan about an instance begins with.
-        let read = aws.ec2().describe_instances().max_results(5).send().await;
-        read.map_err(Failure::from_sdk("read the instances of", account))?;
+        // The read that every plan about an instance begins with; of users and roles there is no such one.
+        if playbook.permissions().any(|permission| permission.action == "ec2:DescribeInstances") {
+            let read = aws.ec2().describe_instances().max_results(5).send().await;
+            read.map_err(Failure::from_sdk("read the instances of", account))?;
+        }
         Ok(aws)
+    }
+
+    /// Whether the policy that contained users get denies everything; nothing where a playbook attaches none. `aws` is a
+    /// session that may read as the playbook does.
+    pub async fn probe_denial(playbook: &dyn Playbook, aws: &Aws) -> Option<Result<String, String>> {
+        playbook.actions().iter().find(|action| action.name() == AttachDenyPolicy::NAME)?;
+        Some(match denies(aws).await {
+            Ok(true) => Ok("denies everything".to_owned()),
+            Ok(false) => Err("absent, or somebody changed what it says: deploy the member template again".to_owned()),
+            Err(failure) => Err(failure.brief()),
+        })
     }
 
     /// Takes on the operators' role that onboards, in a session that reads.

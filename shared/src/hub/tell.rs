@@ -108,7 +108,8 @@ impl Hub {
         let end = run.end.as_ref();
         let outcome = end.map_or(Outcome::Failed, |end| end.outcome);
         let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
-        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly);
+        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly)
+            || !run.seen_again.is_empty();
         let mut left = Channels::new();
         if by.contains(&Channel::Evidence) {
             let records = self.records(run, &report);

@@ -136,8 +136,11 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         interruptions: number(item, "interruptions").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         held_at: timestamp(item, "held_at"),
+        reapplied: number(item, "reapplied").and_then(|times| u32::try_from(times).ok()).unwrap_or(0),
         released_at: timestamp(item, "released_at"),
         decided: if item.contains_key("decided") { parse(item, "decided")? } else { None },
+        latest: None,
+        seen_again: Vec::new(),
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | partition key | sort key | what |
 //! |---|---|---|
-//! | `HOLD#<playbook>#<target>` | `HOLD` | which run has the target, and how it stands |
-//! | `HOLD#<playbook>#<target>` | `JOINED#<finding>` | findings that came while it was held |
+//! | `HOLD#<word>#<target>` | `HOLD` | which run has the target, and how it stands |
+//! | `HOLD#<word>#<target>` | `JOINED#<finding>` | findings that came while it was held |
 //! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
@@ -37,6 +37,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, Region, RunId};
 use crate::plan::{Stage, StepId};
+use crate::playbook::Meta;
 use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use crate::units::Units;
@@ -229,10 +230,13 @@ pub enum DueKind {
     HoldEnds,
     /// The run ended before it changed anything: the findings that joined it are answered.
     Joined,
+    /// Look whether what was done still holds, and for what shows only later.
+    Recheck,
 }
 
 impl DueKind {
-    const ALL: [Self; 6] = [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined];
+    const ALL: [Self; 7] =
+        [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined, Self::Recheck];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -242,6 +246,7 @@ impl DueKind {
             Self::Evidence => "evidence",
             Self::HoldEnds => "hold-ends",
             Self::Joined => "joined",
+            Self::Recheck => "recheck",
         }
     }
 }
@@ -255,15 +260,18 @@ pub struct DueAt {
     pub at: Timestamp,
 }
 
+/// How the sort key of a request ends.
+const REQUEST: &str = "#request";
+
 /// A request and the finding that was asked about are kept beside each other: what somebody asks for is only proposed,
 /// and must not stand in the place of what its source reported.
 fn joined_key(finding: &Finding) -> String {
-    let request = if finding.request.is_some() { "#request" } else { "" };
+    let request = if finding.request.is_some() { REQUEST } else { "" };
     format!("JOINED#{}{request}", finding.id)
 }
 
-fn hold_key(playbook: &str, target: &Target) -> String {
-    format!("HOLD#{playbook}#{target}")
+fn hold_key(word: &str, target: &Target) -> String {
+    format!("HOLD#{word}#{target}")
 }
 
 fn account_key(account: &AccountId) -> String {
@@ -295,9 +303,9 @@ impl Ledger {
         Self { client, table: table.into(), decisions: decisions.into() }
     }
 
-    /// All that is needed before a run, in one round.
-    pub async fn view(&self, playbook: &str, target: &Target, now: Timestamp) -> Result<View, Failure> {
-        let hold = hold_key(playbook, target);
+    /// All that is needed before a run of a playbook, in one round.
+    pub async fn view(&self, meta: &Meta, target: &Target, now: Timestamp) -> Result<View, Failure> {
+        let (hold, playbook) = (hold_key(meta.hold, target), meta.id);
         let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
         let budget_total = format!("{playbook}#all#{}", hour(now));
         let account = account_key(&target.account);
@@ -388,15 +396,15 @@ impl Ledger {
         writes.push(self.put_run(&run, now));
         writes.push(self.put_due(head, lease));
         writes.extend(self.supersede(seen));
-        writes.extend(earlier.map(|finding| self.put_joined(&head.playbook, &head.target, finding, now)));
+        writes.extend(earlier.map(|finding| self.put_joined(head.holds_as(), &head.target, finding, now)));
         self.settle_claim(run, writes).await
     }
 
-    fn put_joined(&self, playbook: &str, target: &Target, finding: &Finding, now: Timestamp) -> TransactWriteItem {
+    fn put_joined(&self, hold: &str, target: &Target, finding: &Finding, now: Timestamp) -> TransactWriteItem {
         items::write_put(
             Put::builder()
                 .table_name(&self.table)
-                .item("pk", s(hold_key(playbook, target)))
+                .item("pk", s(hold_key(hold, target)))
                 .item("sk", s(joined_key(finding)))
                 .item("joined_at", n(now.as_millisecond()))
                 .item("finding", json(finding)),
@@ -414,7 +422,7 @@ impl Ledger {
         told_by: DueAt,
         now: Timestamp,
     ) -> Result<Claim, Failure> {
-        let earlier = earlier.map(|finding| self.put_joined(&head.playbook, &head.target, finding, now));
+        let earlier = earlier.map(|finding| self.put_joined(head.holds_as(), &head.target, finding, now));
         self.record_with(head, seen, state, told_by, now, earlier.into_iter().collect()).await
     }
 
@@ -502,8 +510,11 @@ impl Ledger {
             tries: 0,
             interruptions: 0,
             held_at: None,
+            reapplied: 0,
             released_at: None,
             decided: None,
+            latest: None,
+            seen_again: Vec::new(),
         }
     }
 
@@ -511,7 +522,7 @@ impl Ledger {
         // What people have said of the target stays, whichever run has it.
         let update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(hold_key(&head.playbook, &head.target)))
+            .key("pk", s(hold_key(head.holds_as(), &head.target)))
             .key("sk", s("HOLD"))
             .update_expression(
                 "SET run = :run, #state = :state, finding = :finding, plan_hash = :hash, \
@@ -674,7 +685,7 @@ impl Ledger {
     /// Ends a run's steps: its outcome, the hold's state, and what is due next, in one transaction.
     pub async fn finish(&self, run: &Run, state: RunState, end: &RunEnd, next: &[DueAt]) -> Result<(), Failure> {
         debug_assert!(run.state.may_become(state), "{:?} cannot become {state:?}", run.state);
-        let mut names = "SET #state = :state, #end = :end, tries = :tries".to_owned();
+        let mut names = "SET #state = :state, #end = :end, tries = :tries, reapplied = :reapplied".to_owned();
         let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");
@@ -695,10 +706,11 @@ impl Ledger {
             .expression_attribute_values(":state", s(state.as_str()))
             .expression_attribute_values(":end", json(end))
             .expression_attribute_values(":tries", n(run.tries))
+            .expression_attribute_values(":reapplied", n(run.reapplied))
             .expression_attribute_values(":epoch", n(run.epoch));
         let mut hold_update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("pk", s(hold_key(run.head.holds_as(), &run.head.target)))
             .key("sk", s("HOLD"))
             .update_expression(hold)
             .condition_expression("run = :run")
@@ -769,7 +781,7 @@ impl Ledger {
             .expression_attribute_values(":lease", n(taken.lease_until.as_millisecond()));
         let hold_update = Update::builder()
             .table_name(&self.table)
-            .key("pk", s(hold_key(&run.head.playbook, &run.head.target)))
+            .key("pk", s(hold_key(run.head.holds_as(), &run.head.target)))
             .key("sk", s("HOLD"))
             .update_expression(match run.state {
                 // A person wants it contained: what was said before is over.
@@ -811,7 +823,7 @@ impl Ledger {
         let mut writes = besides;
         for (pk, sk, condition) in [
             (run_key(&run.head.id), "RUN", "#state = :state AND epoch = :epoch"),
-            (hold_key(&run.head.playbook, &run.head.target), "HOLD", "#state = :state AND run = :run"),
+            (hold_key(run.head.holds_as(), &run.head.target), "HOLD", "#state = :state AND run = :run"),
         ] {
             let mut update = Update::builder()
                 .table_name(&self.table)
@@ -846,17 +858,11 @@ impl Ledger {
     }
 
     /// Records on the hold that another finding came.
-    pub async fn join(
-        &self,
-        playbook: &str,
-        target: &Target,
-        finding: &Finding,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    pub async fn join(&self, hold: &str, target: &Target, finding: &Finding, now: Timestamp) -> Result<(), Failure> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item("pk", s(hold_key(playbook, target)))
+            .item("pk", s(hold_key(hold, target)))
             .item("sk", s(joined_key(finding)))
             .item("joined_at", n(now.as_millisecond()))
             .item("finding", json(finding))
@@ -867,13 +873,13 @@ impl Ledger {
     }
 
     /// Whether a finding is among those that came while its target was held.
-    pub async fn has_joined(&self, playbook: &str, target: &Target, finding: &Finding) -> Result<bool, Failure> {
-        Ok(self.get(&hold_key(playbook, target), &joined_key(finding)).await?.is_some())
+    pub async fn has_joined(&self, hold: &str, target: &Target, finding: &Finding) -> Result<bool, Failure> {
+        Ok(self.get(&hold_key(hold, target), &joined_key(finding)).await?.is_some())
     }
 
     /// The findings that joined a hold, oldest first. They stay on it.
-    pub async fn joined(&self, playbook: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
-        let items = self.query(&hold_key(playbook, target), Some("JOINED#")).await?;
+    pub async fn joined(&self, hold: &str, target: &Target) -> Result<Vec<Joined>, Failure> {
+        let items = self.query(&hold_key(hold, target), Some("JOINED#")).await?;
         let mut joined: Vec<Joined> = Vec::new();
         for item in &items {
             match items::parse(item, "finding") {
@@ -887,12 +893,12 @@ impl Ledger {
     }
 
     /// Takes a finding that was answered off the hold, unless it has joined again since it was read.
-    pub async fn take_off(&self, playbook: &str, target: &Target, joined: &Joined) -> Result<(), Failure> {
+    pub async fn take_off(&self, hold: &str, target: &Target, joined: &Joined) -> Result<(), Failure> {
         let taken = self
             .client
             .delete_item()
             .table_name(&self.table)
-            .key("pk", s(hold_key(playbook, target)))
+            .key("pk", s(hold_key(hold, target)))
             .key("sk", s(joined_key(&joined.finding)))
             .condition_expression("joined_at = :seen")
             .expression_attribute_values(":seen", n(joined.at))
@@ -903,6 +909,15 @@ impl Ledger {
             Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    /// The finding that joined a hold last. Not a request: what somebody asks for brings nothing about by itself.
+    pub async fn last_joined(&self, hold: &str, target: &Target) -> Result<Option<Finding>, Failure> {
+        let joined = self.query(&hold_key(hold, target), Some("JOINED#")).await?;
+        let at = |item: &&items::Item| items::number(item, "joined_at").unwrap_or(0);
+        let reported = |item: &&items::Item| !items::text(item, "sk").is_some_and(|key| key.ends_with(REQUEST));
+        let last = joined.iter().filter(reported).max_by_key(at);
+        last.map(|item| items::parse::<Finding>(item, "finding")).transpose()
     }
 
     /// The run with this id.

@@ -523,7 +523,7 @@ fn a_finding_about_the_security_account_is_told_once_if_guardduty_has_it() {
             let case = case(&security, playbook).await;
             let hub = &security.account;
             let about = |id: &str| -> Result<Value> {
-                let event = firebreak_tests::in_process::event_about(*playbook, hub, hub, id)?;
+                let event = firebreak_tests::in_process::event_about(*playbook, hub, hub, &case.ids, id)?;
                 ensure!(event["detail"]["accountId"] == hub.as_str(), "{event}");
                 Ok(event)
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use firebreak::failure::Class;
+use firebreak::playbook::Playbook;
 use firebreak::run::Outcome;
 use firebreak_tests::faults::{Fault, Place};
 use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, run_to_end};
@@ -40,7 +41,8 @@ async fn unreadable(case: &Case) -> Result<Vec<String>> {
 
 /// Nothing was claimed, spent or changed.
 async fn nothing_happened(case: &Case) {
-    let view = case.security.ledger().unwrap().view(case.playbook.id(), &case.target, Timestamp::now()).await.unwrap();
+    let view =
+        case.security.ledger().unwrap().view(case.playbook.meta(), &case.target, Timestamp::now()).await.unwrap();
     assert!(view.hold.is_none(), "{:?}", view.hold);
     assert_eq!(view.spent_account, 0);
     let requests = case.faults.requests();

@@ -9,6 +9,7 @@ use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
 use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
+use firebreak::target::TargetKind;
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
@@ -48,7 +49,7 @@ async fn one_run(case: &Case, events: &[Value]) -> Result<()> {
     is_so(case).await?;
     let runs = runs(case).await?;
     ensure!(runs.len() == 1, "{} runs", runs.len());
-    let view = case.security.ledger()?.view(case.playbook.id(), &case.target, Timestamp::now()).await?;
+    let view = case.security.ledger()?.view(case.playbook.meta(), &case.target, Timestamp::now()).await?;
     ensure!(view.spent_account == 1, "{} spent", view.spent_account);
     let state = case.state().await?;
     let made = state["security_groups"].as_object().context("no groups")?.values();
@@ -104,16 +105,16 @@ fn one_target_is_one_run_however_it_is_reported() {
 
 /// Another finding about the case's victim, genuine, which joined while the first was answered.
 async fn another_joins(case: &Case) -> Result<Finding> {
-    let event = event_about(case.playbook, &case.security.account, &case.member, case.ids.get("victim")?)?;
+    let event = event_about(case.playbook, &case.security.account, &case.member, &case.ids, case.ids.get("victim")?)?;
     case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await?;
     let finding = finding_in(&event)?;
-    case.security.ledger()?.join(case.playbook.id(), &case.target, &finding, Timestamp::now()).await?;
+    case.security.ledger()?.join(case.playbook.meta().hold, &case.target, &finding, Timestamp::now()).await?;
     Ok(finding)
 }
 
 /// The ids of the findings on the hold.
 async fn on_hold(case: &Case) -> Result<Vec<String>> {
-    let joined = case.security.ledger()?.joined(case.playbook.id(), &case.target).await?;
+    let joined = case.security.ledger()?.joined(case.playbook.meta().hold, &case.target).await?;
     Ok(joined.into_iter().map(|joined| joined.finding.id.to_string()).collect())
 }
 
@@ -293,7 +294,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             event["detail"]["id"] = json!("00000000000000000000000000000bad");
             Ok(())
         }),
-        ("a known id, about another instance", |event, case| {
+        ("a known id, about something else", |event, case| {
             let text = event.to_string().replace(case.ids.get("victim")?, case.ids.get("neighbour")?);
             *event = serde_json::from_str(&text)?;
             Ok(())
@@ -328,7 +329,7 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
                         Delivered::Died => bail!("died"),
                     }
                     ensure!(case.state().await? == before, "the forged one changed something");
-                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
                     ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
                     // The genuine one right after.
                     let answer = case.deliver().await.answer()?;
@@ -339,6 +340,16 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
         }
         all("forged findings", cases).await;
     });
+}
+
+/// The target as AWS Config names it: the kind, and the id.
+fn as_config_names(case: &Case) -> (&'static str, &str) {
+    let kind = match case.target.kind {
+        TargetKind::Ec2Instance => "AWS::EC2::Instance",
+        TargetKind::IamUser => "AWS::IAM::User",
+        TargetKind::IamRole | TargetKind::IamRoleSession => "AWS::IAM::Role",
+    };
+    (kind, case.target.id.split(':').next().unwrap_or_default())
 }
 
 /// What reaches a function in the name of another source: none of it is believed, whatever it says.
@@ -387,13 +398,16 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
             let kind = finding_in(&case.event)?.finding_type;
             *event = json!({"source": "aws.config", "detail-type": "Config Rules Compliance Change", "account": case.member,
                 "region": REGION, "detail": {"awsAccountId": case.member, "awsRegion": REGION, "configRuleName": kind,
-                "messageType": "ComplianceChangeNotification", "resourceType": "AWS::EC2::Instance",
-                "resourceId": case.ids.get("victim")?, "newEvaluationResult": {"complianceType": "NON_COMPLIANT"}}});
+                "messageType": "ComplianceChangeNotification", "resourceType": as_config_names(case).0,
+                "resourceId": as_config_names(case).1, "newEvaluationResult": {"complianceType": "NON_COMPLIANT"}}});
             Ok(())
         }),
         ("a check of Trusted Advisor named like the type", |event, case| {
             let kind = finding_in(&case.event)?.finding_type;
-            let arn = format!("arn:aws:ec2:{REGION}:{}:instance/{}", case.member, case.ids.get("victim")?);
+            let arn = match case.target.kind {
+                TargetKind::Ec2Instance => format!("arn:aws:ec2:{REGION}:{}:instance/{}", case.member, case.target.id),
+                _ => format!("arn:aws:iam::{}:user/{}", case.member, case.ids.get("victim.name")?),
+            };
             *event = json!({"source": "aws.trustedadvisor", "detail-type": "Trusted Advisor Check Item Refresh Notification",
                 "account": case.member, "region": REGION, "detail": {"check-name": kind, "status": "ERROR",
                 "resource_id": arn, "uuid": "aa12345f-55c7-498e-b7ac-123456781234"}});
@@ -401,10 +415,13 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
         }),
         ("a finding of Inspector of the type", |event, case| {
             let kind = finding_in(&case.event)?.finding_type;
+            // It knows no identities.
+            let is_instance = case.target.kind == TargetKind::Ec2Instance;
+            let instance = if is_instance { case.target.id.as_str() } else { "i-0123456789abcdef0" };
             *event = json!({"source": "aws.inspector2", "detail-type": "Inspector2 Finding", "account": case.member,
                 "region": REGION, "detail": {"awsAccountId": case.member, "type": kind, "severity": "CRITICAL",
                 "findingArn": format!("arn:aws:inspector2:{REGION}:{}:finding/0ab1", case.member), "status": "ACTIVE",
-                "resources": [{"id": case.ids.get("victim")?, "type": "AWS_EC2_INSTANCE"}]}});
+                "resources": [{"id": instance, "type": "AWS_EC2_INSTANCE"}]}});
             Ok(())
         }),
     ];
@@ -415,7 +432,7 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
             for (name, dress) in DRESSED {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "web-server").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
                     let mut event = imported(&case)?;
                     dress(&mut event, &case)?;
                     let before = case.state().await?;
@@ -425,7 +442,7 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
                     ensure!(!answer.outcomes.is_empty(), "nothing was said");
                     ensure!(answer.outcomes.iter().all(|o| quiet(o) && o.run.is_none()), "{:?}", answer.outcomes);
                     ensure!(case.state().await? == before, "it changed something");
-                    let view = security.ledger()?.view(playbook.id(), &case.target, Timestamp::now()).await?;
+                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
                     ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
                     // The genuine one right after, through Security Hub.
                     let answer = case.deliver_bytes(imported(&case)?.to_string().as_bytes()).await.answer()?;
@@ -448,7 +465,7 @@ fn what_somebody_asks_for_by_a_custom_action_is_proposed() {
         for (_, playbook) in playbooks() {
             let security = Arc::clone(&security);
             cases.push(named(playbook.id(), async move {
-                let case = Case::new(&security, playbook, "single-interface").await?;
+                let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
                 let mut suppressed = asff(&case)?;
                 suppressed["Workflow"] = json!({"Status": "SUPPRESSED"});
                 let action = |finding| {
@@ -488,7 +505,7 @@ fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
             for (form, at) in [("ASFF", "Resources"), ("OCSF", "resources")] {
                 let security = Arc::clone(&security);
                 cases.push(named(format!("{} from {form}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, "single-interface").await?;
+                    let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
                     let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
                     copy["detail"]["findings"][0][at] = json!([]);
                     let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
@@ -555,6 +572,11 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("ec2.tighten-connection-tracking", Foreign::Third),
     ("elasticloadbalancing.deregister-instance", Foreign::Back),
     ("elasticloadbalancing.deregister-targets", Foreign::Third),
+    ("iam.attach-deny-policy", Foreign::Back),
+    ("iam.deactivate-service-credential", Foreign::Back),
+    ("iam.deactivate-signing-certificate", Foreign::Back),
+    ("iam.deactivate-ssh-key", Foreign::Back),
+    ("iam.revoke-sessions", Foreign::Third),
 ];
 
 /// Changes the subject of a step with the independent client.
@@ -625,6 +647,30 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
                 "Targets": [{"Id": first["id"], "Port": 9999}],
             });
             call("elbv2", "register_targets", params).await?;
+        }
+        "iam.attach-deny-policy" => {
+            let policy = format!("arn:aws:iam::{}:policy/firebreak/deny-all", case.member);
+            call("iam", "detach_user_policy", json!({"UserName": subject, "PolicyArn": policy})).await?;
+        }
+        "iam.deactivate-service-credential" => {
+            let id = &step.args["id"];
+            let params = json!({"UserName": subject, "ServiceSpecificCredentialId": id, "Status": "Active"});
+            call("iam", "update_service_specific_credential", params).await?;
+        }
+        "iam.deactivate-signing-certificate" => {
+            let params = json!({"UserName": subject, "CertificateId": step.args["id"], "Status": "Active"});
+            call("iam", "update_signing_certificate", params).await?;
+        }
+        "iam.deactivate-ssh-key" => {
+            let params = json!({"UserName": subject, "SSHPublicKeyId": step.args["id"], "Status": "Active"});
+            call("iam", "update_ssh_public_key", params).await?;
+        }
+        "iam.revoke-sessions" => {
+            let other =
+                json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]});
+            let policy = format!("firebreak-revoked-{}", case.the_run().await?.head.id);
+            let params = json!({"RoleName": subject, "PolicyName": policy, "PolicyDocument": other.to_string()});
+            call("iam", "put_role_policy", params).await?;
         }
         other => bail!("nobody else knows how to change what {other} changes: add it"),
     }

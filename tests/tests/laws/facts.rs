@@ -2,11 +2,12 @@
 //! client says what is; Firebreak is not asked. A new kind is a module beside `instance`, and the compiler asks for it
 //! here.
 
+mod identity;
 mod instance;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use firebreak::action::Boxed;
 use firebreak::plan::Step;
 use firebreak::playbook::{Playbook, Purpose};
@@ -21,6 +22,8 @@ pub type Open = BTreeMap<String, BTreeSet<String>>;
 pub fn open(case: &Case, state: &Value) -> Result<Open> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::open(case, state),
+        TargetKind::IamUser => identity::open_user(case, state),
+        TargetKind::IamRole | TargetKind::IamRoleSession => identity::open_sessions(case, state),
     }
 }
 
@@ -37,9 +40,12 @@ pub fn holds(case: &Case, state: &Value) -> Result<()> {
             ensure!(open.is_empty(), "not contained: {open:?}");
             match kind {
                 TargetKind::Ec2Instance => instance::is_withdrawn(case, state),
+                TargetKind::IamUser => identity::is_without_credentials(case, state),
+                TargetKind::IamRole | TargetKind::IamRoleSession => Ok(()),
             }
         }
         (Purpose::Preserve, TargetKind::Ec2Instance) => instance::is_preserved(case, state),
+        (Purpose::Preserve, kind) => bail!("no playbook keeps the evidence of {}", kind.as_str()),
     }
 }
 
@@ -60,6 +66,10 @@ pub struct More {
 pub async fn more(case: &Case) -> Result<More> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::spare_interface(case).await,
+        TargetKind::IamUser => identity::spare_key(case).await,
+        TargetKind::IamRole | TargetKind::IamRoleSession => {
+            bail!("its sessions are cut by one policy, whatever there is")
+        }
     }
 }
 
@@ -67,6 +77,8 @@ pub async fn more(case: &Case) -> Result<More> {
 pub fn with_more(case: &Case, before: &Value, id: &str, after: &Value) -> Result<Value> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::with_interface(case, before, id, after),
+        TargetKind::IamUser => identity::with_key(case, before, id),
+        TargetKind::IamRole | TargetKind::IamRoleSession => bail!("there is never more of {}", case.target),
     }
 }
 
@@ -74,6 +86,8 @@ pub fn with_more(case: &Case, before: &Value, id: &str, after: &Value) -> Result
 pub async fn alter(case: &Case) -> Result<()> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::alter(case).await,
+        TargetKind::IamUser => identity::alter_user(case).await,
+        TargetKind::IamRole | TargetKind::IamRoleSession => bail!("its plan is one step, whatever the role is like"),
     }
 }
 
@@ -81,6 +95,8 @@ pub async fn alter(case: &Case) -> Result<()> {
 pub async fn reopen(case: &Case) -> Result<()> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::reopen(case).await,
+        TargetKind::IamUser => identity::reopen_user(case).await,
+        TargetKind::IamRole | TargetKind::IamRoleSession => identity::reopen_role(case).await,
     }
 }
 
@@ -89,12 +105,25 @@ pub async fn reopen(case: &Case) -> Result<()> {
 pub fn hostile(playbook: &dyn Playbook, evil: &str, secret: &str) -> Result<Value> {
     match kind_of_target(playbook)? {
         TargetKind::Ec2Instance => instance::hostile(evil, secret),
+        TargetKind::IamUser => identity::hostile_user(evil, secret),
+        TargetKind::IamRole | TargetKind::IamRoleSession => identity::hostile_role(secret),
     }
 }
 
-/// Ids of things that belong to nobody but Firebreak or an attacker who took our name.
-pub fn squatted(case: &Case) -> Result<&str> {
+/// The id of a thing with our name that is an attacker's, where there can be one: the policy that contained users get
+/// has an ARN of its own, and the one that a role gets is named for the run.
+pub fn squatted(case: &Case) -> Result<Option<&str>> {
     match case.target.kind {
-        TargetKind::Ec2Instance => case.ids.get("sg_squatted"),
+        TargetKind::Ec2Instance => case.ids.get("sg_squatted").map(Some),
+        TargetKind::IamUser | TargetKind::IamRole | TargetKind::IamRoleSession => Ok(None),
+    }
+}
+
+/// Whether a target consists of things, so that it can get more of them, and another plan with them. The sessions of a role
+/// are cut by one policy, whatever else there is.
+pub fn has_parts(playbook: &dyn Playbook) -> bool {
+    match kind_of_target(playbook) {
+        Ok(TargetKind::Ec2Instance | TargetKind::IamUser) => true,
+        Ok(TargetKind::IamRole | TargetKind::IamRoleSession) | Err(_) => false,
     }
 }

@@ -183,6 +183,10 @@ fn the_cut_does_not_wait_for_what_never_answers() {
                 let case = Case::of(security, playbook, &world(&worlds(playbook).await.largest)?, settings).await?;
                 let plan = case.the_plan().await?;
                 let cut = plan.stages.iter().position(|s| s.steps.iter().any(|s| s.cuts)).context("nothing cuts")?;
+                if cut == 0 {
+                    // It comes first, so there is nothing that it could wait for.
+                    return Ok(());
+                }
                 // Every step before the cut hangs, but for what the cut itself needs.
                 let needed: BTreeSet<_> = plan.stages[cut].steps.iter().flat_map(|s| s.needs.clone()).collect();
                 let slow: BTreeSet<_> = plan.stages[..cut]

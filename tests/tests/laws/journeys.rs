@@ -9,7 +9,7 @@ use firebreak::action::{Applied, Context as ActionContext, Undone};
 use firebreak::engine::Sessions;
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::Verb;
-use firebreak::plan::{Plan, Step, StepId, Undo};
+use firebreak::plan::{Leave, Plan, Step, StepId, Undo};
 use firebreak::playbook::{Planned, Playbook};
 use firebreak::requests::AwsRequest;
 use firebreak::run::{Outcome, Run, RunState};
@@ -132,17 +132,22 @@ async fn stricter_modes_change_nothing(
             ensure!(nothing, "{wanted}: nothing is to be done, and it is {}", answered.outcome);
             continue;
         };
+        if wanted == Outcome::Observed && plan.steps().all(|step| step.leave.is_some()) {
+            ensure!(answered.outcome == Outcome::Refused, "nothing has leave, and it is {}", answered.outcome);
+            continue;
+        }
         ensure!(answered.outcome == wanted, "{wanted} is {}: {}", answered.outcome, answered.why);
         let run = answered.run.as_ref().with_context(|| format!("{wanted}: there is no run"))?;
         let run = security.ledger()?.run(run).await?.with_context(|| format!("{wanted}: the run is not kept"))?;
         ensure!(run.state == state, "{wanted}: the run is {:?}", run.state);
         ensure!(run.steps.is_empty() && run.added.is_empty(), "{wanted}: a step was tried: {:?}", run.steps);
-        // These policies give no leave.
+        // These policies give no leave but the one that a person is asked about.
+        let given = |step: &Step| step.leave.is_none_or(|leave| leave == Leave::RevokeEverySession);
         let ids = |plan: &Plan| -> Vec<StepId> {
-            plan.steps().filter(|step| step.leave.is_none()).map(|step| step.id.clone()).collect()
+            plan.steps().filter(|step| given(step)).map(|step| step.id.clone()).collect()
         };
         ensure!(ids(&run.head.plan) == ids(plan), "{wanted}: another plan: {:?}", ids(&run.head.plan));
-        ensure!(run.head.plan.steps().all(|step| step.leave.is_none()), "{wanted}: a step without leave is kept");
+        ensure!(run.head.plan.steps().all(given), "{wanted}: a step without leave is kept");
         ensure!(run.head.plan_hash == run.head.plan.hash(), "{wanted}: the hash is of another plan");
         let told = security.told_about(run.head.id.as_str()).await?;
         let expected = usize::from(wanted == Outcome::Proposed);

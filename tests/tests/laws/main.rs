@@ -13,6 +13,7 @@ mod delivery;
 mod facts;
 mod faults;
 mod hostile;
+mod identities;
 mod journeys;
 mod lessons;
 mod many;

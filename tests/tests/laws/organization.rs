@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use firebreak::playbook::Playbook;
 use firebreak::run::Outcome;
 use firebreak::units::Units;
 use firebreak_tests::emulator::{Call, fresh_account};
@@ -85,7 +86,7 @@ fn aws_organizations_is_asked_once_a_day_and_only_if_a_policy_asks() {
         security.publish(&by_unit(&ids["prod"], "ou-none-00000000")).await.unwrap();
         let deliver_about = async |name: &str, case: &Case| {
             let about = case.ids.get(name).unwrap();
-            let event = event_about(isolating(), &security.account, &case.member, about).unwrap();
+            let event = event_about(isolating(), &security.account, &case.member, &case.ids, about).unwrap();
             security.observer.put_finding(&security.account, REGION, &event["detail"]).await.unwrap();
             let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer().unwrap();
             answer.outcomes[0].outcome
@@ -97,13 +98,13 @@ fn aws_organizations_is_asked_once_a_day_and_only_if_a_policy_asks() {
         assert_eq!((deliver_about("victim", &case).await, asked(&case)), (Outcome::NoChange, 0));
         // A day later it is read again.
         let account = case.member.parse().unwrap();
-        let view = security.ledger().unwrap().view(isolating().id(), &case.target, Timestamp::now()).await.unwrap();
+        let view = security.ledger().unwrap().view(isolating().meta(), &case.target, Timestamp::now()).await.unwrap();
         let known = view.units.unwrap();
         assert_eq!(known.units.ou, ids["prod"]);
         let old = Timestamp::now() - Duration::from_secs(25 * 3600);
         security.ledger().unwrap().record_units(&account, &known.units, old).await.unwrap();
         assert_eq!((deliver_about("victim", &case).await, asked(&case)), (Outcome::NoChange, 1));
-        let view = security.ledger().unwrap().view(isolating().id(), &case.target, Timestamp::now()).await.unwrap();
+        let view = security.ledger().unwrap().view(isolating().meta(), &case.target, Timestamp::now()).await.unwrap();
         assert!(view.units.unwrap().read_at > old);
         // A set that does not ask.
         let plain = Security::fresh(Permits::Enforce).await.unwrap();

@@ -81,20 +81,27 @@ fn wanted(permissions: impl IntoIterator<Item = Permission>) -> Granted {
             on.insert("*".to_owned());
         }
         for resource in permission.on {
-            let mut parts = resource.splitn(4, ':');
-            let (service, region, account, rest) =
-                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-            // Every account's own resources, unless it is said that they may be another's; a snapshot's ARN holds no account.
-            let account = match account {
-                "*" => "${AWS::AccountId}",
-                "any" => "*",
-                other => other,
-            };
-            on.insert(format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{rest}"));
+            on.insert(arn(resource));
         }
-        when.extend(permission.when.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        when.extend(permission.when.map(|(key, value)| {
+            let value = if key.ends_with("ARN") { arn(value) } else { value.to_owned() };
+            (key.to_owned(), value)
+        }));
     }
     wanted
+}
+
+/// A declared resource as the template writes it.
+fn arn(resource: &str) -> String {
+    let parts: Vec<&str> = resource.splitn(4, ':').collect();
+    let [service, region, account, rest] = parts.as_slice() else { panic!("{resource}") };
+    // Every account's own resources, unless it is said that they may be another's; a snapshot's ARN holds no account.
+    let account = match *account {
+        "*" => "${AWS::AccountId}",
+        "any" => "*",
+        other => other,
+    };
+    format!("arn:${{AWS::Partition}}:{service}:{region}:{account}:{rest}")
 }
 
 /// What a role of the template grants: what is allowed, less what is denied.
@@ -115,9 +122,11 @@ fn granted(role: &Value) -> Result<Granted> {
             let (on, when) = granted.entry(action).or_default();
             on.extend(texts(&statement["Resource"])?);
             for (operator, tests) in statement["Condition"].as_object().into_iter().flatten() {
-                ensure!(operator == "StringEquals", "{statement}");
                 for (key, value) in tests.as_object().into_iter().flatten() {
-                    let value = value.as_str().with_context(|| format!("{statement}"))?;
+                    let wanted = if key.ends_with("ARN") { "ArnEquals" } else { "StringEquals" };
+                    ensure!(operator == wanted, "{statement}");
+                    let value = value.as_str().or(value["Fn::Sub"].as_str());
+                    let value = value.with_context(|| format!("{statement}"))?;
                     when.insert((key.clone(), value.to_owned()));
                 }
             }
@@ -376,7 +385,7 @@ fn ids_in(request: &Request) -> Vec<String> {
     // Other services name an instance by a parameter that is no resource of theirs.
     let ec2 = request.service == "ec2";
     const KINDS: [&str; 6] = ["i-", "eni-", "sg-", "vpc-", "eipalloc-", "snap-"];
-    const NAMES: [&str; 3] = ["AutoScalingGroupName", "LoadBalancerName", "TargetGroupArn"];
+    const NAMES: [&str; 5] = ["AutoScalingGroupName", "LoadBalancerName", "RoleName", "TargetGroupArn", "UserName"];
     let pairs = request.body.split('&').filter_map(|pair| pair.split_once('='));
     let mut found = Vec::new();
     for (key, value) in pairs {

@@ -131,6 +131,8 @@ async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
     for (world, by_playbook) in planned {
         for (id, planned) in by_playbook {
             match planned {
+                // All of it wants a leave, which most policies of the laws do not give.
+                Planned::Plan(plan) if plan.steps().all(|step| step.leave.is_some()) => {}
                 Planned::Plan(plan) => plans.entry(id).or_default().push((world.clone(), plan)),
                 Planned::Gone(_) => _ = gone.insert(id, world.clone()),
                 Planned::Refused(_) => {}

@@ -13,7 +13,7 @@ use firebreak::actions::ec2::keep_volumes::{KeepVolumes, volumes_of};
 use firebreak::actions::ec2::open_group::{EVERYWHERE, OpenGroup};
 use firebreak::actions::ec2::open_interface::OpenInterface;
 use firebreak::actions::ec2::remove_public_address::{RemovePublicAddress, has_assigned_address};
-use firebreak::actions::ec2::replace_instance_profile::{NO_ACCESS_PROFILE, ReplaceInstanceProfile, in_iam};
+use firebreak::actions::ec2::replace_instance_profile::{NO_ACCESS_PROFILE, ReplaceInstanceProfile};
 use firebreak::actions::ec2::replace_interface_groups::{ReplaceInterfaceGroups, groups_of};
 use firebreak::actions::ec2::set_instance_attribute::{Protection, SetInstanceAttribute};
 use firebreak::actions::ec2::tighten_connection_tracking::{SHORTEST, TightenConnectionTracking, Timeouts};
@@ -258,7 +258,7 @@ impl<'a> Planner<'a> {
 
     pub(super) fn profile(&self) -> Option<Step> {
         let profile = self.profile_arn()?;
-        let none = in_iam(self.cx.aws, NO_ACCESS_PROFILE);
+        let none = self.cx.aws.iam_arn(NO_ACCESS_PROFILE);
         let action = ReplaceInstanceProfile { instance: self.id.clone(), profile_arn: none.clone() };
         (profile != none).then(|| action.step(&profile))
     }

@@ -9,7 +9,8 @@ use firebreak::ids::RunId;
 use firebreak::plan::StepId;
 
 use super::*;
-use crate::reads::{Facts, Maybe, not_ours_to_change};
+use crate::reads::{Facts, not_ours_to_change};
+use firebreak::playbook::Maybe;
 
 const VPC: &str = "vpc-00000001";
 
@@ -51,8 +52,15 @@ fn group(id: &str, owner: &str) -> SecurityGroup {
 fn plan(facts: &Facts, groups: &[KnownGroup]) -> (Plan, Vec<String>) {
     let aws = Aws::new("111111111111".parse().unwrap(), "eu-west-1".parse().unwrap(), SdkConfig::builder().build());
     let run = RunId::new();
-    let snapshots = Default::default();
-    let cx = PlanContext { aws: &aws, groups, run: Some(&run), snapshots, hurried: false, snapshot_lock_days: 30 };
+    let cx = PlanContext {
+        aws: &aws,
+        groups,
+        run: Some(&run),
+        snapshots: Default::default(),
+        hurried: false,
+        snapshot_lock_days: 30,
+        recheck: false,
+    };
     let target: Target = "aws/111111111111/eu-west-1/ec2-instance/i-00000001".parse().unwrap();
     let id = target.id.parse().unwrap();
     let plan = Planner::new(&cx, META.id, &target, &id, facts).plan();

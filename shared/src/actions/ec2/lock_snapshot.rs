@@ -73,7 +73,7 @@ impl Action for LockSnapshot {
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
         let snapshot = self.snapshot(cx).await?;
         // Known from the journal, and not visible yet; or deleted, which the plan that checks the run finds.
-        let lock = super::gone_is_none(lock_of(cx.aws, &snapshot).await)?;
+        let lock = crate::failure::gone_is_none(lock_of(cx.aws, &snapshot).await)?;
         lock.map(Some).ok_or_else(|| self.not_visible())
     }
 
@@ -86,7 +86,7 @@ impl Action for LockSnapshot {
         let call = cx.aws.ec2().lock_snapshot().snapshot_id(snapshot.as_str());
         let call = call.lock_mode(LockMode::Governance).lock_duration(self.days);
         let locked = call.send().await.map_err(Failure::from_sdk("lock snapshot", &snapshot));
-        super::gone_is_none(locked)?.ok_or_else(|| self.not_visible())?;
+        crate::failure::gone_is_none(locked)?.ok_or_else(|| self.not_visible())?;
         Ok(Set::Done)
     }
 

@@ -161,15 +161,6 @@ pub fn is_gone(instance: &Instance) -> bool {
     matches!(instance.state().and_then(|state| state.name()), Some(Terminated | ShuttingDown))
 }
 
-/// `Gone` as the absence of a state.
-fn gone_is_none<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(failure) if failure.class == Class::Gone => Ok(None),
-        Err(failure) => Err(failure),
-    }
-}
-
 /// What AWS does not allow on this kind of instance is an outcome for a person to read, not an error:
 /// these are the codes it says so with.
 fn unsupported_is_left<T, S>(answer: Result<T, Failure>, why: &str) -> Result<Set<S>, Failure> {

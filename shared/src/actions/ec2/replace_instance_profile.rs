@@ -64,7 +64,7 @@ impl Action for ReplaceInstanceProfile {
         let instance = aws.arn("ec2", &format!("instance/{}", self.instance));
         vec![
             Grant::new("ec2:ReplaceIamInstanceProfileAssociation", [instance]),
-            Grant::new("iam:PassRole", [in_iam(aws, NO_ACCESS_ROLE)]),
+            Grant::new("iam:PassRole", [aws.iam_arn(NO_ACCESS_ROLE)]),
         ]
     }
 
@@ -102,9 +102,4 @@ pub async fn association(aws: &Aws, instance: &InstanceId) -> Result<Option<IamI
 /// The profile's ARN in an association.
 pub fn profile_of(association: &IamInstanceProfileAssociation) -> Option<String> {
     association.iam_instance_profile().and_then(|profile| profile.arn()).map(str::to_owned)
-}
-
-/// The ARN of something in the account's IAM, which has no Region.
-pub fn in_iam(aws: &Aws, resource: &str) -> String {
-    format!("arn:{}:iam::{}:{resource}", aws.partition(), aws.account)
 }

@@ -93,7 +93,7 @@ impl Action for SetInstanceAttribute {
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        super::gone_is_none(value_of(cx.aws, &self.instance, self.attribute).await)
+        crate::failure::gone_is_none(value_of(cx.aws, &self.instance, self.attribute).await)
     }
 
     async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {

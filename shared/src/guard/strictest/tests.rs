@@ -317,7 +317,11 @@ proptest! {
                 tags,
                 units: units.as_ref().ok_or("not asked"),
                 finding: &finding,
-                plan: PlanFacts { steps, inexact: if fewer { BTreeSet::new() } else { inexact } },
+                plan: PlanFacts {
+                    steps,
+                    inexact: if fewer { BTreeSet::new() } else { inexact },
+                    ..PlanFacts::default()
+                },
                 spent_account,
                 spent_total,
                 now: known.supposed + jiff::SignedDuration::from_mins(late),
@@ -328,5 +332,36 @@ proptest! {
         let leaves = guard(inexact(&Leave::ALL.into()), &tags).leaves;
         let answer = guard(inexact(&leaves), &tags);
         prop_assert!(answer.mode >= said.mode, "said {said:?}, and it is {answer:?}:\n{source}");
+    }
+}
+
+/// Somebody may be a break-glass principal, which is not known here: a person is asked, and nothing is refused.
+#[test]
+fn who_may_be_break_glass_is_asked_about() {
+    let finding = finding(8.0);
+    let enforcing = format!("{DEFAULT}\n{}", r#"@id("e") permit (principal, action == Action::"enforce", resource);"#);
+    let wide = r#"@id("all") permit (principal, action, resource);
+        @id("never-every") forbid (principal, action == Action::"enforce", resource)
+        when { context.plan.leaves.contains("revoke-every-session") };"#;
+    for (target, source, named) in [
+        ("iam-user/AIDACKCEVSQ6C2EXAMPLE", enforcing.as_str(), "break-glass principals: not known here"),
+        ("iam-role-session/AROADBQP57FF2AEXAMPLE:web", enforcing.as_str(), "who it is: not known without AWS"),
+        ("iam-role-session/AROADBQP57FF2AEXAMPLE:web", wide, "without any a person is asked"),
+        ("iam-role/AROADBQP57FF2AEXAMPLE", wide, "the leaves that the plan wants: not known without AWS"),
+    ] {
+        let target: Target = format!("aws/222222222222/global/{target}").parse().unwrap();
+        let known = Known {
+            playbook: "contain-user",
+            target: &target,
+            finding: &finding,
+            supposed: NOW.parse().unwrap(),
+            any_time: false,
+            hub_account: Some(HUB),
+        };
+        let policies = Policies::parse(source).unwrap();
+        policies.validate().unwrap();
+        let said = strictest(&policies, &known, |_| BTreeSet::new());
+        assert_eq!(said.mode, Mode::Propose, "{target}: {said:?}");
+        assert!(said.reasons.iter().any(|why| why.contains(named)), "{target}: {named}: {said:?}");
     }
 }

@@ -1,0 +1,93 @@
+//! # Contain a leaked access key
+//!
+//! ## What it answers
+//!
+//! GuardDuty findings about the use of a user's long-term access key (`AKIA…`).
+//!
+//! ## What it does
+//!
+//! Looks the key's owner up in IAM; what the finding says of names is not believed. Then at once makes all access keys
+//! of the user inactive and attaches the account's deny policy, which also stops the console and sessions that were made
+//! from the key before. Afterwards it makes service-specific credentials, SSH keys and signing certificates inactive.
+//!
+//! Seconds later, when IAM has spread the change, and again after minutes, it looks whether somebody has taken any of it
+//! back or made new credentials, and does it again. From CloudTrail it tells what the key was used to make.
+//!
+//! ## What may break
+//!
+//! Everything that acts as the user, with whichever of its credentials.
+//!
+//! ## How it is undone
+//!
+//! The deny policy is detached, and what services take besides access keys is active again. Access keys stay inactive:
+//! whoever had the user may know them, or have made them. A person activates one that is known to be good.
+//!
+//! ## What it will not touch
+//!
+//! The password, which cannot be put back once it is deleted; groups and policies of the user; other users; the root user
+//! and break-glass principals.
+//!
+//! ## Drill
+//!
+//! None yet. The laws try it over every world in `tests/worlds/` that has such a target.
+//!
+//! ## References
+//!
+//! - <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
+//! - <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html#troubleshoot_general_eventual-consistency>
+
+use firebreak::action::{AnyAction, Boxed};
+use firebreak::failure::Failure;
+use firebreak::finding::{Finding, When};
+use firebreak::permission::Permission;
+use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
+use firebreak::target::Target;
+
+use crate::user;
+
+/// Contains the user whose access key has leaked.
+#[derive(Debug)]
+pub struct ContainAccessKey;
+
+const META: Meta = Meta {
+    id: "contain-access-key",
+    title: "Make a leaked access key useless, with everything else that its user can act with",
+    purpose: Purpose::Contain,
+    hold: user::HOLD,
+    rechecks: user::RECHECKS,
+    concerns: &["IAM", "IAMUser"],
+    triggers: crate::triggers::KEYS,
+    reads: READS,
+};
+
+const READS: &[Permission] = &{
+    let [events, password, users] = user::READS;
+    [events, password, users, Permission::on("iam:GetAccessKeyLastUsed", &["iam::*:user/*"])]
+};
+
+impl Playbook for ContainAccessKey {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn actions(&self) -> &'static [&'static dyn AnyAction] {
+        user::ACTIONS
+    }
+
+    fn targets(&self, finding: &Finding) -> Vec<Target> {
+        if META.refusal(finding).is_some() { Vec::new() } else { user::targets(finding, When::NamesKey) }
+    }
+
+    fn is_about(&self, finding: &Finding, target: &Target) -> bool {
+        user::is_about(finding, target)
+    }
+
+    fn plan<'a>(
+        &'a self,
+        cx: &'a PlanContext<'a>,
+        target: &'a Target,
+        finding: &'a Finding,
+    ) -> Boxed<'a, Result<Planned, Failure>> {
+        Box::pin(user::plan(cx, META.id, target, finding))
+    }
+}

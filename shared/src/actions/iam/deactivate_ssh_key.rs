@@ -1,0 +1,77 @@
+//! Makes one SSH public key of a user inactive: CodeCommit takes it no more.
+//!
+//! <https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateSSHPublicKey.html>
+
+use aws_sdk_iam::types::SshPublicKeyMetadata;
+use serde::{Deserialize, Serialize};
+
+use super::{Status, status_of, user_arns};
+use crate::action::{Action, Context, KnownGroup, Set};
+use crate::aws::Aws;
+use crate::failure::{Failure, gone_is_none};
+use crate::ids::{CredentialId, UserName};
+use crate::permission::{Grant, Permission};
+use crate::plan::{Change, Undo};
+
+/// Makes an SSH key inactive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeactivateSshKey {
+    /// Whose it is.
+    pub user: UserName,
+    /// Its id.
+    pub id: CredentialId,
+}
+
+impl Action for DeactivateSshKey {
+    const NAME: &'static str = "iam.deactivate-ssh-key";
+    const PERMISSIONS: &'static [Permission] = &[
+        Permission::on("iam:ListSSHPublicKeys", &["iam::*:user/*"]),
+        Permission::on("iam:UpdateSSHPublicKey", &["iam::*:user/*"]),
+    ];
+    const UNDO: Undo = Undo::Exact;
+    type State = Status;
+
+    fn subject(&self) -> String {
+        format!("{} {}", self.user, self.id)
+    }
+
+    fn change(&self, before: &Self::State) -> Change {
+        Change {
+            what: format!("SSH key {} of {}", self.id, self.user),
+            from: before.words().to_owned(),
+            to: Status::Inactive.words().to_owned(),
+        }
+    }
+
+    fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
+        vec![Grant::new("iam:UpdateSSHPublicKey", user_arns(aws, &self.user))]
+    }
+
+    async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
+        let Some(found) = gone_is_none(ssh_keys_of(cx.aws, &self.user).await)? else { return Ok(None) };
+        let found = found.iter().find(|one| Some(one.ssh_public_key_id()) == Some(self.id.as_str()));
+        found.map(|one| status_of(Some(one.status()), self.id.as_str())).transpose()
+    }
+
+    async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
+        Ok(Status::Inactive)
+    }
+
+    async fn set(&self, cx: &Context<'_>, _from: &Self::State, to: &Self::State) -> Result<Set<Self::State>, Failure> {
+        let call = cx.aws.iam().update_ssh_public_key().user_name(self.user.as_str());
+        let call = call.ssh_public_key_id(self.id.as_str()).status(to.as_aws());
+        call.send().await.map_err(Failure::from_sdk("set the status of SSH key", &self.id))?;
+        Ok(Set::Done)
+    }
+
+    fn satisfied(&self, now: &Self::State, wanted: &Self::State) -> bool {
+        // What has expired does not work either, and cannot be made inactive.
+        now == wanted || (*wanted == Status::Inactive && *now == Status::Expired)
+    }
+}
+
+/// The SSH public keys of a user.
+pub async fn ssh_keys_of(aws: &Aws, user: &UserName) -> Result<Vec<SshPublicKeyMetadata>, Failure> {
+    let pages = aws.iam().list_ssh_public_keys().user_name(user.as_str()).into_paginator().items().send();
+    pages.try_collect().await.map_err(Failure::from_sdk("list the SSH keys of", user))
+}
