@@ -170,7 +170,7 @@ pub struct Plan {
     pub tags: std::collections::BTreeMap<String, String>,
     /// The ARN of a target that is somebody, as IAM has it now: what a break-glass list names.
     #[serde(default)]
-    pub arn: Option<Arn>,
+    pub arn: Option<Box<Arn>>,
 }
 
 /// Everything before the network cut has together this long; then the cut goes ahead.

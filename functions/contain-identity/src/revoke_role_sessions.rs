@@ -141,7 +141,7 @@ async fn plan(cx: &PlanContext<'_>, target: &Target, finding: &Finding) -> Resul
         return Ok(Planned::Refused(why));
     }
     let mut plan = Plan::new(META.id, target.clone());
-    plan.arn = role.arn().parse().ok();
+    plan.arn = role.arn().parse().ok().map(Box::new);
     plan.tags = role.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
     // A time that is still to come says nothing.
     let come = |seen: &Timestamp| cx.aws.server_time.is_none_or(|time| *seen <= time.now() + ROUNDING);

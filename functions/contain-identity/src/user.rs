@@ -112,7 +112,7 @@ pub(crate) async fn plan(
         },
     };
     let mut plan = Plan::new(playbook, target.clone());
-    plan.arn = facts.user.arn().parse().ok();
+    plan.arn = facts.user.arn().parse().ok().map(Box::new);
     plan.tags = facts.user.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
     plan.stage("cut", cut(&facts, &id, &name));
     let credentials = credentials(&mut plan, &facts, &name);
