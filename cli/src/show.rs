@@ -55,6 +55,7 @@ fn to_json(run: &Run) -> Value {
         "mode": run.head.mode,
         "reasons": run.head.reasons,
         "arrived_at": run.head.arrived_at,
+        "approved_at": run.approved_at,
         "plan": run.head.plan,
         "plan_hash": run.head.plan_hash,
         "added": run.added,
@@ -87,7 +88,9 @@ pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
     writeln!(out, "  finding {kind}, severity {:.1}, {}", finding.severity, finding.id)?;
     writeln!(out, "  arrived {}, state {}", head.arrived_at.strftime("%Y-%m-%d %H:%M:%SZ"), run.state.as_str())?;
     if let Some(ms) = run.end.as_ref().and_then(|end| end.contained_after_ms) {
-        writeln!(out, "  network cut {:.1} s after the finding arrived", ms as f64 / 1000.0)?;
+        let what = if head.target.kind.is_identity() { "credentials" } else { "network" };
+        let since = if run.approved_at.is_some() { "the approval" } else { "the finding arrived" };
+        writeln!(out, "  {what} cut {:.1} s after {since}", ms as f64 / 1000.0)?;
     }
     if let Some(decided) = run.end.as_ref().and_then(|end| end.decided.as_ref()) {
         writeln!(out, "  {}", firebreak::text::plain(decided, 160))?;

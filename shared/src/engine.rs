@@ -264,7 +264,7 @@ impl<'a> Engine<'a> {
                 if let Some(why) = not_opened {
                     // Nothing is opened that might not be closed again.
                     let left = StepResult::Left { why: why.to_owned() };
-                    progress.note(run, step.id.clone(), record(left, run.head.arrived_at, Instant::now()));
+                    progress.note(run, step.id.clone(), record(left, run.counts_from(), Instant::now()));
                     continue;
                 }
                 let missing = step.needs.iter().find(|need| !run.result(need).is_some_and(StepResult::is_good));
@@ -281,7 +281,7 @@ impl<'a> Engine<'a> {
                         None => StepResult::Failed { class: Class::Bug, why: "it has no session".to_owned() },
                     },
                 };
-                progress.note(run, step.id.clone(), record(result, run.head.arrived_at, Instant::now()));
+                progress.note(run, step.id.clone(), record(result, run.counts_from(), Instant::now()));
             }
             let patience = match last_cut {
                 // Everything before the interfaces are moved has together three seconds; then they are moved.
@@ -297,7 +297,7 @@ impl<'a> Engine<'a> {
                 self.take_in(run, groups, &mut progress, event)?;
             }
             for id in waiting {
-                progress.note(run, id, record(StepResult::Slow, run.head.arrived_at, begun));
+                progress.note(run, id, record(StepResult::Slow, run.counts_from(), begun));
             }
         }
         self.write_beside(run, &mut progress);
@@ -404,7 +404,7 @@ impl<'a> Engine<'a> {
     fn one(&self, step: Step, aws: Arc<Aws>, run: &Run, fresh: bool, made: Vec<KnownGroup>) -> Boxed<'a, Event> {
         let action = self.action(&step);
         let snapshots = create_snapshots::made_by(run);
-        let (run, arrived) = (run.head.id.clone(), run.head.arrived_at);
+        let (run, arrived) = (run.head.id.clone(), run.counts_from());
         Box::pin(async move {
             let begun = Instant::now();
             let cx = Context { aws: &aws, run: &run, made: &made, snapshots };
@@ -517,7 +517,7 @@ impl<'a> Engine<'a> {
                     continue;
                 }
             };
-            let record = run.note(&step.id, record(result, run.head.arrived_at, Instant::now()));
+            let record = run.note(&step.id, record(result, run.counts_from(), Instant::now()));
             found.push((step.id, record));
         }
         self.ledger.journal(&run.head.id, run.epoch, &found).await?;

@@ -38,8 +38,10 @@ pub struct Report {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded.
     pub remains: Vec<String>,
-    /// Milliseconds from the finding's arrival to the last cut.
+    /// Milliseconds from the finding's arrival, or from the approval, to the last cut.
     pub contained_after_ms: Option<u64>,
+    /// When a person approved it, if one did.
+    pub approved_at: Option<Timestamp>,
     /// What the plan would do, or did: one line a step.
     pub steps: Vec<String>,
     /// Whether somebody must be woken.
@@ -109,6 +111,7 @@ impl Report {
             not_done: Vec::new(),
             remains: Vec::new(),
             contained_after_ms: None,
+            approved_at: None,
             steps: Vec::new(),
             page: false,
             retry: false,
@@ -139,6 +142,7 @@ impl Report {
         report.not_done = end.map(|end| end.not_done.clone()).unwrap_or_default();
         report.remains = end.map_or_else(|| head.plan.remains.clone(), |end| end.remains.clone());
         report.contained_after_ms = end.and_then(|end| end.contained_after_ms);
+        report.approved_at = run.approved_at;
         report.steps = steps;
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
@@ -173,6 +177,7 @@ impl Report {
             "not_done": self.not_done,
             "remains": self.remains,
             "contained_after_ms": self.contained_after_ms,
+            "approved_at": self.approved_at,
             "page": self.page,
             "retry": self.retry,
             "at": self.at,
@@ -218,6 +223,7 @@ impl Report {
             Outcome::Gone => "TARGET GONE",
             Outcome::Failed => "FAILED",
             Outcome::Rejected => "REJECTED",
+            Outcome::Undone if self.purpose == Some(Purpose::Preserve) => "UNDONE, EVIDENCE KEPT",
             Outcome::Undone => "UNDONE",
             Outcome::UndonePartly => "UNDONE IN PART",
         }
@@ -235,7 +241,8 @@ impl Report {
         let cut = matches!(self.outcome, Outcome::Contained | Outcome::Partial) && self.topic.is_none();
         if let (true, Some(ms)) = (cut, self.contained_after_ms) {
             let what = if self.target.kind.is_identity() { "Credentials" } else { "Network" };
-            lines.push(format!("{what} cut {:.1} s after the finding arrived", ms as f64 / 1000.0));
+            let since = if self.approved_at.is_some() { "the approval" } else { "the finding arrived" };
+            lines.push(format!("{what} cut {:.1} s after {since}", ms as f64 / 1000.0));
         }
         let mut last = vec![format!("Do: {}", self.advice())];
         if let Some(run) = &self.run {

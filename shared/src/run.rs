@@ -236,7 +236,7 @@ pub struct StepRecord {
     pub result: StepResult,
     /// When it ended.
     pub at: Timestamp,
-    /// Milliseconds from the finding's arrival to the step's end.
+    /// Milliseconds from the finding's arrival, or from the approval, to the step's end.
     pub after_ms: u64,
     /// How long the step itself took, in milliseconds.
     pub took_ms: u64,
@@ -343,7 +343,7 @@ pub struct RunEnd {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded, in words.
     pub remains: Vec<String>,
-    /// Milliseconds from the finding's arrival to the last cut, of the network or of credentials.
+    /// Milliseconds from the finding's arrival, or from the approval, to the last cut, of the network or of credentials.
     pub contained_after_ms: Option<u64>,
     /// Who decided it, when a person did: `approved by …`, `undone by …`.
     #[serde(default)]
@@ -379,6 +379,8 @@ pub struct Run {
     pub tries: u32,
     /// How often it was taken over since its present state began: its hands were interrupted.
     pub interruptions: u32,
+    /// When a person approved it, if one did.
+    pub approved_at: Option<Timestamp>,
     /// When it came to hold the target first.
     pub held_at: Option<Timestamp>,
     /// How often it was found that somebody had taken back what the run did.
@@ -404,6 +406,11 @@ impl Run {
     /// The finding that says most about now: the last that joined it, else the one that began it.
     pub fn newest_finding(&self) -> &Finding {
         self.latest.as_ref().unwrap_or(&self.head.finding)
+    }
+
+    /// What the time to containment counts from: the approval, or else the finding's arrival.
+    pub fn counts_from(&self) -> Timestamp {
+        self.approved_at.unwrap_or(self.head.arrived_at)
     }
 
     /// Every stage, those of the plan first. A step that was added again, to be done otherwise, stands where it
@@ -539,6 +546,7 @@ mod tests {
             end: None,
             tries: 0,
             interruptions: 0,
+            approved_at: None,
             held_at: None,
             reapplied: 0,
             released_at: None,

@@ -180,8 +180,6 @@ impl Hub {
         let Some(mut taken) = self.ledger.approve(decision, &run, self.config.budget, now).await? else {
             return Ok(Err(format!("run {} has moved, or the hour's budget is spent", run.head.id)));
         };
-        // The time to containment counts from the approval.
-        taken.head.arrived_at = now;
         let sessions = engine.early_sessions(&taken.head.id, &taken.head.plan, &known.view.groups).await;
         let ended = engine.carry_out(&mut taken, &reading, known.view.groups, sessions, true).await;
         self.conclude(playbook, taken, ended).await.map(Ok)

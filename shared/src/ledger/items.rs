@@ -135,6 +135,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         interruptions: number(item, "interruptions").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        approved_at: timestamp(item, "approved_at"),
         held_at: timestamp(item, "held_at"),
         reapplied: number(item, "reapplied").and_then(|times| u32::try_from(times).ok()).unwrap_or(0),
         released_at: timestamp(item, "released_at"),

@@ -509,6 +509,7 @@ impl Ledger {
             end: None,
             tries: 0,
             interruptions: 0,
+            approved_at: None,
             held_at: None,
             reapplied: 0,
             released_at: None,
@@ -762,14 +763,20 @@ impl Ledger {
         taken.lease_until = now + LEASE;
         // Whoever takes what is under way takes it from one who was interrupted.
         taken.interruptions = if run.state == becomes { run.interruptions + 1 } else { 0 };
-        let run_update = Update::builder()
+        let mut taking = "SET #state = :next, epoch = :next_epoch, lease_until = :lease, decided = :decided, \
+                          interruptions = :interruptions"
+            .to_owned();
+        let mut run_update = Update::builder();
+        if run.state == RunState::Proposed {
+            taken.approved_at = Some(now);
+            taking.push_str(", approved_at = :now");
+            run_update = run_update.expression_attribute_values(":now", n(now.as_millisecond()));
+        }
+        let run_update = run_update
             .table_name(&self.table)
             .key("pk", s(run_key(&run.head.id)))
             .key("sk", s("RUN"))
-            .update_expression(
-                "SET #state = :next, epoch = :next_epoch, lease_until = :lease, decided = :decided, \
-                 interruptions = :interruptions",
-            )
+            .update_expression(taking)
             .expression_attribute_values(":interruptions", n(taken.interruptions))
             .condition_expression("epoch = :epoch AND #state = :state")
             .expression_attribute_values(":decided", json(&run.decided))

@@ -32,6 +32,7 @@ fn report(outcome: Outcome) -> Report {
             "eni-0123456789abcdef1: a trunk: the branch interfaces of its pods have their own groups".to_owned(),
         ],
         contained_after_ms: Some(1234),
+        approved_at: None,
         steps: vec![],
         page: false,
         retry: true,

@@ -225,6 +225,12 @@ fn a_proposal_is_made_of_all_that_can_be_read() {
         assert!(steps.contains(&"elasticloadbalancing.deregister-targets"), "{steps:?}");
         let answer = case.decide(Verb::Approve).await.unwrap().answer().unwrap();
         assert_eq!(answer.outcomes[0].outcome, done(case.playbook), "{:?}", answer.outcomes);
+        // The clock counts from the approval, and that is said; when the finding came stays as it was.
+        let (first, now) = (run, case.the_run().await.unwrap());
+        assert_eq!(now.head.arrived_at, first.head.arrived_at);
+        assert!(now.approved_at.is_some_and(|at| at > now.head.arrived_at), "{:?}", now.approved_at);
+        let told = security.told_about(now.head.id.as_str()).await.unwrap().join("\n");
+        assert!(told.contains("Network cut") && told.contains("s after the approval"), "{told}");
     });
 }
 
