@@ -1,10 +1,12 @@
 //! The hub, reached as an operator: with the role that a person's own credentials take on.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use firebreak::aws::Connection;
 use firebreak::config::Config;
+use firebreak::failure::{Class, Failure};
 use firebreak::hub::{Hub, Playbooks};
 use firebreak::operator::Operator;
 use firebreak::playbook::Playbook;
@@ -31,9 +33,60 @@ pub(crate) async fn operator() -> Result<(Hub, Operator)> {
         "the settings of the deployment are missing: set the FIREBREAK_… variables (see README, \"Settings\")",
     )?;
     let own = firebreak::lambda::connect(COMMAND, playbooks(), config, &Connection::default()).await?;
-    let (operator, aws) = Operator::take(&own.aws).await.context(
-        "you must be let take on the role `operator` of the security account: the parameter `OperatorPrincipals` of \
-         template.yaml says who is",
-    )?;
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").ok();
+    let taken = Operator::take(&own.aws).await;
+    let (operator, aws) = taken.map_err(|failure| {
+        let why = why_not(&failure, endpoint.as_deref());
+        anyhow::Error::new(failure).context(why)
+    })?;
     Ok((Hub::new(COMMAND, playbooks(), own.config, aws), operator))
+}
+
+/// What a person can do about not being let in. No answer is something else than a no.
+fn why_not(failure: &Failure, endpoint: Option<&str>) -> String {
+    match endpoint {
+        Some(endpoint) if failure.class == Class::Transient && failure.code.is_none() && is_loopback(endpoint) => {
+            let endpoint = firebreak::text::plain(endpoint, 120);
+            format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?")
+        }
+        _ => "you must be let take on the role `operator` of the security account: the parameter `OperatorPrincipals` \
+              of template.yaml says who is"
+            .to_owned(),
+    }
+}
+
+/// Whether an endpoint is on this machine, as that of a drill is.
+fn is_loopback(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| authority.parse::<IpAddr>()) {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => authority.split(':').next() == Some("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_on_this_machine_is_not_blamed_on_the_role() {
+        let silent = Failure::new(Class::Transient, "ask STS who calls in", "eu-west-1");
+        for endpoint in ["http://127.0.0.1:5000", "http://localhost:5000/", "http://[::1]:5000", "http://127.0.0.1"] {
+            let why = why_not(&silent, Some(endpoint));
+            assert_eq!(
+                why,
+                format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?")
+            );
+        }
+        let denied = Failure { code: Some("AccessDenied".to_owned()), ..Failure::new(Class::Denied, "take on", "r") };
+        for (failure, endpoint) in [
+            (&denied, Some("http://127.0.0.1:5000")),
+            (&silent, None),
+            (&silent, Some("https://localhost.example.com")),
+            (&silent, Some("https://10.0.0.1:443")),
+        ] {
+            assert!(why_not(failure, endpoint).contains("OperatorPrincipals"), "{endpoint:?}");
+        }
+    }
 }

@@ -86,6 +86,10 @@ pub(crate) fn run(
         Some(path) => crate::policy::read(&path)?,
     };
     policies.validate()?;
+    if let (None, Some(asking)) = (&hub_account, policies.asking_for_hub_account()) {
+        let asks = format!("`{asking}` asks for the security account, which is not known here");
+        writeln!(anstream::stderr(), "firebreak: give --hub-account: {asks}, so the strictest answer is given")?;
+    }
     let explainer = Explainer { policies, hub_account, at };
     let mut out = anstream::stdout().lock();
     let mut well = true;

@@ -18,7 +18,11 @@ use firebreak::ids::{AccountId, Region, RunId, VpcId};
 use firebreak::ledger::decisions::Verb;
 use jiff::Timestamp;
 
-/// Contain, look at, decide on and undo cloud incidents.
+/// Firebreak contains security incidents on AWS, in seconds, and can take back what it did.
+///
+/// `explain`, `policy check` and `evidence verify --folder` need no AWS. All else reaches the deployment as an operator:
+/// set the FIREBREAK_… variables (see README, "Settings"). The exit status is 0 when all is well, 1 when it is not, 2 when
+/// the command failed.
 #[derive(Debug, Parser)]
 #[command(name = "firebreak", version, about)]
 struct Arguments {
@@ -44,6 +48,10 @@ enum Command {
         at: Option<Timestamp>,
     },
     /// Make the real plan for an event and print it; changes nothing
+    ///
+    /// You must be an operator: one of `OperatorPrincipals` of template.yaml. The member account is read with the role `plan`,
+    /// and the policies in force are asked. The file is one JSON document of a shape that `explain` reads: an event of
+    /// EventBridge, its bare `detail`, or what `get-findings` prints.
     Plan {
         /// The file with the event
         #[arg(long)]
@@ -51,10 +59,10 @@ enum Command {
     },
     /// Check that accounts are ready: roles, GuardDuty, ledger, evidence, policy, quarantine groups
     Preflight {
-        /// Member accounts
+        /// Member accounts, separated by commas, or the option given again
         #[arg(long, required = true, value_delimiter = ',')]
         accounts: Vec<AccountId>,
-        /// Regions; by default the one of the environment
+        /// Regions, separated by commas, or the option given again; by default the one of the environment
         #[arg(long, value_delimiter = ',')]
         regions: Vec<Region>,
     },
@@ -63,10 +71,10 @@ enum Command {
         /// The member account
         #[arg(long)]
         account: AccountId,
-        /// Regions; by default the one of the environment
+        /// Regions, separated by commas, or the option given again; by default the one of the environment
         #[arg(long, value_delimiter = ',')]
         regions: Vec<Region>,
-        /// VPCs; by default every VPC of the Region that has a network interface
+        /// VPCs, separated by commas, or the option given again; by default every VPC of the Region that has a network interface
         #[arg(long = "vpc", value_delimiter = ',')]
         vpcs: Vec<VpcId>,
     },
@@ -88,12 +96,23 @@ enum Command {
         json: bool,
     },
     /// Carry a proposed run out
+    ///
+    /// The function asks GuardDuty for the finding and the policies for leave again, and plans anew: it does the plan that you
+    /// saw, or, where the target has changed since, proposes the new one.
     Approve(Decide),
     /// Turn a proposed run down
+    ///
+    /// The function looks whether the run is still proposed, ends it, and changes nothing.
     Reject(Decide),
     /// Put back what a run changed
+    ///
+    /// Each resource is read first: what somebody else has changed since is left to you, and what AWS cannot give back is
+    /// named under "Not as before".
     Undo(Decide),
     /// Do again what a run holds in part, or what was opened again since
+    ///
+    /// The target is planned anew and the policies are asked again: only what is not as wanted now is done. The finding is
+    /// not asked for again.
     Retry(Decide),
     /// Check or publish a policy set
     Policy {
@@ -118,7 +137,7 @@ struct Decide {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Parse a set and validate it strictly; no AWS needed
+    /// Parse a set, validate it strictly and warn of likely mistakes; no AWS needed
     Check {
         /// The file
         file: PathBuf,
@@ -127,6 +146,9 @@ enum PolicyCommand {
     Publish {
         /// The file
         file: PathBuf,
+        /// Also when the check warns
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -177,7 +199,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Command::Undo(Decide { run, no_wait }) => decide::run(&run, Verb::Undo, !no_wait).await,
         Command::Retry(Decide { run, no_wait }) => decide::run(&run, Verb::Retry, !no_wait).await,
         Command::Policy { command: PolicyCommand::Check { file } } => policy::check(&file),
-        Command::Policy { command: PolicyCommand::Publish { file } } => policy::publish(&file).await,
+        Command::Policy { command: PolicyCommand::Publish { file, yes } } => policy::publish(&file, yes).await,
         Command::Evidence { command: EvidenceCommand::Get { case, folder } } => evidence::get(&case, &folder).await,
         Command::Evidence { command: EvidenceCommand::Verify { case, folder } } => {
             evidence::verify(&case, folder.as_deref()).await

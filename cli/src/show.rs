@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
 use firebreak::ids::RunId;
-use firebreak::run::{Run, UndoResult};
+use firebreak::run::{Outcome, Run, UndoResult};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
@@ -116,12 +116,20 @@ pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
     }
     if let Some(end) = &run.end {
         list(out, "Not done", &end.not_done)?;
-        list(out, "Still open", &end.remains)?;
+        list(out, title_of_remains(end.outcome), &end.remains)?;
     } else {
         list(out, "Will stay open", &head.plan.remains)?;
     }
     list(out, "Notes", &head.plan.notes)?;
     Ok(())
+}
+
+/// What a run leaves open is one thing, what its undo could not give back another.
+fn title_of_remains(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Undone | Outcome::UndonePartly => "Not as before",
+        _ => "Still open",
+    }
 }
 
 fn undone(result: &UndoResult) -> String {
@@ -132,5 +140,18 @@ fn undone(result: &UndoResult) -> String {
         UndoResult::Conflict { found } => format!("changed since by somebody else, left alone: {found}"),
         UndoResult::Left { why, .. } => format!("left: {why}"),
         UndoResult::Failed { why, .. } => format!("failed: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_undo_leaves_is_not_called_open() {
+        assert_eq!(title_of_remains(Outcome::Contained), "Still open");
+        for outcome in [Outcome::Undone, Outcome::UndonePartly] {
+            assert_eq!(title_of_remains(outcome), "Not as before");
+        }
     }
 }

@@ -218,6 +218,25 @@ fn refuses_a_policy_set_that_does_not_validate() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("acount"), "{output:?}");
 }
 
+/// Said once, however many files there are, and only where a policy asks.
+#[test]
+fn asks_for_the_security_account_where_a_policy_does() {
+    let event = "events/guardduty/crypto-mining-dns.json";
+    let said = |arguments: &[&str]| {
+        let output = explain(&[arguments, &[event, event]].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let starter = said(&["--policy", "policies/starter.cedar"]);
+    assert_eq!(starter.matches("give --hub-account: ").count(), 1, "{starter}");
+    assert!(starter.contains("`never-the-security-account`"), "{starter}");
+    assert_eq!(said(&["--policy", "policies/starter.cedar", "--hub-account", "111111111111"]), "");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.cedar");
+    std::fs::write(&path, r#"@id("all") permit (principal, action, resource);"#).unwrap();
+    assert_eq!(said(&["--policy", &path.display().to_string()]), "");
+}
+
 /// A custom action names nobody, so what it asks for is proposed, whatever the policies allow.
 #[test]
 fn a_request_is_proposed_at_most() {

@@ -27,13 +27,13 @@ use crate::authenticate::{Authenticator, Authenticity};
 use crate::aws::Aws;
 use crate::config::Config;
 use crate::engine::{self, Ended, Engine};
-use crate::evidence::Evidence;
+use crate::evidence::{self, Evidence};
 use crate::failure::{Class, Failure};
 use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
-use crate::plan::{Plan, together};
+use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::Report;
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
@@ -824,8 +824,8 @@ fn as_copy(finding: &Finding) -> Option<Told> {
     const TEN_MINUTES: Duration = Duration::from_secs(600);
     let seen = finding.last_seen.filter(|_| finding.product.is_some() && finding.request.is_none())?;
     // With what it names: a forgery of a genuine one's id must not stand for it.
-    let named = finding.instances.iter().collect();
-    let what = format!("copy#{}#{}", seen.as_millisecond(), together(&named));
+    let named = serde_json::to_vec(&(&finding.instances, &finding.identities)).unwrap_or_default();
+    let what = format!("copy#{}#{}", seen.as_millisecond(), evidence::sha256(&named));
     Some(Told { about: finding.id.to_string(), what, remembered: TEN_MINUTES })
 }
 

@@ -137,7 +137,11 @@ impl Report {
             .collect();
         let end = run.end.as_ref();
         let mut report = Self::of(&head.playbook, &head.target, &head.finding, outcome, "");
-        report.reasons = head.reasons.clone();
+        report.reasons = match outcome {
+            // What permitted the run says nothing about its undo: that was decided.
+            Outcome::Undone | Outcome::UndonePartly => Vec::new(),
+            _ => head.reasons.clone(),
+        };
         report.run = Some(head.id.clone());
         report.not_done = end.map(|end| end.not_done.clone()).unwrap_or_default();
         report.remains = end.map_or_else(|| head.plan.remains.clone(), |end| end.remains.clone());

@@ -492,7 +492,7 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn entry(json: &str) -> StepRecord {
@@ -514,13 +514,13 @@ mod tests {
         assert_eq!(serde_json::to_string(&undone).unwrap(), old);
     }
 
-    #[test]
-    fn the_requests_of_earlier_attempts_are_kept() {
+    /// A run that has done nothing yet.
+    pub(crate) fn begun() -> Run {
         let event = serde_json::from_str(include_str!("../../events/guardduty/command-and-control.json")).unwrap();
         let finding = crate::finding::parse(&event).unwrap().findings.remove(0).unwrap();
         let target: Target = "aws/222222222222/eu-west-1/ec2-instance/i-00000001".parse().unwrap();
         let plan = Plan::new("snapshot-volumes", target.clone());
-        let mut run = Run {
+        Run {
             head: RunHead {
                 id: RunId::new(),
                 function: "contain-compute".to_owned(),
@@ -553,7 +553,12 @@ mod tests {
             decided: None,
             latest: None,
             seen_again: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_requests_of_earlier_attempts_are_kept() {
+        let mut run = begun();
         let id = StepId("ec2.create-snapshots i-00000001".to_owned());
         let slow = entry(r#"{"state":"slow","at":"2026-11-03T00:00:00Z","after_ms":5,"took_ms":3}"#);
         let with = |id: &str| StepRecord { requests: vec![request(id)], ..slow.clone() };

@@ -444,7 +444,7 @@ async fn every_command(operator: &Operator<'_, '_>) {
     // Policies that ask where the account stands.
     let asking = folder.path().join("asking.cedar");
     std::fs::write(&asking, ASKING).unwrap();
-    operator.good(&["policy", "publish", asking.to_str().unwrap()]).await;
+    operator.good(&["policy", "publish", asking.to_str().unwrap(), "--yes"]).await;
     let shown = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
     assert!(shown.contains("`all` asks for it"), "{shown}");
 }

@@ -5,18 +5,21 @@
 //! diagnostics is therefore a failure of the guard: propose, and raise an alarm.
 
 mod strictest;
+mod warnings;
 
 pub use strictest::{Known, Strictest, strictest};
+pub use warnings::Warning;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, Policy, PolicyId, PolicySet, Request,
-    RestrictedExpression, Schema, ValidationMode, Validator,
+    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, ParseErrors, Policy, PolicyId, PolicySet,
+    Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use jiff::{SignedDuration, Timestamp};
+use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use crate::finding::Finding;
@@ -68,7 +71,7 @@ pub struct Policies {
 impl Policies {
     /// Parses a set. Its annotations are checked; its types only by [`Policies::validate`].
     pub fn parse(source: &str) -> Result<Self, PolicyError> {
-        let parsed = PolicySet::from_str(source).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        let parsed = PolicySet::from_str(source).map_err(|error| PolicyError::Parse(place(source, &error)))?;
         let mut all = PolicySet::new();
         let mut expires = BTreeMap::new();
         for policy in parsed.policies() {
@@ -104,7 +107,10 @@ impl Policies {
         let result = Validator::new(schema).validate(&self.all, ValidationMode::Strict);
         match result.validation_errors().map(ToString::to_string).collect::<Vec<_>>() {
             errors if errors.is_empty() => Ok(()),
-            errors => Err(PolicyError::Invalid(errors.join("; "))),
+            errors => {
+                let hint = if errors.iter().any(|error| error.contains("decimal")) { HINT } else { "" };
+                Err(PolicyError::Invalid(format!("{}{hint}", errors.join("; "))))
+            }
         }
     }
 
@@ -118,6 +124,18 @@ impl Policies {
             }
         }
         set
+    }
+
+    /// The policies whose time is over.
+    fn over(&self, now: Timestamp) -> impl Iterator<Item = &Policy> {
+        let over = self.expires.iter().filter(move |(_, until)| **until <= now);
+        over.filter_map(|(id, _)| self.all.policy(&PolicyId::new(id)))
+    }
+
+    /// A policy that asks which account is the security account, when there is one.
+    pub fn asking_for_hub_account(&self) -> Option<String> {
+        let asking = self.all.policies().filter(|policy| names(policy, &["hub_account"]));
+        asking.map(|policy| policy.id().to_string()).min()
     }
 
     /// The ids of policies, of either effect, that ask where the account stands in the organization. Looked
@@ -140,6 +158,20 @@ impl Default for Policies {
             sha256: String::new(),
         })
     }
+}
+
+/// How a number with a point is compared: the operators take whole numbers only.
+const HINT: &str = r#"; a decimal is compared by a method: `.greaterThanOrEqual(decimal("7.0"))`"#;
+
+/// What does not parse, after its line and column, both counted from 1.
+fn place(source: &str, error: &ParseErrors) -> String {
+    let at = error.labels().and_then(|mut labels| labels.next()).and_then(|label| source.get(..label.offset()));
+    let Some(before) = at else { return error.to_string() };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    // Of `7.0` Cedar reads the access of a member of 7, and stumbles over the 0.
+    let whole = before.strip_suffix('.').is_some_and(|whole| whole.ends_with(|c: char| c.is_ascii_digit()));
+    format!("line {line}, column {column}: {error}{}", if whole { HINT } else { "" })
 }
 
 /// Whether a policy names one of these words, as an attribute or in any other place.

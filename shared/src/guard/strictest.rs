@@ -149,7 +149,7 @@ pub fn strictest(
     known: &Known<'_>,
     inexact: impl Fn(&BTreeSet<Leave>) -> BTreeSet<String>,
 ) -> Strictest {
-    match answer(policies, known, inexact) {
+    match answer(policies, known, &inexact) {
         Ok(mut answer) => {
             // Where none is named, the guard lets nobody be contained by itself.
             if known.target.kind.is_identity() && answer.mode > Mode::Propose {
@@ -163,6 +163,8 @@ pub fn strictest(
                 answer.mode = Mode::Propose;
                 answer.reasons.push(format!("{}, and `{first}` asks for it", Fact::Unit));
             }
+            let most = Most { inexact: inexact(&Leave::ALL.into()), leaves: Leave::ALL.into() };
+            answer.reasons.extend(over(policies, known, answer.mode, &most));
             answer
         }
         // As the guard does when it cannot ask.
@@ -210,6 +212,26 @@ fn answer(
         reasons.extend(objections(mode, &voices));
     }
     Ok(Strictest { mode: Mode::Refuse, reasons })
+}
+
+/// The policies whose time is over and that would count: those that would forbid what is answered, or permit more.
+fn over(policies: &Policies, known: &Known<'_>, answered: Mode, most: &Most) -> Vec<String> {
+    let over = PolicySet::from_policies(policies.over(known.supposed).cloned()).unwrap_or_default();
+    let mut reasons = BTreeSet::new();
+    // With any time, they are among those that were asked.
+    for mode in [Mode::Enforce, Mode::Propose, Mode::Observe].into_iter().filter(|_| !known.any_time) {
+        let voices = voices(&over, &policies.expires, known, mode.as_str(), most, true).unwrap_or_default();
+        let counts =
+            |voice: &&Voice<'_>| voice.may(Holds) && if voice.permits() { mode > answered } else { mode == answered };
+        for Voice { policy, .. } in voices.iter().filter(counts) {
+            let id = policy.id();
+            let until = policies.expires.get(&id.to_string());
+            let until = until.map(|until| until.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+            let owner = crate::text::plain(policy.annotation("owner").unwrap_or_default(), 80);
+            reasons.insert(format!("`{id}` would count, but expired {until} (owner {owner})"));
+        }
+    }
+    reasons.into_iter().collect()
 }
 
 /// Whether the guard's answer is at least this mode, whatever is true. A policy that fails makes it a proposal: that is

@@ -222,6 +222,78 @@ fn an_exemption_needs_an_owner_and_every_policy_an_id() {
     assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
 }
 
+const PLAYBOOKS: [&str; 2] = ["isolate-instance", "snapshot-volumes"];
+
+/// What is said of the starter set with more in it.
+fn warned(more: &str) -> String {
+    let policies = Policies::parse(&format!("{STARTER}\n{more}")).unwrap();
+    policies.validate().unwrap();
+    let warnings = policies.warnings(&PLAYBOOKS, NOON.parse().unwrap());
+    warnings.iter().map(|warning| format!("{warning}\n")).collect()
+}
+
+#[test]
+fn the_shipped_sets_give_no_warning() {
+    assert_eq!(warned(""), "");
+    assert_eq!(Policies::default().warnings(&PLAYBOOKS, NOON.parse().unwrap()), []);
+}
+
+#[test]
+fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
+    insta::assert_snapshot!(warned(
+        r#"@id("scope") permit (principal == Playbook::"isolate-instanse", action, resource);
+        @id("condition") permit (principal, action, resource)
+        unless { [Playbook::"snapshot-volumes", Playbook::"snapshot\nvolumes"].contains(principal) };
+        @id("note") @expire("2026-01-01T00:00:00Z") permit (principal, action, resource);
+        @id("over") @owner("a@example.com") @expires("2026-11-22T02:00:00Z") forbid (principal, action, resource);
+        @id("running") @owner("a@example.com") @expires("2026-11-22T02:00:01Z") forbid (principal, action, resource);
+        @id("account") forbid (principal, action, resource) when { "4444-5555-6666" != resource.account };
+        @id("accounts") forbid (principal, action, resource)
+        when { ["444455556666", "44445555666"].contains(resource.account) && resource.region == "eu-west-1" };"#
+    ), @r"
+    policy `condition`: there is no playbook `snapshot\u{a}volumes`, so what it says of it never counts
+    policy `scope`: there is no playbook `isolate-instanse`, so what it says of it never counts
+    policy `note`: nobody reads `@expire`; there are @id, @reason, @hold, @owner, @expires
+    policy `over`: expired 2026-11-22, so it does not count
+    policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
+    policy `accounts`: `44445555666` is not the id of an account: 12 digits
+    ");
+}
+
+#[test]
+fn a_set_that_permits_no_mode_or_forgets_what_is_never_is_warned_of() {
+    let of = |source: &str| Policies::parse(source).unwrap().warnings(&PLAYBOOKS, NOON.parse().unwrap());
+    let leaves_only = r#"@id("leave") permit (principal, action == Action::"cut-tracked-flows", resource);
+        @id("over") @owner("a@example.com") @expires("2026-01-01T00:00:00Z") permit (principal, action, resource);
+        @id("no") forbid (principal, action, resource);"#;
+    assert!(of(leaves_only).contains(&Warning::PermitsNothing));
+    for mode in ["enforce", "propose", "observe"] {
+        let one = format!(r#"@id("one") permit (principal, action in [Action::"{mode}"], resource);"#);
+        let never = ["never-a-sample", "never-break-glass", "never-the-security-account"].map(Warning::Never);
+        assert_eq!(of(&one), never);
+    }
+    insta::assert_snapshot!(of(leaves_only).iter().map(|warning| format!("{warning}\n")).collect::<String>(), @"
+    policy `over`: expired 2026-01-01, so it does not count
+    no policy permits to enforce, to propose or to observe: every finding is refused
+    there is no policy `never-a-sample`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
+    there is no policy `never-break-glass`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
+    there is no policy `never-the-security-account`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
+    ");
+}
+
+#[test]
+fn what_does_not_parse_is_said_by_line_and_column() {
+    let said = |source: &str| Policies::parse(source).unwrap_err().to_string();
+    insta::assert_snapshot!(said("@id(\"é\")\n  permit (principal, action resource);"), @"policy set does not parse: line 2, column 29: unexpected token `resource`");
+    let numbers = |condition: &str| {
+        format!("@id(\"x\")\npermit (principal, action, resource)\nwhen {{ context.finding.severity {condition} }};")
+    };
+    insta::assert_snapshot!(said(&numbers(">= 7.0")), @r#"policy set does not parse: line 3, column 38: unexpected token `0`; a decimal is compared by a method: `.greaterThanOrEqual(decimal("7.0"))`"#);
+    assert!(!said(&numbers(">= >")).contains("decimal"));
+    let whole = Policies::parse(&numbers(">= 7")).unwrap().validate().unwrap_err().to_string();
+    assert!(whole.ends_with(r#"a decimal is compared by a method: `.greaterThanOrEqual(decimal("7.0"))`"#), "{whole}");
+}
+
 proptest! {
     /// Whoever can tag a resource can make the guard stricter and never laxer, whatever the policies say.
     #[test]

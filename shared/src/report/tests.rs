@@ -86,6 +86,29 @@ fn a_long_list_says_how_many_it_does_not_show() {
     assert!(message.lines().count() <= MOST_LINES, "{message}");
 }
 
+/// Whoever is told of an undo asks who decided it, not what permitted the run.
+#[test]
+fn an_undo_is_told_by_its_decision_alone() {
+    let mut run = crate::run::tests::begun();
+    run.head.reasons = vec!["enforce permitted by `isolate-when-severe`".to_owned()];
+    run.end = Some(crate::run::RunEnd {
+        outcome: Outcome::Undone,
+        at: "2026-11-22T00:00:00Z".parse().unwrap(),
+        not_done: vec![],
+        remains: vec![],
+        contained_after_ms: None,
+        decided: Some("undone by ann".to_owned()),
+        retry: false,
+    });
+    for outcome in [Outcome::Undone, Outcome::UndonePartly] {
+        let report = Report::of_run(&run, outcome, Purpose::Contain);
+        assert_eq!(report.reasons, ["undone by ann"]);
+        assert!(!report.message().contains("permitted"), "{}", report.message());
+    }
+    let contained = Report::of_run(&run, Outcome::Contained, Purpose::Contain);
+    assert_eq!(contained.reasons.len(), 2);
+}
+
 #[test]
 fn nothing_hostile_reaches_a_message_unescaped() {
     let mut hostile = report(Outcome::Failed);

@@ -59,6 +59,35 @@ fn permitting(condition: &str) -> String {
     )
 }
 
+/// A policy that is over is named where it would have made a difference, and only there.
+#[test]
+fn what_is_over_is_named_where_it_would_count() {
+    let with = |effect: &str, action: &str, account: &str| {
+        let set = format!(
+            r#"@id("ask") permit (principal, action == Action::"propose", resource);
+            @id("act") permit (principal == Playbook::"isolate-instance", action == Action::"enforce", resource);
+            @id("over") @owner("x@example.com") @expires("2026-01-01T00:00:00Z")
+            {effect} (principal, action == Action::"{action}", resource) when {{ resource.account == "{account}" }};"#
+        );
+        let answer = ask(&set, Some(HUB), false);
+        (answer.mode, answer.reasons.iter().any(|why| why.contains("`over`")))
+    };
+    assert_eq!(with("forbid", "enforce", "222222222222"), (Mode::Enforce, true));
+    assert_eq!(with("forbid", "enforce", "333333333333"), (Mode::Enforce, false));
+    assert_eq!(with("forbid", "propose", "222222222222"), (Mode::Enforce, false), "nothing is proposed");
+    assert_eq!(with("permit", "enforce", "222222222222"), (Mode::Enforce, false), "it is permitted already");
+
+    let over = r#"@owner("x@example.com") @expires("2026-01-01T00:00:00Z")"#;
+    let permit = format!(r#"@id("may") {over} permit (principal, action, resource);"#);
+    let answer = ask(&permit, Some(HUB), false);
+    assert_eq!(answer.mode, Mode::Refuse);
+    assert_eq!(answer.reasons.last().unwrap(), "`may` would count, but expired 2026-01-01 (owner x@example.com)");
+    let running = permit.replace("2026-01-01", "2027-01-01");
+    assert!(!ask(&running, Some(HUB), false).reasons.iter().any(|why| why.contains("expired")));
+    // At any time, it is one of those that are asked.
+    assert!(!ask(&permit, Some(HUB), true).reasons.iter().any(|why| why.contains("expired")));
+}
+
 /// Conditions that nobody can know, and what is named for them.
 const UNKNOWN: [(&str, &str); 17] = [
     (r#"resource has ou"#, "the organisational unit"),

@@ -1,0 +1,93 @@
+//! `firebreak policy`, its help and its refusals, run as a user runs them: without AWS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn firebreak(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_firebreak"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .env_clear()
+        .envs(variables.iter().copied())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A set that is valid and never does what it says.
+const MISSPELT: &str = r#"@id("x") permit (principal == Playbook::"isolate-instanse", action, resource);"#;
+
+#[test]
+fn a_set_with_warnings_is_valid_and_published_only_by_a_yes() {
+    let starter = firebreak(&["policy", "check", "policies/starter.cedar"], &[]);
+    assert!(starter.status.success() && said(&starter).starts_with("valid: sha256 "), "{starter:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.cedar").display().to_string();
+    std::fs::write(&path, MISSPELT).unwrap();
+    let checked = firebreak(&["policy", "check", &path], &[]);
+    assert_eq!(checked.status.code(), Some(0));
+    assert!(said(&checked).starts_with("warning: policy `x`: there is no playbook `isolate-instanse`"), "{checked:?}");
+    assert!(said(&checked).contains("\nvalid, with 4 warnings: sha256 "), "{checked:?}");
+
+    let refused = firebreak(&["policy", "publish", &path], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).ends_with("not published: 4 warnings; with --yes it is published all the same\n"));
+    // With a yes it goes on, to where AWS would be asked.
+    let published = firebreak(&["policy", "publish", &path, "--yes"], &[]);
+    assert_eq!(published.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&published.stderr).contains("settings of the deployment are missing"));
+}
+
+#[test]
+fn a_drill_that_is_over_is_not_blamed_on_the_role() {
+    // Nothing listens on port 1.
+    let endpoint = "http://127.0.0.1:1";
+    let output = firebreak(
+        &["runs"],
+        &[
+            ("AWS_ENDPOINT_URL", endpoint),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+            ("FIREBREAK_HUB_ACCOUNT", "111111111111"),
+            ("FIREBREAK_LEDGER_TABLE", "ledger"),
+            ("FIREBREAK_DECISIONS_TABLE", "decisions"),
+            ("FIREBREAK_EVIDENCE_BUCKET", "evidence"),
+            ("FIREBREAK_TOPIC_ARN", "arn:aws:sns:eu-west-1:111111111111:topic"),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    let wanted = format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?");
+    assert!(error.contains(&wanted) && !error.contains("OperatorPrincipals"), "{error}");
+}
+
+#[test]
+fn help_begins_as_the_readme_and_says_what_a_decision_checks() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let first = readme.lines().find(|line| line.starts_with("Firebreak ")).unwrap().trim_end_matches('.');
+    let flat = |arguments: &[&str]| {
+        let output = firebreak(arguments, &[]);
+        assert!(output.status.success(), "{output:?}");
+        said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(flat(&["help"]).starts_with(first), "{}", flat(&["help"]));
+    for (command, words) in [
+        ("approve", "plans anew"),
+        ("reject", "still proposed"),
+        ("undo", "read first"),
+        ("retry", "asked again"),
+        ("plan", "You must be an operator"),
+        ("preflight", "Regions, separated by commas, or the option given again"),
+        ("preflight", "Member accounts, separated by commas, or the option given again"),
+        ("onboard", "VPCs, separated by commas, or the option given again"),
+    ] {
+        assert!(flat(&["help", command]).contains(words), "{command}: {}", flat(&["help", command]));
+    }
+}

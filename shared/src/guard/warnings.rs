@@ -1,0 +1,171 @@
+//! Warnings: what a valid set says that does not do what it seems to do.
+
+use std::fmt;
+
+use cedar_policy::{ActionConstraint, Effect, Policy};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Policies;
+use crate::ids::AccountId;
+use crate::run::Mode;
+use crate::text::quoted;
+
+/// The annotations that mean something.
+const ANNOTATIONS: [&str; 5] = ["id", "reason", "hold", "owner", "expires"];
+
+/// The policies of the starter set that belong into every set.
+const NEVER: [&str; 3] = ["never-the-security-account", "never-break-glass", "never-a-sample"];
+
+/// Something in a set that is most likely a mistake. None makes it invalid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Warning {
+    /// A policy names a playbook that there is not, so it never counts.
+    Playbook {
+        /// The policy.
+        policy: String,
+        /// What it names.
+        playbook: String,
+    },
+    /// A policy has an annotation that nobody reads.
+    Annotation {
+        /// The policy.
+        policy: String,
+        /// The annotation, without `@`.
+        annotation: String,
+    },
+    /// A policy's time is over, so it does not count.
+    Expired {
+        /// The policy.
+        policy: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A policy compares an account with what is not the id of one.
+    Account {
+        /// The policy.
+        policy: String,
+        /// What it compares with.
+        account: String,
+    },
+    /// No policy in force permits any of the modes.
+    PermitsNothing,
+    /// One of the policies that belong into every set is missing, judged by its id.
+    Never(&'static str),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Playbook { policy, playbook } => {
+                write!(
+                    f,
+                    "policy `{policy}`: there is no playbook {}, so what it says of it never counts",
+                    quoted(playbook)
+                )
+            }
+            Self::Annotation { policy, annotation } => {
+                write!(f, "policy `{policy}`: nobody reads `@{annotation}`; there are @{}", ANNOTATIONS.join(", @"))
+            }
+            Self::Expired { policy, since } => {
+                write!(f, "policy `{policy}`: expired {}, so it does not count", since.strftime("%Y-%m-%d"))
+            }
+            Self::Account { policy, account } => {
+                write!(f, "policy `{policy}`: {} is not the id of an account: 12 digits", quoted(account))
+            }
+            Self::PermitsNothing => {
+                f.write_str("no policy permits to enforce, to propose or to observe: every finding is refused")
+            }
+            Self::Never(id) => write!(
+                f,
+                "there is no policy `{id}`: keep the three `never-…` policies of policies/starter.cedar, or what they \
+                 forbid is not forbidden"
+            ),
+        }
+    }
+}
+
+impl Policies {
+    /// What in a valid set is most likely a mistake at this time, where these are the playbooks' ids.
+    pub fn warnings(&self, playbooks: &[&str], now: Timestamp) -> Vec<Warning> {
+        let mut found = Vec::new();
+        for policy in self.all.policies() {
+            let id = policy.id().to_string();
+            let literals = policy.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Playbook");
+            let unknown = literals.map(|uid| uid.id().unescaped().to_owned());
+            let unknown = unknown.filter(|playbook| !playbooks.contains(&playbook.as_str()));
+            found.extend(unknown.map(|playbook| Warning::Playbook { policy: id.clone(), playbook }));
+            let unread = policy.annotations().map(|(name, _)| name).filter(|name| !ANNOTATIONS.contains(name));
+            found.extend(unread.map(|name| Warning::Annotation { policy: id.clone(), annotation: name.to_owned() }));
+            let accounts = accounts(policy).into_iter().filter(|account| account.parse::<AccountId>().is_err());
+            found.extend(accounts.map(|account| Warning::Account { policy: id.clone(), account }));
+        }
+        let over = self.expires.iter().filter(|(_, until)| **until <= now);
+        found.extend(over.map(|(id, until)| Warning::Expired { policy: id.clone(), since: *until }));
+        if !self.in_force(now).policies().any(permits_a_mode) {
+            found.push(Warning::PermitsNothing);
+        }
+        let has = |id: &str| self.all.policies().any(|policy| policy.id().to_string() == id);
+        found.extend(NEVER.into_iter().filter(|id| !has(id)).map(Warning::Never));
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+fn permits_a_mode(policy: &Policy) -> bool {
+    let is_mode = |action: &cedar_policy::EntityUid| {
+        [Mode::Enforce, Mode::Propose, Mode::Observe].iter().any(|mode| action.id().unescaped() == mode.as_str())
+    };
+    policy.effect() == Effect::Permit
+        && match policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::In(actions) => actions.iter().any(is_mode),
+            ActionConstraint::Eq(action) => is_mode(&action),
+        }
+}
+
+/// The texts that a policy compares an account with: by `==` and `!=`, or as members of a set.
+fn accounts(policy: &Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(json) = policy.to_json() {
+        compared(&json, &mut found);
+    }
+    found
+}
+
+fn compared(json: &Value, found: &mut Vec<String>) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if matches!(name.as_str(), "==" | "!=" | "contains") {
+                    let (left, right) = (&value["left"], &value["right"]);
+                    for (side, other) in [(left, right), (right, left)] {
+                        if is_account(side) {
+                            texts(other, found);
+                        }
+                    }
+                }
+                compared(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| compared(value, found)),
+        _ => {}
+    }
+}
+
+/// `resource.account` and `context.hub_account`, as Cedar writes them in JSON.
+fn is_account(json: &Value) -> bool {
+    let is = |var: &str, attribute: &str| json["."]["left"]["Var"] == var && json["."]["attr"] == attribute;
+    is("resource", "account") || is("context", "hub_account")
+}
+
+/// A text, or the texts of a set.
+fn texts(json: &Value, found: &mut Vec<String>) {
+    match (&json["Value"], &json["Set"]) {
+        (Value::String(text), _) => found.push(text.clone()),
+        (Value::Array(values), _) => found.extend(values.iter().filter_map(Value::as_str).map(str::to_owned)),
+        (_, Value::Array(values)) => values.iter().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
