@@ -45,17 +45,24 @@ impl Hub {
         if decision.used {
             return Ok(used_before());
         }
-        let carried = self.decide(playbook, &decision, &run, now, deadline).await;
-        // Another delivery of the same decision was faster, or the schedule goes on with what this one began.
+        let (why, failure) = match self.decide(playbook, &decision, &run, now, deadline).await {
+            Ok(Ok(report)) => return Ok(Answer { outcomes: vec![Answered::from(&report)] }),
+            Ok(Err(why)) => (why, None),
+            Err(failure) => (failure.brief(), Some(failure)),
+        };
+        // Another delivery of the same decision was faster, or the schedule goes on with what this one began: to
+        // deliver it again would find it used as well.
         let used = self.ledger.is_used(&decision).await;
-        let why = match &carried {
-            Ok(Ok(report)) => return Ok(Answer { outcomes: vec![Answered::from(report)] }),
-            _ if matches!(used, Ok(true)) => return carried.map(|_| used_before()),
-            Ok(Err(why)) => why.clone(),
-            Err(failure) if used.is_err() => {
-                format!("{}; whether it was begun is not known: look at the run", failure.brief())
+        if matches!(used, Ok(true)) {
+            if failure.is_some() {
+                telemetry::alarm("decision-interrupted", &why);
             }
-            Err(failure) => format!("{}; it is tried again by itself for as long as it is valid", failure.brief()),
+            return Ok(used_before());
+        }
+        let why = match (&failure, used) {
+            (None, _) => why,
+            (Some(_), Ok(_)) => format!("{why}; it is tried again by itself for as long as it is valid"),
+            (Some(_), Err(_)) => format!("{why}; whether it was begun is not known: look at the run"),
         };
         // A person waits for it.
         telemetry::alarm("decision-refused", &why);
@@ -64,12 +71,12 @@ impl Hub {
         report.topic = Some(Topic::DecisionRefused);
         report.page = true;
         let report = self.told(playbook, report).await;
-        match carried {
-            Err(failure) => Err(failure),
-            Ok(_) if report.untold => {
+        match failure {
+            Some(failure) => Err(failure),
+            None if report.untold => {
                 Err(Failure::new(Class::Transient, "tell people about decision", decision.id.clone()))
             }
-            Ok(_) => Ok(Answer { outcomes: vec![Answered::from(&report)] }),
+            None => Ok(Answer { outcomes: vec![Answered::from(&report)] }),
         }
     }
 
