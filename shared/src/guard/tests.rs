@@ -222,7 +222,8 @@ fn an_exemption_needs_an_owner_and_every_policy_an_id() {
     assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
 }
 
-const PLAYBOOKS: [&str; 2] = ["isolate-instance", "snapshot-volumes"];
+const PLAYBOOKS: [&str; 5] =
+    ["isolate-instance", "snapshot-volumes", "contain-access-key", "contain-user", "revoke-role-sessions"];
 
 /// What is said of the starter set with more in it.
 fn warned(more: &str) -> String {
