@@ -9,12 +9,12 @@ use firebreak::playbook::Playbook;
 use firebreak_tests::compare::list;
 use firebreak_tests::emulator::{Emulator, fresh_account};
 use firebreak_tests::faults::{Doing, Place, Request, decoded};
-use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, playbooks, run_to_end};
+use firebreak_tests::in_process::{Case, FUNCTIONS, Permits, Security, Traced, playbooks, run_to_end};
 use firebreak_tests::templates::matches_wildcard;
 use serde_json::{Value, json};
 
 use crate::journeys::seen;
-use crate::support::{isolating, worlds};
+use crate::support::worlds;
 
 /// The IAM actions that a call needs beyond the one of its own name (Service Authorization Reference). Reviewed.
 const BESIDES: &[(&str, &str, &str)] = &[
@@ -280,11 +280,10 @@ fn resource_at_the_hub(resource: &Value) -> String {
 }
 
 /// The requests of a run whose policies ask where the account stands.
-async fn where_units_are_asked_for() -> Vec<Request> {
+async fn where_units_are_asked_for(playbook: &'static Traced) -> Vec<Request> {
     let security = Security::fresh(Permits::Default).await.unwrap();
     let by_unit = r#"@id("by-unit") permit (principal, action, resource) when { resource has ou };"#;
     security.publish(by_unit).await.unwrap();
-    let playbook = isolating();
     let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
     security.observer.organization(&fresh_account(), &security.account, &[(&case.member, "prod")]).await.unwrap();
     case.deliver().await.answer().unwrap();
@@ -301,16 +300,18 @@ const BY_LAMBDA: [&str; 3] = ["logs:CreateLogStream", "logs:PutLogEvents", "sqs:
 fn a_function_may_do_at_the_hub_what_it_does_and_only_reads_decisions() {
     run_to_end(|| async {
         let seen = seen().await;
-        let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let units = where_units_are_asked_for().await;
-        let requests = seen.requests.values().flatten().chain(&units);
-        for request in requests.filter(|request| request.place == Place::Hub) {
-            for (resource, action) in at_the_hub(request) {
-                used.entry(resource).or_default().insert(action);
-            }
-        }
         let template = template("template.yaml").await;
         for function in FUNCTIONS {
+            let its: Vec<&'static Traced> =
+                playbooks().iter().filter(|(of, _)| of.name == function.name).map(|(_, playbook)| *playbook).collect();
+            let units = where_units_are_asked_for(its[0]).await;
+            let requests = its.iter().flat_map(|playbook| &seen.requests[playbook.id()]).chain(&units);
+            let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+            for request in requests.filter(|request| request.place == Place::Hub) {
+                for (resource, action) in at_the_hub(request) {
+                    used.entry(resource).or_default().insert(action);
+                }
+            }
             let role = &template["Resources"][format!("{}Role", function.logical)]["Properties"];
             let mut may: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
             for statement in list(&role["Policies"]).flat_map(|policy| list(&policy["PolicyDocument"]["Statement"])) {
@@ -322,10 +323,10 @@ fn a_function_may_do_at_the_hub_what_it_does_and_only_reads_decisions() {
                 }
             }
             assert_eq!(used, may, "{}: done at the hub, and allowed", function.name);
+            let only = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem"].map(str::to_owned);
+            assert_eq!(used["DecisionsTable"], BTreeSet::from(only));
+            assert_eq!(used["PolicyBucket"], BTreeSet::from(["s3:GetObject", "s3:ListBucket"].map(str::to_owned)));
         }
-        let only = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem"].map(str::to_owned);
-        assert_eq!(used["DecisionsTable"], BTreeSet::from(only));
-        assert_eq!(used["PolicyBucket"], BTreeSet::from(["s3:GetObject", "s3:ListBucket"].map(str::to_owned)));
     });
 }
 
