@@ -7,6 +7,7 @@ use crate::aws::Aws;
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::guard::Ruling;
+use crate::ids::RunId;
 use crate::ledger::{Hold, View};
 use crate::plan::{Leave, Plan, Step};
 use crate::playbook::{Planned, Playbook, Purpose};
@@ -41,9 +42,9 @@ pub(super) enum Word {
 }
 
 impl About<'_> {
-    fn joins(&self, hold: &Hold, why: String) -> Report {
+    fn joins(&self, run: &RunId, why: String) -> Report {
         let mut report = Report::of(self.playbook.meta().id, self.target, self.finding, Outcome::NoChange, why);
-        report.run = Some(hold.run.clone());
+        report.run = Some(run.clone());
         report.joined = true;
         report
     }
@@ -64,7 +65,7 @@ impl Hub {
                 // What a person has begun to undo is not contained again by itself.
                 self.join(about, now).await?;
                 let why = format!("the undo of run {} is not finished, and the activity was seen again", hold.run);
-                let mut report = about.joins(hold, why);
+                let mut report = about.joins(&hold.run, why);
                 report.outcome = Outcome::Failed;
                 report.topic = Some(Topic::UndoUnfinished);
                 report.held = true;
@@ -79,7 +80,7 @@ impl Hub {
             | RunState::Freed
             | RunState::Released => return Ok(what_was_said(about, hold)),
         };
-        self.joins_quietly(about, hold, why, now).await.map(Box::new).map(Word::Ends)
+        self.ends_quietly(about, &hold.run, why, now).await
     }
 
     async fn word_of_held(
@@ -95,20 +96,20 @@ impl Hub {
         let plan = match planned {
             Ok((_, Planned::Plan(plan))) => plan,
             Ok((_, Planned::Gone(_) | Planned::Refused(_))) => {
-                return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+                return self.ends_quietly(about, &hold.run, quietly, now).await;
             }
             // Whether it is still as the run left it is not known: people are told so.
             Err(_) => return Ok(Word::Free),
         };
         if !preserves && !partly && !plan.steps().any(is_open) {
-            return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+            return self.ends_quietly(about, &hold.run, quietly, now).await;
         }
         let Some(run) = self.ledger.run(&hold.run).await? else { return Ok(Word::Free) };
         if preserves && self.is_new_evidence(about, &run, now).await? {
             return Ok(Word::Renews(Box::new(run.head.finding)));
         }
         if !about.playbook.meta().rechecks.is_empty() && !self.is_open_to(about, &run, planned).await? {
-            return self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends);
+            return self.ends_quietly(about, &hold.run, quietly, now).await;
         }
         // What AWS does not allow is so since the run, and was told.
         let allowed = |step: &&Step| !matches!(run.result(&step.id), Some(StepResult::Left { .. }));
@@ -116,7 +117,7 @@ impl Hub {
         if opened || (partly && plan.steps().any(|step| allowed(&step))) {
             return Ok(Word::Again(Box::new(run)));
         }
-        self.joins_quietly(about, hold, quietly, now).await.map(Box::new).map(Word::Ends)
+        self.ends_quietly(about, &hold.run, quietly, now).await
     }
 
     /// Whether anything is not as wanted when a run looks at its own work: what it did may be known to it alone.
@@ -168,14 +169,18 @@ impl Hub {
     async fn joins_quietly(
         &self,
         about: About<'_>,
-        hold: &Hold,
+        run: &RunId,
         why: String,
         now: Timestamp,
     ) -> Result<Report, Failure> {
         self.join(about, now).await?;
-        let report = about.joins(hold, why);
+        let report = about.joins(run, why);
         telemetry::answered(&report);
         Ok(report)
+    }
+
+    async fn ends_quietly(&self, about: About<'_>, run: &RunId, why: String, now: Timestamp) -> Result<Word, Failure> {
+        self.joins_quietly(about, run, why, now).await.map(Box::new).map(Word::Ends)
     }
 
     /// A held target that is not, or no more, contained, and whose activity goes on: done again by its run where the
@@ -189,39 +194,34 @@ impl Hub {
         view: &View,
         now: Timestamp,
     ) -> Result<Report, Failure> {
-        let Some(hold) = &view.hold else {
-            return Ok(Report::of(about.playbook.meta().id, about.target, about.finding, Outcome::NoChange, ""));
-        };
         let budget = self.config.budget;
         let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
         let acts = ruling.mode == Mode::Enforce && !spent;
-        let opened = plan.steps().any(is_open) && hold.outcome == Some(Outcome::Contained);
+        let id = &run.head.id;
+        let contained = run.end.as_ref().is_some_and(|end| end.outcome == Outcome::Contained);
+        let opened = contained && plan.steps().any(is_open);
         if acts {
             self.ledger.ask_for_retry(run).await?;
         }
         let how = if opened { "but it is open again" } else { "in part" };
-        let quiet = if acts { !opened } else { !opened && ruling.mode < Mode::Propose };
-        if quiet {
+        if !opened && (acts || ruling.mode < Mode::Propose) {
             let then = if acts { "and the rest is tried again" } else { "and the policies want nothing of it" };
-            let why = format!("run {} holds it {how}; the finding joined, {then}", hold.run);
-            return self.joins_quietly(about, hold, why, now).await;
+            let why = format!("run {id} holds it {how}; the finding joined, {then}");
+            return self.joins_quietly(about, id, why, now).await;
         }
         self.join(about, now).await?;
-        let mut report = if acts {
-            let why = format!("run {} holds it, but it is open again: it is cut again within a minute", hold.run);
-            let mut report = about.joins(hold, why);
-            report.topic = Some(Topic::OpenAgain);
-            report
+        let (topic, reasons) = if acts {
+            (Topic::OpenAgain, vec![format!("run {id} holds it, {how}: it is cut again within a minute")])
         } else {
-            let mut report = about.joins(hold, format!("run {} holds it {how}, and the activity goes on", hold.run));
-            if spent {
-                report.reasons.push("the hour's budget is spent, so a person is asked".to_owned());
-            }
-            report.reasons.extend(ruling.reasons.iter().cloned());
             let asked = ruling.mode >= Mode::Propose;
-            report.topic = Some(if asked { Topic::NotContainedAgain } else { Topic::LeftOpen });
-            report
+            let goes_on = format!("run {id} holds it {how}, and the activity goes on");
+            let spent = spent.then(|| "the hour's budget is spent, so a person is asked".to_owned());
+            let why = [goes_on].into_iter().chain(spent).chain(ruling.reasons.iter().cloned()).collect();
+            (if asked { Topic::NotContainedAgain } else { Topic::LeftOpen }, why)
         };
+        let mut report = about.joins(id, String::new());
+        report.topic = Some(topic);
+        report.reasons = reasons;
         report.held = true;
         report.page = true;
         Ok(self.told(about.playbook, report).await)
@@ -247,7 +247,8 @@ impl Hub {
             return Ok(Some(self.lost(playbook, head, Some(hold.clone())).await));
         }
         let asked = run.head.arrived_at.strftime("%H:%M UTC");
-        let mut report = about.joins(hold, format!("another finding; you were asked about this target at {asked}"));
+        let mut report =
+            about.joins(&hold.run, format!("another finding; you were asked about this target at {asked}"));
         report.topic = Some(Topic::SeenAlso);
         let report = self.told(playbook, report).await;
         if !report.untold {
@@ -263,7 +264,7 @@ impl Hub {
 fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
     let finding = about.finding;
     let over = |why: &str| {
-        let mut report = about.joins(hold, why.to_owned());
+        let mut report = about.joins(&hold.run, why.to_owned());
         report.joined = false;
         telemetry::answered(&report);
         Word::Ends(Box::new(report))
