@@ -51,6 +51,34 @@ pub async fn all(law: &str, cases: Vec<Named<'_>>) {
     assert!(failed.is_empty(), "{law}: {} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
 }
 
+/// Whether every playbook is tried with every variant of what is the loop's own: `FIREBREAK_LAWS=every`.
+pub fn every_pair() -> bool {
+    std::env::var("FIREBREAK_LAWS").is_ok_and(|asked| asked == "every")
+}
+
+/// The playbooks with the variants of what the loop does alike for all of them, in turn: each playbook and each
+/// variant once at least. What is a playbook's own is tried with every one.
+pub fn in_turn<T>(variants: &[T]) -> Vec<(&'static Traced, &T)> {
+    let playbooks: Vec<_> = playbooks().iter().map(|(_, playbook)| *playbook).collect();
+    if every_pair() {
+        return playbooks
+            .iter()
+            .flat_map(|playbook| variants.iter().map(move |variant| (*playbook, variant)))
+            .collect();
+    }
+    let most = playbooks.len().max(variants.len());
+    playbooks.into_iter().cycle().zip(variants.iter().cycle()).take(most).collect()
+}
+
+/// Of what several playbooks do alike one each, in turn.
+pub fn one_of_each<K: Ord, T>(alike: BTreeMap<K, Vec<T>>) -> Vec<T> {
+    if every_pair() {
+        return alike.into_values().flatten().collect();
+    }
+    let turn = |(n, mut of): (usize, Vec<T>)| (!of.is_empty()).then(|| of.swap_remove(n % of.len()));
+    alike.into_values().enumerate().filter_map(turn).collect()
+}
+
 /// Whether a playbook cuts something off.
 pub fn contains(playbook: &dyn Playbook) -> bool {
     playbook.meta().purpose == Purpose::Contain
