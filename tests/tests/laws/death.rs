@@ -300,20 +300,25 @@ async fn dies_undoing(security: &Arc<Security>, playbook: &'static Traced, of: &
 fn whoever_dies_at_a_call_of_an_action_is_replaced() {
     run_to_end(|| async {
         let servers = Security::on_each_server(Permits::Everything).await.unwrap();
-        let mut cases: Vec<Named<'_>> = Vec::new();
+        // An action that several playbooks use is one action.
+        let mut alike: BTreeMap<&str, Vec<(&'static Traced, &str, &str)>> = BTreeMap::new();
         for (_, playbook) in playbooks() {
-            for (n, (action, of)) in worlds(playbook).await.by_action.iter().enumerate() {
-                let security = &servers[n % servers.len()];
-                for fault in [Fault::DiesBefore, Fault::DiesAfter] {
-                    let name = format!("{} {of}, {action}, {fault:?}", playbook.id());
-                    cases.push(named(name, async move { dies_applying(security, playbook, of, action, fault).await }));
-                }
-                if matches!(playbook.action(action).unwrap().undo_kind(), Undo::Never { .. }) {
-                    continue;
-                }
-                let name = format!("{} {of}, {action}, in undo", playbook.id());
-                cases.push(named(name, async move { dies_undoing(security, playbook, of, action).await }));
+            for (action, of) in &worlds(playbook).await.by_action {
+                alike.entry(action).or_default().push((playbook, action, of));
             }
+        }
+        let mut cases: Vec<Named<'_>> = Vec::new();
+        for (n, (playbook, action, of)) in one_of_each(alike).into_iter().enumerate() {
+            let security = &servers[n % servers.len()];
+            for fault in [Fault::DiesBefore, Fault::DiesAfter] {
+                let name = format!("{} {of}, {action}, {fault:?}", playbook.id());
+                cases.push(named(name, async move { dies_applying(security, playbook, of, action, fault).await }));
+            }
+            if matches!(playbook.action(action).unwrap().undo_kind(), Undo::Never { .. }) {
+                continue;
+            }
+            let name = format!("{} {of}, {action}, in undo", playbook.id());
+            cases.push(named(name, async move { dies_undoing(security, playbook, of, action).await }));
         }
         all("death at a call of every action", cases).await;
     });

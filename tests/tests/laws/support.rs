@@ -37,12 +37,17 @@ pub fn named<'a>(name: impl Into<String>, case: impl Future<Output = Result<()>>
 
 /// Runs cases side by side, prints how many, and fails with every failure there is.
 pub async fn all(law: &str, cases: Vec<Named<'_>>) {
+    all_of(law, cases, SIDE_BY_SIDE).await;
+}
+
+/// The same, so many side by side.
+pub async fn all_of(law: &str, cases: Vec<Named<'_>>, side_by_side: usize) {
     let begun = std::time::Instant::now();
     let count = cases.len();
     assert!(count > 0, "{law}: there is no case");
     let results = futures_util::stream::iter(cases)
         .map(|named| async move { named.case.await.map_err(|error| format!("{}: {error:#}", named.name)) })
-        .buffer_unordered(SIDE_BY_SIDE)
+        .buffer_unordered(side_by_side)
         .collect::<Vec<_>>()
         .await;
     println!("{law}: {count} cases in {:.1} s", begun.elapsed().as_secs_f64());
