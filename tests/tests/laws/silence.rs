@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use firebreak::ledger::decisions::Verb;
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunEnd, RunState, StepResult};
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Fault, Place};
@@ -122,10 +123,10 @@ fn what_is_not_done_is_named(run: &Run, due: &[String]) -> Result<()> {
 /// A call that never works: where, and of which playbook in which world.
 type Never = (&'static Traced, &'static str, (Place, String));
 
-/// Every call that a playbook makes in the member account, and every call of the hub, which are the loop's: each of
-/// those once, the playbooks that make it in turn.
+/// Every call that a playbook makes in the member account, once where playbooks bring the same about; and every call of
+/// the hub, which are the loop's, once: of the playbooks that make it in turn.
 async fn calls(of_the_hub_only: bool) -> Vec<Never> {
-    let (mut members, mut hub) = (Vec::new(), BTreeMap::<String, Vec<Never>>::new());
+    let mut alike = BTreeMap::<(&str, String), Vec<Never>>::new();
     for (_, playbook) in playbooks() {
         let worlds = worlds(playbook).await;
         let mut calls = BTreeSet::new();
@@ -135,16 +136,15 @@ async fn calls(of_the_hub_only: bool) -> Vec<Never> {
                 if !calls.insert(call.clone()) {
                     continue;
                 }
-                match request.place {
-                    Place::Hub => hub.entry(request.name()).or_default().push((*playbook, of, call)),
-                    _ if !of_the_hub_only => members.push((*playbook, of, call)),
-                    _ => {}
+                let of_the_hub = request.place == Place::Hub;
+                if of_the_hub || !of_the_hub_only {
+                    let about = if of_the_hub { "" } else { playbook.meta().hold };
+                    alike.entry((about, request.name())).or_default().push((*playbook, of, call));
                 }
             }
         }
     }
-    members.extend(one_of_each(hub));
-    members
+    one_of_each(alike)
 }
 
 async fn every_call(fault: Fault, of_the_hub_only: bool, law: &str) {
