@@ -94,10 +94,35 @@ pub(crate) fn run(
     let explainer = Explainer { policies, hub_account, at };
     let mut out = anstream::stdout().lock();
     let mut well = true;
-    for file in files {
-        well &= explainer.file(file, &mut out)?;
+    for path in files {
+        for file in files_of(path)? {
+            well &= explainer.file(&file, &mut out)?;
+        }
     }
     Ok(well)
+}
+
+/// The file itself, or every JSON file in the folder and the folders in it, by name. What links lead to is left alone.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = || format!("could not read the folder {}", path.display());
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(read)? {
+        let entry = entry.with_context(read)?;
+        entries.push((entry.path(), entry.file_type().with_context(read)?));
+    }
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut found = Vec::new();
+    for (path, kind) in entries {
+        if kind.is_dir() {
+            found.extend(files_of(&path)?);
+        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "json") {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 impl Explainer {

@@ -43,7 +43,7 @@ struct Arguments {
 enum Command {
     /// Say what would answer each finding in these files: one JSON object a line, no AWS needed
     Explain {
-        /// Files with events or findings
+        /// Files with events or findings; of a folder, every JSON file in it and below
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Ask this policy set instead of the compiled-in one

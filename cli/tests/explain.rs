@@ -309,3 +309,18 @@ fn explains_or_refuses_every_file_of_the_corpus() {
     }
     assert!(enforced > 0, "the corpus has nothing to answer, so this shows nothing");
 }
+
+#[test]
+fn a_folder_is_every_json_file_in_it_and_below() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = std::fs::read(root().join("events/guardduty/command-and-control.json")).unwrap();
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    for name in ["b.json", "a.json", "below/c.json", "notes.txt"] {
+        std::fs::write(folder.path().join(name), &event).unwrap();
+    }
+    let output = explain(&[folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: Vec<String> = lines(&output).iter().map(|line| line["file"].as_str().unwrap().to_owned()).collect();
+    let wanted = ["a.json", "b.json", "below/c.json"].map(|name| folder.path().join(name).display().to_string());
+    assert_eq!(read, wanted);
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -212,11 +212,10 @@ impl Security {
         Self::on(one_of_the_servers().await?, permits).await
     }
 
-    /// A fresh one on each server: what has many cases uses both.
-    pub async fn on_each_server(permits: Permits) -> Result<[Arc<Self>; 2]> {
-        let (one, other) = tokio::try_join!(Emulator::shared(), second_server())?;
-        let (one, other) = tokio::try_join!(Self::on(one, permits), Self::on(other, permits))?;
-        Ok([one, other])
+    /// A fresh one on each server: what has many cases uses all.
+    pub async fn on_each_server(permits: Permits) -> Result<Vec<Arc<Self>>> {
+        let fresh = (0..SERVERS).map(|n| async move { Self::on(server(n).await?, permits).await });
+        futures_util::future::try_join_all(fresh).await
     }
 
     /// A fresh one that can reach the same member accounts: each server has its own.
@@ -341,19 +340,23 @@ impl Security {
     }
 }
 
-/// The server of the next security account. One of them is one processor's work: the laws use two.
+/// How many emulators stand side by side: each works on one request at a time, and a test waits for its own.
+const SERVERS: usize = 3;
+
+/// The tests of a process go round the servers: accounts on one are not on another.
 async fn one_of_the_servers() -> Result<&'static Emulator> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    if NEXT.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
-        Emulator::shared().await
-    } else {
-        second_server().await
-    }
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    server(NEXT.fetch_add(1, Ordering::Relaxed) % SERVERS).await
 }
 
-async fn second_server() -> Result<&'static Emulator> {
-    static SECOND: tokio::sync::OnceCell<Emulator> = tokio::sync::OnceCell::const_new();
-    SECOND.get_or_try_init(Emulator::start).await
+/// The first is the one that all tests share.
+async fn server(n: usize) -> Result<&'static Emulator> {
+    static OTHERS: [tokio::sync::OnceCell<Emulator>; SERVERS - 1] =
+        [const { tokio::sync::OnceCell::const_new() }; SERVERS - 1];
+    match n.checked_sub(1) {
+        None => Emulator::shared().await,
+        Some(n) => OTHERS[n].get_or_try_init(Emulator::start).await,
+    }
 }
 
 /// A connection pool belongs to the runtime that made it, and every test has a thread and a runtime of its own.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -326,18 +326,24 @@ fn cut_short(text: &str, most: usize) -> String {
 /// Plays Lambda for as long as people want to try the command: events from the bus, and the schedule.
 async fn keep(mut stage: Stage<'_>) -> Result<()> {
     let door = Door::open(&stage.lab).await?;
-    let path = target_directory().join("env.sh");
-    let mut text = String::from("# Leads the command `firebreak` to the drill that is kept. It ends with the drill.\n");
+    let (path, event) = (target_directory().join("env.sh"), target_directory().join("event.json"));
+    let mut text = format!(
+        "# Leads the command `firebreak` to the drill that is kept.\n\
+         if ! kill -0 {} 2>/dev/null; then echo 'this drill is over' >&2; return 1 2>/dev/null || exit 1; fi\n",
+        std::process::id()
+    );
     for (name, value) in stage.lab.operator_environment(Some(&door)).await? {
         text.push_str(&format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
     }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    let shown = path.strip_prefix(workspace()).unwrap_or(&path).display().to_string();
+    let written = serde_json::to_vec_pretty(&stage.drill.event)?;
+    fs::write(&event, written).with_context(|| format!("cannot write {}", event.display()))?;
+    let shown = |path: &Path| path.strip_prefix(workspace()).unwrap_or(path).display().to_string();
     {
         let mut out = stdout().lock();
         writeln!(out, "\n{}", "Everything is left running. In another terminal, from this directory:".bold())?;
-        writeln!(out, "  . {shown}")?;
-        for command in commands(&stage) {
+        writeln!(out, "  . {}", shown(&path))?;
+        for command in commands(&stage, &shown(&event)).await? {
             writeln!(out, "  cargo run --quiet --bin firebreak -- {command}")?;
         }
         writeln!(out, "The schedule comes each minute. Ctrl-C ends it.")?;
@@ -363,14 +369,23 @@ async fn keep(mut stage: Stage<'_>) -> Result<()> {
     }
 }
 
-fn commands(stage: &Stage<'_>) -> Vec<String> {
+/// What can be tried now.
+async fn commands(stage: &Stage<'_>, event: &str) -> Result<Vec<String>> {
     let mut commands = vec!["runs".to_owned()];
     for (run, playbook) in &stage.drill.runs {
         commands.push(format!("show {run}   # {playbook}"));
     }
-    if let Ok(run) = stage.run_of(firebreak_tests::drill::ISOLATE) {
-        commands.push(format!("undo {run}"));
+    for (run, playbook) in &stage.drill.runs {
+        match stage.state_of_run(playbook).await?.as_str() {
+            "proposed" => commands.push(format!("approve {run}   # or reject: {playbook}")),
+            "held" if playbook == firebreak_tests::drill::ISOLATE => commands.push(format!("undo {run}")),
+            _ => {}
+        }
+    }
+    if !stage.drill.event.is_null() {
+        commands.push(format!("explain {event}"));
+        commands.push(format!("plan --event {event}"));
     }
     commands.push(format!("preflight --accounts {} --regions {REGION}", stage.drill.member));
-    commands
+    Ok(commands)
 }

@@ -133,7 +133,7 @@ impl Stage<'_> {
         let shutdown = &attributes["instanceInitiatedShutdownBehavior"];
         self.same(topic, "a shutdown from inside stops it only", &json!("stop"), shutdown);
         for (device, delete) in entries(&instance["delete_on_termination"]) {
-            self.same(topic, &format!("the disk {device} outlives it"), &json!(false), delete);
+            self.same(topic, &format!("whether the disk {device} is deleted with it"), &json!(false), delete);
         }
     }
 

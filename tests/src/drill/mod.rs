@@ -84,6 +84,9 @@ pub struct Drill {
     pub about: &'static str,
     /// The finding's type.
     pub finding: String,
+    /// The event that brought it.
+    #[serde(skip)]
+    pub event: Value,
     /// The security account.
     pub hub: String,
     /// The account of the victim.
@@ -129,7 +132,7 @@ impl Drill {
 pub struct Style {
     /// The pace of the calls that are counted (see [`crate::emulator::Observer::pace`]).
     pub pace: Duration,
-    /// Whether to undo at the end.
+    /// Whether to decide and undo, or to stop where that is left to whoever keeps the drill.
     pub undo: bool,
 }
 
@@ -207,6 +210,7 @@ impl<'e> Stage<'e> {
             scenario: scenario.name(),
             about: scenario.about(),
             finding: String::new(),
+            event: Value::Null,
             hub: lab.hub.clone(),
             member: lab.member.clone(),
             victim: lab.ids.get("victim")?.to_owned(),
@@ -269,6 +273,7 @@ impl<'e> Stage<'e> {
         let event = delivered.first().cloned();
         self.same(Topic::Decided, "the rule lets the finding through, once", &json!(1), &json!(delivered.len()));
         let event = event.ok_or_else(|| anyhow!("no rule of the template let the finding through"))?;
+        self.drill.event = event.clone();
         self.measured(|stage| Box::pin(stage.function.invoke(event))).await.map(|(invoked, after)| Contained {
             before,
             after,

@@ -243,6 +243,7 @@ mod tests {
             scenario: Scenario::ALL[0].name(),
             about: Scenario::ALL[0].about(),
             finding: hostile.to_owned(),
+            event: serde_json::Value::Null,
             hub: String::new(),
             member: String::new(),
             victim: hostile.to_owned(),

@@ -155,6 +155,10 @@ async fn propose_then_approve(stage: &mut Stage<'_>) -> Result<()> {
         stage.same(Topic::Decided, &format!("{playbook} is proposed"), &json!("proposed"), &json!(state));
     }
     stage.check_told(ISOLATE, "proposed", "DECISION NEEDED").await?;
+    if !stage.style.undo {
+        // Both are left to whoever keeps the drill.
+        return stage.read_steps().await;
+    }
     stage.decide(SNAPSHOT, Verb::Reject).await?;
     let state = stage.state_of_run(SNAPSHOT).await?;
     stage.same(Topic::Decided, "the rejected one is rejected", &json!("rejected"), &json!(state));
@@ -165,7 +169,6 @@ async fn propose_then_approve(stage: &mut Stage<'_>) -> Result<()> {
     stage.check_unchanged(Topic::Decided, "what is rejected cannot be approved", &incident.before, &after_all);
     stage.lab.outcome_events().await?;
     stage.lab.messages().await?;
-    stage.drill.messages.clear();
     let run = stage.run_of(ISOLATE)?;
     let event = stage.lab.decision(&run, Verb::Approve).await?;
     stage.say("a person approves");
@@ -178,7 +181,7 @@ async fn propose_then_approve(stage: &mut Stage<'_>) -> Result<()> {
     let repeated = stage.lab.state().await?;
     stage.check_unchanged(Topic::Repeated, "a decision is used once", &after, &repeated);
     stage.read_steps().await?;
-    if stage.style.undo { undo(stage, &incident.before).await } else { Ok(()) }
+    undo(stage, &incident.before).await
 }
 
 async fn asg_at_maximum(stage: &mut Stage<'_>) -> Result<()> {

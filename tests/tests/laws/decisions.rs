@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, is_so, named, worlds};
+use crate::support::{all, done, in_turn, is_so, named, worlds};
 
 /// More than a decision's ten minutes.
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -86,48 +86,49 @@ fn a_decision_is_used_once_and_its_row_is_never_written() {
     });
 }
 
+/// Four decisions at once.
+const DECISIONS: &[[Verb; 4]] = &[[Verb::Approve; 4], [Verb::Approve, Verb::Reject, Verb::Approve, Verb::Reject]];
+
 #[test]
 fn of_a_decision_delivered_many_times_at_once_one_is_carried_out() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            for verbs in [[Verb::Approve; 4].as_slice(), &[Verb::Approve, Verb::Reject, Verb::Approve, Verb::Reject]] {
-                let security = &security;
-                let same = verbs.iter().all(|verb| *verb == Verb::Approve);
-                let name = if same { "the same four times" } else { "four different ones" };
-                cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
-                    proposed(&case).await?;
-                    let mut events = Vec::new();
-                    for verb in verbs {
-                        if events.is_empty() || !same {
-                            events.push(event(&case, &decided(&case, *verb, Timestamp::now()).await?));
-                        } else {
-                            events.extend(events.first().cloned());
-                        }
-                    }
-                    let processes: Vec<_> = events.iter().map(|_| case.another_process()).collect::<Result<_>>()?;
-                    let deliveries = processes.iter().zip(&events).map(|((hub, _), bytes)| async move {
-                        hub.receive(bytes, std::time::Instant::now() + case.settings.time).await
-                    });
-                    let mut carried = Vec::new();
-                    for answer in join_all(deliveries).await {
-                        let answer = answer.map_err(|failure| anyhow::anyhow!("{}", failure.brief()))?;
-                        let outcomes = answer.outcomes.into_iter().map(|answered| answered.outcome);
-                        carried.extend(outcomes.filter(|outcome| *outcome != Outcome::Refused));
-                    }
-                    let [one] = carried.as_slice() else { anyhow::bail!("carried out: {carried:?}") };
-                    let run = case.the_run().await?;
-                    if *one == Outcome::Rejected {
-                        ensure!(run.state == RunState::Rejected, "{:?}", run.state);
+        for (playbook, verbs) in in_turn(DECISIONS) {
+            let security = &security;
+            let same = verbs.iter().all(|verb| *verb == Verb::Approve);
+            let name = if same { "the same four times" } else { "four different ones" };
+            cases.push(named(format!("{}: {name}", playbook.id()), async move {
+                let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
+                proposed(&case).await?;
+                let mut events = Vec::new();
+                for verb in verbs {
+                    if events.is_empty() || !same {
+                        events.push(event(&case, &decided(&case, *verb, Timestamp::now()).await?));
                     } else {
-                        ensure!(*one == done(*playbook) && run.state == RunState::Held, "{one}, {:?}", run.state);
-                        is_so(&case).await?;
+                        events.extend(events.first().cloned());
                     }
-                    Ok(())
-                }));
-            }
+                }
+                let processes: Vec<_> = events.iter().map(|_| case.another_process()).collect::<Result<_>>()?;
+                let deliveries = processes.iter().zip(&events).map(|((hub, _), bytes)| async move {
+                    hub.receive(bytes, std::time::Instant::now() + case.settings.time).await
+                });
+                let mut carried = Vec::new();
+                for answer in join_all(deliveries).await {
+                    let answer = answer.map_err(|failure| anyhow::anyhow!("{}", failure.brief()))?;
+                    let outcomes = answer.outcomes.into_iter().map(|answered| answered.outcome);
+                    carried.extend(outcomes.filter(|outcome| *outcome != Outcome::Refused));
+                }
+                let [one] = carried.as_slice() else { anyhow::bail!("carried out: {carried:?}") };
+                let run = case.the_run().await?;
+                if *one == Outcome::Rejected {
+                    ensure!(run.state == RunState::Rejected, "{:?}", run.state);
+                } else {
+                    ensure!(*one == done(playbook) && run.state == RunState::Held, "{one}, {:?}", run.state);
+                    is_so(&case).await?;
+                }
+                Ok(())
+            }));
         }
         all("one of many is carried out", cases).await;
     });

@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, is_restored, is_so, named, worlds};
+use crate::support::{all, done, in_turn, is_restored, is_so, named, worlds};
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
@@ -60,44 +60,51 @@ async fn one_run(case: &Case, events: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// How one thing is reported more than once, all at the same time.
+#[derive(Debug)]
+enum Reported {
+    /// The same finding eight times.
+    Again,
+    /// Three findings.
+    Thrice,
+    /// By member and administrator, in every shape.
+    InEveryShape,
+}
+
+impl Reported {
+    async fn events(&self, case: &Case) -> Result<Vec<Value>> {
+        match self {
+            Self::Again => Ok(vec![case.event.clone(); 8]),
+            Self::Thrice => {
+                let (second, third) = (case.report(&case.target.id).await?, case.report(&case.target.id).await?);
+                Ok(vec![case.event.clone(), second, third])
+            }
+            Self::InEveryShape => {
+                let mut of_member = case.event.clone();
+                of_member["account"] = json!(case.member);
+                let bare = case.event["detail"].clone();
+                let findings = json!({"Findings": [pascal(&bare)]});
+                Ok(vec![case.event.clone(), of_member, bare, findings, imported(case)?, imported_v2(case)?])
+            }
+        }
+    }
+}
+
 #[test]
 fn one_target_is_one_run_however_it_is_reported() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            let eight = Arc::clone(&security);
-            cases.push(named(format!("{}: the same finding eight times at once", playbook.id()), async move {
-                let case = Case::new(&eight, playbook, &worlds(playbook).await.least).await?;
+        for (playbook, reported) in in_turn(&[Reported::Again, Reported::Thrice, Reported::InEveryShape]) {
+            let security = Arc::clone(&security);
+            cases.push(named(format!("{}: {reported:?}", playbook.id()), async move {
+                let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
                 let before = case.state().await?;
-                one_run(&case, &vec![case.event.clone(); 8]).await?;
+                one_run(&case, &reported.events(&case).await?).await?;
                 // The first before-state is the one that undo restores.
                 case.decide(Verb::Undo).await?.answer()?;
                 is_restored(&case, &before, &case.the_run().await?).await
             }));
-            let three = Arc::clone(&security);
-            cases.push(named(format!("{}: three findings at once", playbook.id()), async move {
-                let case = Case::new(&three, playbook, &worlds(playbook).await.least).await?;
-                let mut events = vec![case.event.clone()];
-                for _ in 0..2 {
-                    events.push(case.report(&case.target.id).await?);
-                }
-                one_run(&case, &events).await
-            }));
-            let shapes = Arc::clone(&security);
-            cases.push(named(
-                format!("{}: copies of member and administrator, in every shape", playbook.id()),
-                async move {
-                    let case = Case::new(&shapes, playbook, &worlds(playbook).await.least).await?;
-                    let mut of_member = case.event.clone();
-                    of_member["account"] = json!(case.member);
-                    let bare = case.event["detail"].clone();
-                    let findings = json!({"Findings": [pascal(&bare)]});
-                    let copies = [imported(&case)?, imported_v2(&case)?];
-                    let [first, second] = copies;
-                    one_run(&case, &[case.event.clone(), of_member, bare, findings, first, second]).await
-                },
-            ));
         }
         all("one target, one run", cases).await;
     });
@@ -123,75 +130,94 @@ fn changes_nothing(request: &Request) -> bool {
     matches!(request.doing, Doing::Applying(_)) && !request.reads()
 }
 
+/// Another finding has joined a run that ends before anything is changed.
+#[derive(Debug)]
+enum Joined {
+    /// It is answered at once, and so would the next be.
+    Answered,
+    /// The process dies in between.
+    Interrupted,
+    /// To answer it fails; then its own run changes nothing either.
+    Failing,
+}
+
+async fn the_next_is_answered_at_once(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
+    let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
+    let (second, third) = (another_joins(&case).await?, another_joins(&case).await?);
+    // The first finding's run changes nothing, the second's is carried out.
+    let until = second.id.to_string();
+    let mut denied = true;
+    case.faults.rule(move |request| {
+        denied &= !(request.service == "guardduty" && request.body.contains(&until));
+        (denied && changes_nothing(request)).then_some(Fault::Denied)
+    });
+    let answer = case.deliver().await.answer()?;
+    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(playbook)), "{:?}", answer.outcomes);
+    is_so(&case).await?;
+    ensure!(case.the_run().await?.head.finding.id == second.id, "another finding's run");
+    ensure!(on_hold(&case).await? == [third.id.to_string()], "the third still joins");
+    case.settle().await?;
+    ensure!(runs(&case).await?.len() == 2, "the third had a run of its own");
+    Ok(())
+}
+
+async fn the_process_dies_in_between(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
+    let mut case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
+    let second = another_joins(&case).await?;
+    let id = second.id.to_string();
+    case.faults.rule(move |request| {
+        let second = request.service == "guardduty" && request.body.contains(&id);
+        if second { Some(Fault::DiesBefore) } else { changes_nothing(request).then_some(Fault::Denied) }
+    });
+    ensure!(matches!(case.deliver().await, Delivered::Died), "nobody died");
+    ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
+    ensure!(case.the_run().await?.state == RunState::Freed, "the first run is not over");
+    case.restart()?;
+    case.settle().await?;
+    let run = case.the_run().await?;
+    ensure!(run.head.finding.id == second.id && run.state == RunState::Held, "{:?}", run.state);
+    ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
+    is_so(&case).await
+}
+
+async fn answering_fails_and_then_nothing_changes(security: &Arc<Security>, playbook: &'static Traced) -> Result<()> {
+    let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
+    let second = another_joins(&case).await?;
+    let id = second.id.to_string();
+    let mut begun = false;
+    case.faults.rule(move |request| {
+        begun |= request.service == "guardduty" && request.body.contains(&id);
+        // From the second finding on, the account cannot be reached.
+        if begun && request.operation == "AssumeRole" {
+            return Some(Fault::NotSent);
+        }
+        changes_nothing(request).then_some(Fault::Denied)
+    });
+    case.deliver().await.answer()?;
+    ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
+    // Reached again, and its own run changes nothing either: it was answered, and that is the end.
+    case.faults.rule(|request| changes_nothing(request).then_some(Fault::Denied));
+    case.settle().await?;
+    ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
+    let run = case.the_run().await?;
+    ensure!(run.head.finding.id == second.id && run.state == RunState::Freed, "{:?}", run.state);
+    ensure!(runs(&case).await?.len() == 2, "one run each");
+    Ok(())
+}
+
 #[test]
 fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            let next = Arc::clone(&security);
-            cases.push(named(format!("{}: the next is answered at once", playbook.id()), async move {
-                let case = Case::new(&next, playbook, &worlds(playbook).await.least).await?;
-                let (second, third) = (another_joins(&case).await?, another_joins(&case).await?);
-                // The first finding's run changes nothing, the second's is carried out.
-                let until = second.id.to_string();
-                let mut denied = true;
-                case.faults.rule(move |request| {
-                    denied &= !(request.service == "guardduty" && request.body.contains(&until));
-                    (denied && changes_nothing(request)).then_some(Fault::Denied)
-                });
-                let answer = case.deliver().await.answer()?;
-                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
-                is_so(&case).await?;
-                ensure!(case.the_run().await?.head.finding.id == second.id, "another finding's run");
-                ensure!(on_hold(&case).await? == [third.id.to_string()], "the third still joins");
-                case.settle().await?;
-                ensure!(runs(&case).await?.len() == 2, "the third had a run of its own");
-                Ok(())
-            }));
-            let dies = Arc::clone(&security);
-            cases.push(named(format!("{}: the process dies in between", playbook.id()), async move {
-                let mut case = Case::new(&dies, playbook, &worlds(playbook).await.least).await?;
-                let second = another_joins(&case).await?;
-                let id = second.id.to_string();
-                case.faults.rule(move |request| {
-                    let second = request.service == "guardduty" && request.body.contains(&id);
-                    if second { Some(Fault::DiesBefore) } else { changes_nothing(request).then_some(Fault::Denied) }
-                });
-                ensure!(matches!(case.deliver().await, Delivered::Died), "nobody died");
-                ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
-                ensure!(case.the_run().await?.state == RunState::Freed, "the first run is not over");
-                case.restart()?;
-                case.settle().await?;
-                let run = case.the_run().await?;
-                ensure!(run.head.finding.id == second.id && run.state == RunState::Held, "{:?}", run.state);
-                ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
-                is_so(&case).await
-            }));
-            let fails = Arc::clone(&security);
-            cases.push(named(format!("{}: answering fails, then nothing changes", playbook.id()), async move {
-                let case = Case::new(&fails, playbook, &worlds(playbook).await.least).await?;
-                let second = another_joins(&case).await?;
-                let id = second.id.to_string();
-                let mut begun = false;
-                case.faults.rule(move |request| {
-                    begun |= request.service == "guardduty" && request.body.contains(&id);
-                    // From the second finding on, the account cannot be reached.
-                    if begun && request.operation == "AssumeRole" {
-                        return Some(Fault::NotSent);
-                    }
-                    changes_nothing(request).then_some(Fault::Denied)
-                });
-                case.deliver().await.answer()?;
-                ensure!(on_hold(&case).await? == [second.id.to_string()], "the finding is lost");
-                // Reached again, and its own run changes nothing either: it was answered, and that is the end.
-                case.faults.rule(|request| changes_nothing(request).then_some(Fault::Denied));
-                case.settle().await?;
-                ensure!(on_hold(&case).await?.is_empty(), "it was answered and is still on the hold");
-                let run = case.the_run().await?;
-                ensure!(run.head.finding.id == second.id && run.state == RunState::Freed, "{:?}", run.state);
-                ensure!(runs(&case).await?.len() == 2, "one run each");
-                Ok(())
+        for (playbook, joined) in in_turn(&[Joined::Answered, Joined::Interrupted, Joined::Failing]) {
+            let security = Arc::clone(&security);
+            cases.push(named(format!("{}: {joined:?}", playbook.id()), async move {
+                match joined {
+                    Joined::Answered => the_next_is_answered_at_once(&security, playbook).await,
+                    Joined::Interrupted => the_process_dies_in_between(&security, playbook).await,
+                    Joined::Failing => answering_fails_and_then_nothing_changes(&security, playbook).await,
+                }
             }));
         }
         all("what joined is answered", cases).await;
@@ -308,35 +334,29 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            for (name, forge) in FORGERIES {
-                let security = Arc::clone(&security);
-                cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
-                    let mut forged = case.event.clone();
-                    forge(&mut forged, &case)?;
-                    let before = case.state().await?;
-                    let answer = case.deliver_bytes(forged.to_string().as_bytes()).await;
-                    match answer {
-                        Delivered::Answered(answer) => {
-                            ensure!(
-                                answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused),
-                                "{:?}",
-                                answer.outcomes
-                            );
-                        }
-                        Delivered::Failed(failure) => bail!("{}", failure.brief()),
-                        Delivered::Died => bail!("died"),
+        for (playbook, (name, forge)) in in_turn(FORGERIES) {
+            let security = Arc::clone(&security);
+            cases.push(named(format!("{}: {name}", playbook.id()), async move {
+                let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
+                let mut forged = case.event.clone();
+                forge(&mut forged, &case)?;
+                let before = case.state().await?;
+                let answer = case.deliver_bytes(forged.to_string().as_bytes()).await;
+                match answer {
+                    Delivered::Answered(answer) => {
+                        ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Refused), "{:?}", answer.outcomes);
                     }
-                    ensure!(case.state().await? == before, "the forged one changed something");
-                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
-                    ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
-                    // The genuine one right after.
-                    let answer = case.deliver().await.answer()?;
-                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
-                    is_so(&case).await
-                }));
-            }
+                    Delivered::Failed(failure) => bail!("{}", failure.brief()),
+                    Delivered::Died => bail!("died"),
+                }
+                ensure!(case.state().await? == before, "the forged one changed something");
+                let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
+                ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
+                // The genuine one right after.
+                let answer = case.deliver().await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(playbook)), "{:?}", answer.outcomes);
+                is_so(&case).await
+            }));
         }
         all("forged findings", cases).await;
     });
@@ -428,28 +448,25 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            for (name, dress) in DRESSED {
-                let security = Arc::clone(&security);
-                cases.push(named(format!("{}: {name}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
-                    let mut event = imported(&case)?;
-                    dress(&mut event, &case)?;
-                    let before = case.state().await?;
-                    let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer()?;
-                    let quiet =
-                        |o: &firebreak::hub::Answered| matches!(o.outcome, Outcome::Refused | Outcome::NoChange);
-                    ensure!(!answer.outcomes.is_empty(), "nothing was said");
-                    ensure!(answer.outcomes.iter().all(|o| quiet(o) && o.run.is_none()), "{:?}", answer.outcomes);
-                    ensure!(case.state().await? == before, "it changed something");
-                    let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
-                    ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
-                    // The genuine one right after, through Security Hub.
-                    let answer = case.deliver_bytes(imported(&case)?.to_string().as_bytes()).await.answer()?;
-                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
-                    is_so(&case).await
-                }));
-            }
+        for (playbook, (name, dress)) in in_turn(DRESSED) {
+            let security = Arc::clone(&security);
+            cases.push(named(format!("{}: {name}", playbook.id()), async move {
+                let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
+                let mut event = imported(&case)?;
+                dress(&mut event, &case)?;
+                let before = case.state().await?;
+                let answer = case.deliver_bytes(event.to_string().as_bytes()).await.answer()?;
+                let quiet = |o: &firebreak::hub::Answered| matches!(o.outcome, Outcome::Refused | Outcome::NoChange);
+                ensure!(!answer.outcomes.is_empty(), "nothing was said");
+                ensure!(answer.outcomes.iter().all(|o| quiet(o) && o.run.is_none()), "{:?}", answer.outcomes);
+                ensure!(case.state().await? == before, "it changed something");
+                let view = security.ledger()?.view(playbook.meta(), &case.target, Timestamp::now()).await?;
+                ensure!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
+                // The genuine one right after, through Security Hub.
+                let answer = case.deliver_bytes(imported(&case)?.to_string().as_bytes()).await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(playbook)), "{:?}", answer.outcomes);
+                is_so(&case).await
+            }));
         }
         all("sources that are not asked", cases).await;
     });
@@ -501,19 +518,18 @@ fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks() {
-            for (form, at) in [("ASFF", "Resources"), ("OCSF", "resources")] {
-                let security = Arc::clone(&security);
-                cases.push(named(format!("{} from {form}", playbook.id()), async move {
-                    let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
-                    let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
-                    copy["detail"]["findings"][0][at] = json!([]);
-                    let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
-                    ensure!(!answer.outcomes.is_empty(), "nothing was said");
-                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
-                    is_so(&case).await
-                }));
-            }
+        for (playbook, (form, at)) in in_turn(&[("ASFF", "Resources"), ("OCSF", "resources")]) {
+            let (form, at) = (*form, *at);
+            let security = Arc::clone(&security);
+            cases.push(named(format!("{} from {form}", playbook.id()), async move {
+                let case = Case::new(&security, playbook, &worlds(playbook).await.least).await?;
+                let mut copy = if form == "ASFF" { imported(&case)? } else { imported_v2(&case)? };
+                copy["detail"]["findings"][0][at] = json!([]);
+                let answer = case.deliver_bytes(copy.to_string().as_bytes()).await.answer()?;
+                ensure!(!answer.outcomes.is_empty(), "nothing was said");
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(playbook)), "{:?}", answer.outcomes);
+                is_so(&case).await
+            }));
         }
         all("copies that say less", cases).await;
     });

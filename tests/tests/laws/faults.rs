@@ -1,13 +1,14 @@
 //! What fails or hangs: containment goes on, says what it has not done, and converges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use firebreak::failure::Class;
 use firebreak::ledger::decisions::Verb;
-use firebreak::plan::{BEFORE_THE_CUT, Undo};
+use firebreak::plan::{BEFORE_THE_CUT, Step, Undo};
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak_tests::compare::{entries, list};
 use firebreak_tests::emulator::world;
@@ -16,7 +17,8 @@ use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, pla
 
 use crate::facts::{holds, is_about, is_so, open};
 use crate::support::{
-    all, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, isolating, named, results, worlds,
+    SIDE_BY_SIDE, all, all_of, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, isolating,
+    named, one_of_each, results, worlds,
 };
 
 /// How the function is set up where calls are never answered: it waits for less, and for long enough that the cut goes
@@ -140,35 +142,46 @@ fn is_not_called_cut(case: &Case, run: &Run, outcome: Outcome) -> Result<()> {
     Ok(())
 }
 
-async fn steps_fail(fault: Fault, law: &str) {
+/// A step: of which playbook, over which world, which of the plan's, and of which action.
+type Failing = (&'static Traced, &'static str, usize, &'static Step);
+
+/// Denied: every step of the largest plan, and one step of each action that is in no largest; where playbooks bring the
+/// same about, of one of them. What never answers takes long: one step an action.
+async fn steps_fail(fault: Fault, law: &str, side_by_side: usize) {
     let servers = Security::on_each_server(Permits::Everything).await.unwrap();
-    let mut cases = Vec::new();
+    let mut steps: BTreeMap<(&str, &str, usize), Vec<Failing>> = BTreeMap::new();
     for (_, playbook) in playbooks() {
-        let (worlds, mut actions) = (worlds(playbook).await, BTreeSet::new());
+        let (worlds, mut actions) = (worlds(playbook).await, BTreeMap::<&str, usize>::new());
         for of in worlds.all() {
             for (n, step) in worlds.plans[of].steps().enumerate() {
-                // Denied: every step of the largest plan. What never answers takes long: one step an action.
-                let new = actions.insert(step.action.clone());
-                if (fault == Fault::Hangs || of != worlds.largest) && !new {
+                let times = actions.entry(&step.action).or_default();
+                if (fault == Fault::Hangs || of != worlds.largest) && *times > 0 {
                     continue;
                 }
-                let security = &servers[cases.len() % servers.len()];
-                let name = format!("{} {of}, {}", playbook.id(), step.id);
-                cases.push(named(name, async move { one_step_fails(security, playbook, of, fault, n).await }));
+                *times += 1;
+                let (about, time) = if fault == Fault::Hangs { ("", 0) } else { (playbook.meta().hold, *times) };
+                steps.entry((about, &step.action, time)).or_default().push((playbook, of, n, step));
             }
         }
     }
-    all(law, cases).await;
+    let mut cases = Vec::new();
+    for (playbook, of, n, step) in one_of_each(steps) {
+        let security = &servers[cases.len() % servers.len()];
+        let name = format!("{} {of}, {}", playbook.id(), step.id);
+        cases.push(named(name, async move { one_step_fails(security, playbook, of, fault, n).await }));
+    }
+    all_of(law, cases, side_by_side).await;
 }
 
 #[test]
 fn a_step_that_is_denied_stops_only_what_needs_it_and_is_named() {
-    run_to_end(|| steps_fail(Fault::Denied, "a step is denied"));
+    run_to_end(|| steps_fail(Fault::Denied, "a step is denied", SIDE_BY_SIDE));
 }
 
 #[test]
 fn a_step_that_hangs_stops_only_what_needs_it_and_is_named() {
-    run_to_end(|| steps_fail(Fault::Hangs, "a step hangs"));
+    // They wait more than they work.
+    run_to_end(|| steps_fail(Fault::Hangs, "a step hangs", 2 * SIDE_BY_SIDE));
 }
 
 #[test]
@@ -332,9 +345,17 @@ async fn first_calls_fail_once(
 fn what_fails_once_is_tried_again_or_found_done() {
     run_to_end(|| async {
         let servers = Security::on_each_server(Permits::Everything).await.unwrap();
+        // Each action in one world, and so all that are in it.
+        let mut alike: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+        for (_, playbook) in playbooks() {
+            for (action, of) in &worlds(playbook).await.by_action {
+                alike.entry(action).or_default().push((playbook.id(), of));
+            }
+        }
+        let places: BTreeSet<_> = alike.into_values().filter_map(|of| of.into_iter().next()).collect();
         let mut cases = Vec::new();
         for (_, playbook) in playbooks() {
-            for of in worlds(playbook).await.fewest() {
+            for (_, of) in places.iter().copied().filter(|(of, _)| *of == playbook.id()) {
                 for fault in [Fault::Throttled, Fault::ServerError, Fault::NotSent, Fault::ReplyLost, Fault::Hangs] {
                     let security = &servers[cases.len() % servers.len()];
                     let name = format!("{} {of}, {fault:?}", playbook.id());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use firebreak::ledger::decisions::Verb;
+use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunEnd, RunState, StepResult};
 use firebreak_tests::compare::{differences, shown};
 use firebreak_tests::faults::{Fault, Place};
@@ -13,7 +14,7 @@ use firebreak_tests::in_process::{Case, Delivered, Permits, Security, Traced, pl
 use serde_json::Value;
 
 use crate::facts::{holds, open};
-use crate::support::{Named, all, contains, done, named, reference, results, undeclared, worlds};
+use crate::support::{Named, all, contains, done, in_turn, named, one_of_each, reference, results, undeclared, worlds};
 
 /// Calls that an answer can do without, and why. Reviewed.
 const HARMLESS: &[(&str, &str)] = &[
@@ -119,24 +120,41 @@ fn what_is_not_done_is_named(run: &Run, due: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn every_call(fault: Fault, of_the_hub_only: bool, law: &str) {
-    let servers = Security::on_each_server(Permits::Everything).await.unwrap();
-    let mut cases: Vec<Named<'_>> = Vec::new();
+/// A call that never works: where, and of which playbook in which world.
+type Never = (&'static Traced, &'static str, (Place, String));
+
+/// Every call that a playbook makes in the member account, once where playbooks bring the same about; and every call of
+/// the hub, which are the loop's, once: of the playbooks that make it in turn.
+async fn calls(of_the_hub_only: bool) -> Vec<Never> {
+    let mut alike = BTreeMap::<(&str, String), Vec<Never>>::new();
     for (_, playbook) in playbooks() {
         let worlds = worlds(playbook).await;
         let mut calls = BTreeSet::new();
         for of in [worlds.least.as_str(), worlds.largest.as_str()] {
             for request in &reference(playbook, of, Permits::Everything).await.unwrap().requests {
                 let call = (request.place, request.name());
-                if !calls.insert(call.clone()) || (of_the_hub_only && request.place != Place::Hub) {
+                if !calls.insert(call.clone()) {
                     continue;
                 }
-                let (security, (place, operation)) = (&servers[cases.len() % servers.len()], call);
-                cases.push(named(format!("{} {of}, {place:?} {operation}", playbook.id()), async move {
-                    one_call_never_works(security, playbook, of, (place, &operation), fault).await
-                }));
+                let of_the_hub = request.place == Place::Hub;
+                if of_the_hub || !of_the_hub_only {
+                    let about = if of_the_hub { "" } else { playbook.meta().hold };
+                    alike.entry((about, request.name())).or_default().push((*playbook, of, call));
+                }
             }
         }
+    }
+    one_of_each(alike)
+}
+
+async fn every_call(fault: Fault, of_the_hub_only: bool, law: &str) {
+    let servers = Security::on_each_server(Permits::Everything).await.unwrap();
+    let mut cases: Vec<Named<'_>> = Vec::new();
+    for (playbook, of, (place, operation)) in calls(of_the_hub_only).await {
+        let security = &servers[cases.len() % servers.len()];
+        cases.push(named(format!("{} {of}, {place:?} {operation}", playbook.id()), async move {
+            one_call_never_works(security, playbook, of, (place, &operation), fault).await
+        }));
     }
     all(law, cases).await;
 }
@@ -157,34 +175,33 @@ fn a_finding_that_cannot_be_fetched_again_is_proposed_with_its_plan() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases: Vec<Named<'_>> = Vec::new();
-        for (_, playbook) in playbooks() {
-            for operation in ["guardduty:ListDetectors", "guardduty:GetFindings"] {
-                let security = &security;
-                cases.push(named(format!("{}, {operation}", playbook.id()), async move {
-                    let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
-                    let before = case.state().await?;
-                    let plan = case.the_plan().await?;
-                    case.faults.rule(move |request| (request.name() == operation).then_some(Fault::Throttled));
-                    let answer = case.deliver().await.answer()?;
-                    let outcome = answer.outcomes.first().context("no outcome")?;
-                    ensure!(outcome.outcome == Outcome::Proposed, "{outcome:?}");
-                    ensure!(outcome.why.contains("could not be fetched again"), "{}", outcome.why);
-                    let run = case.the_run().await?;
-                    let steps = |plan: &firebreak::plan::Plan| plan.steps().map(|s| s.id.clone()).collect::<Vec<_>>();
-                    ensure!(!run.head.plan.is_empty() && steps(&run.head.plan).len() <= steps(&plan).len(), "no plan");
-                    ensure!(case.state().await? == before, "to propose changed something");
-                    ensure!(case.faults.told().iter().any(|text| text.starts_with("DECISION NEEDED")), "not asked");
-                    // Nor is it carried out while nobody can say that it is genuine.
-                    let event = case.decision(Verb::Approve).await?;
-                    let delivered = case.deliver_event(&event).await;
-                    ensure!(matches!(delivered, Delivered::Failed(_)), "{delivered:?}");
-                    ensure!(case.state().await? == before, "an unauthenticated finding changed something");
-                    case.faults.mend();
-                    let answer = case.deliver_event(&event).await.answer()?;
-                    ensure!(answer.outcomes.iter().all(|o| o.outcome == done(*playbook)), "{:?}", answer.outcomes);
-                    holds(&case, &case.state().await?)
-                }));
-            }
+        for (playbook, operation) in in_turn(&["guardduty:ListDetectors", "guardduty:GetFindings"]) {
+            let operation = *operation;
+            let security = &security;
+            cases.push(named(format!("{}, {operation}", playbook.id()), async move {
+                let case = Case::new(security, playbook, &worlds(playbook).await.least).await?;
+                let before = case.state().await?;
+                let plan = case.the_plan().await?;
+                case.faults.rule(move |request| (request.name() == operation).then_some(Fault::Throttled));
+                let answer = case.deliver().await.answer()?;
+                let outcome = answer.outcomes.first().context("no outcome")?;
+                ensure!(outcome.outcome == Outcome::Proposed, "{outcome:?}");
+                ensure!(outcome.why.contains("could not be fetched again"), "{}", outcome.why);
+                let run = case.the_run().await?;
+                let steps = |plan: &firebreak::plan::Plan| plan.steps().map(|s| s.id.clone()).collect::<Vec<_>>();
+                ensure!(!run.head.plan.is_empty() && steps(&run.head.plan).len() <= steps(&plan).len(), "no plan");
+                ensure!(case.state().await? == before, "to propose changed something");
+                ensure!(case.faults.told().iter().any(|text| text.starts_with("DECISION NEEDED")), "not asked");
+                // Nor is it carried out while nobody can say that it is genuine.
+                let event = case.decision(Verb::Approve).await?;
+                let delivered = case.deliver_event(&event).await;
+                ensure!(matches!(delivered, Delivered::Failed(_)), "{delivered:?}");
+                ensure!(case.state().await? == before, "an unauthenticated finding changed something");
+                case.faults.mend();
+                let answer = case.deliver_event(&event).await.answer()?;
+                ensure!(answer.outcomes.iter().all(|o| o.outcome == done(playbook)), "{:?}", answer.outcomes);
+                holds(&case, &case.state().await?)
+            }));
         }
         all("a finding that cannot be fetched again", cases).await;
     });

@@ -37,18 +37,51 @@ pub fn named<'a>(name: impl Into<String>, case: impl Future<Output = Result<()>>
 
 /// Runs cases side by side, prints how many, and fails with every failure there is.
 pub async fn all(law: &str, cases: Vec<Named<'_>>) {
+    all_of(law, cases, SIDE_BY_SIDE).await;
+}
+
+/// The same, so many side by side.
+pub async fn all_of(law: &str, cases: Vec<Named<'_>>, side_by_side: usize) {
     let begun = std::time::Instant::now();
     let count = cases.len();
     assert!(count > 0, "{law}: there is no case");
     let results = futures_util::stream::iter(cases)
         .map(|named| async move { named.case.await.map_err(|error| format!("{}: {error:#}", named.name)) })
-        .buffer_unordered(SIDE_BY_SIDE)
+        .buffer_unordered(side_by_side)
         .collect::<Vec<_>>()
         .await;
     println!("{law}: {count} cases in {:.1} s", begun.elapsed().as_secs_f64());
     let mut failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
     failed.sort();
     assert!(failed.is_empty(), "{law}: {} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
+}
+
+/// Whether every playbook is tried with every variant of what is the loop's own: `FIREBREAK_LAWS=every`.
+pub fn every_pair() -> bool {
+    std::env::var("FIREBREAK_LAWS").is_ok_and(|asked| asked == "every")
+}
+
+/// The playbooks with the variants of what the loop does alike for all of them, in turn: each playbook and each
+/// variant once at least. What is a playbook's own is tried with every one.
+pub fn in_turn<T>(variants: &[T]) -> Vec<(&'static Traced, &T)> {
+    let playbooks: Vec<_> = playbooks().iter().map(|(_, playbook)| *playbook).collect();
+    if every_pair() {
+        return playbooks
+            .iter()
+            .flat_map(|playbook| variants.iter().map(move |variant| (*playbook, variant)))
+            .collect();
+    }
+    let most = playbooks.len().max(variants.len());
+    playbooks.into_iter().cycle().zip(variants.iter().cycle()).take(most).collect()
+}
+
+/// Of what several playbooks do alike one each, in turn.
+pub fn one_of_each<K: Ord, T>(alike: BTreeMap<K, Vec<T>>) -> Vec<T> {
+    if every_pair() {
+        return alike.into_values().flatten().collect();
+    }
+    let turn = |(n, mut of): (usize, Vec<T>)| (!of.is_empty()).then(|| of.swap_remove(n % of.len()));
+    alike.into_values().enumerate().filter_map(turn).collect()
 }
 
 /// Whether a playbook cuts something off.
