@@ -170,7 +170,8 @@ impl Bridge {
         let [key, day, region, service, end] = scope[..] else { bail!("no scope") };
         ensure!((region, service, end) == (REGION, "lambda", "aws4_request"), "another scope: {credential}");
         let date = header("x-amz-date");
-        let time: Timestamp = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date)?.in_tz("UTC")?.timestamp();
+        let time: Timestamp =
+            jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date)?.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp();
         ensure!(date.starts_with(day), "another day");
         // Signature Version 4 is good for five minutes.
         ensure!(Timestamp::now().duration_since(time).abs().as_mins() < 5, "the signature is old");

@@ -64,7 +64,11 @@ async fn firebreak(lab: &Lab<'_>, door: &Door, who: &Credentials, arguments: &[&
 async fn carry(lab: &Lab<'_>, function: &mut Function) -> Vec<String> {
     let mut outcomes = Vec::new();
     for event in lab.delivered().await.unwrap() {
-        outcomes.extend(function.invoke(event).await.unwrap().outcomes());
+        let invoked = function.invoke(event).await.unwrap();
+        if let Err(why) = &invoked.answer {
+            panic!("the function failed: {why}");
+        }
+        outcomes.extend(invoked.outcomes());
     }
     outcomes
 }

@@ -109,7 +109,12 @@ impl Policies {
         match result.validation_errors().map(ToString::to_string).collect::<Vec<_>>() {
             errors if errors.is_empty() => Ok(()),
             errors => {
-                let hint = if errors.iter().any(|error| error.contains("decimal")) { HINT } else { "" };
+                let says = |word: &str| errors.iter().any(|error| error.contains(word));
+                let hint = match () {
+                    () if says("decimal") => HINT,
+                    () if says("Person and Playbook") => WHOSE,
+                    () => "",
+                };
                 Err(PolicyError::Invalid(format!("{}{hint}", errors.join("; "))))
             }
         }
@@ -163,6 +168,10 @@ impl Default for Policies {
 
 /// How a number with a point is compared: the operators take whole numbers only.
 const HINT: &str = r#"; a decimal is compared by a method: `.greaterThanOrEqual(decimal("7.0"))`"#;
+
+/// People are principals too: what compares the principal with a playbook is about playbooks.
+const WHOSE: &str =
+    "; what is about playbooks says `principal is Playbook`, what is about people `principal is Person`";
 
 /// What does not parse, after its line and column, both counted from 1.
 fn place(source: &str, error: &ParseErrors) -> String {

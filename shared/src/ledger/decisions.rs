@@ -375,8 +375,10 @@ impl Ledger {
             .table_name(&self.table)
             .key("pk", s(super::run_key(&run.head.id)))
             .key("sk", s("RUN"))
-            .update_expression("SET hold = :hold")
+            .update_expression("SET #hold = :hold")
             .condition_expression("epoch = :epoch AND #state = :state")
+            // Both are words that DynamoDB reserves.
+            .expression_attribute_names("#hold", "hold")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", s(run.state.as_str()))
             .expression_attribute_values(":epoch", n(run.epoch))
