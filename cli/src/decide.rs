@@ -1,83 +1,161 @@
-//! `firebreak approve`, `reject`, `undo` and `retry`: a person's word, written into the decisions table as an operator.
-//! The event that follows carries nothing but the decision's id.
+//! `firebreak approve`, `reject`, `undo`, `retry`, `release`, `extend` and `request`: a person's word, said at people's door
+//! with the person's own credentials. Who says it is AWS's word, and not the command's.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Hub};
-use firebreak::ids::RunId;
-use firebreak::ledger::decisions::{Decision, Verb};
-use firebreak::run::{Outcome, Run, RunState};
-use jiff::Timestamp;
+use anyhow::{Result, bail};
+use firebreak::door::wire::{Answer, Asked, ByHand};
+use firebreak::ids::{AccountId, Region};
+use firebreak::run::{Outcome, Run, RunState, StepResult};
+use firebreak::target::Target;
+
+use crate::Exit;
+use crate::door::{Door, Refused};
 
 /// The command looks at the run this often, and gives up waiting after this long.
 const LOOK: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub(crate) async fn run(id: &RunId, verb: Verb, wait: bool) -> Result<bool> {
-    let (hub, operator) = crate::connect::operator().await?;
-    let run = hub.ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
-    let fits = match verb {
-        Verb::Approve | Verb::Reject => run.state == RunState::Proposed,
-        // What was begun to be undone is not done again.
-        Verb::Retry => run.state == RunState::Held && run.undone.is_empty(),
-        Verb::Undo => run.state == RunState::Held,
-    };
-    if !fits {
-        bail!("run {id} is {}: there is nothing to {}", run.state.as_str(), verb.as_str());
-    }
-    let by = &operator.arn;
-    let decision = Decision::new(&run, verb, by, Timestamp::now());
-    hub.ledger.decide(&decision).await?;
-    send(&hub, &decision).await?;
+/// Decides about a run.
+pub(crate) async fn run(url: Option<&str>, asked: Asked, wait: bool) -> Result<Exit> {
+    let door = Door::at(url).await?;
+    let Some((id, _)) = asked.decides() else { bail!("that is no decision about a run") };
+    // Only to see afterwards what has changed.
+    let before = if wait { Some(door.run(id).await?) } else { None };
+    let answer = door.ask(&asked).await?;
     let mut out = anstream::stdout().lock();
-    writeln!(out, "decided: {} run {id}, as {by}", verb.as_str())?;
-    if !wait {
-        return Ok(true);
+    let Answer::Decided { run, by, .. } = answer else { return waits(&mut out, asked.as_str(), &answer) };
+    writeln!(out, "decided: {} run {run}, as {}", asked.as_str(), by.join(" and "))?;
+    let Some(before) = before else { return Ok(Exit::Well) };
+    let Some(after) = settled(&door, &before).await? else {
+        writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
+        return Ok(Exit::NotWell);
+    };
+    if matches!(asked, Asked::Retry { .. }) {
+        writeln!(out, "{}", what_was_done(&before, &after))?;
     }
-    match settled(&hub, &run).await? {
-        None => {
-            writeln!(out, "the function has not ended yet; look again with: firebreak show {id}")?;
-            Ok(false)
-        }
-        Some(run) => {
-            crate::show::print(&mut out, &run)?;
-            let outcome = run.end.as_ref().map(|end| end.outcome);
-            Ok(match verb {
-                Verb::Approve | Verb::Retry => matches!(outcome, Some(Outcome::Contained | Outcome::Preserved)),
-                Verb::Reject => run.state == RunState::Rejected,
-                Verb::Undo => outcome == Some(Outcome::Undone),
-            })
-        }
-    }
+    crate::show::print(&mut out, &after, false)?;
+    let outcome = after.end.as_ref().map(|end| end.outcome);
+    Ok(Exit::from(match asked {
+        Asked::Approve { .. } | Asked::Retry { .. } => matches!(outcome, Some(Outcome::Contained | Outcome::Preserved)),
+        Asked::Reject { .. } => after.state == RunState::Rejected,
+        Asked::Undo { .. } => outcome == Some(Outcome::Undone),
+        _ => true,
+    }))
 }
 
-async fn send(hub: &Hub, decision: &Decision) -> Result<()> {
-    let entry = PutEventsRequestEntry::builder()
-        .source(EVENT_SOURCE)
-        .detail_type(DECISION_EVENT)
-        .detail(serde_json::json!({ "id": decision.id }).to_string())
-        .build();
-    let answer = hub.aws.events().put_events().entries(entry).send().await.context("could not send the decision")?;
-    if answer.failed_entry_count() > 0 {
-        bail!("EventBridge did not take the decision");
-    }
-    Ok(())
+/// What somebody wants contained by hand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ByHandArguments {
+    /// The playbook: isolate-instance, snapshot-volumes, contain-user or revoke-role-sessions
+    playbook: String,
+    /// The unique id: i-… of an instance, AIDA… of a user, AROA… of a role, AROA…:NAME of one of its sessions
+    target: String,
+    /// The account that it is in
+    #[arg(long)]
+    account: AccountId,
+    /// Its Region, of an instance; by default the one of the environment
+    #[arg(long, env = "AWS_REGION")]
+    region: Region,
+    /// The role's name, which its id does not say; IAM must agree
+    #[arg(long)]
+    role_name: Option<String>,
+    /// Why, in one line
+    #[arg(long)]
+    reason: String,
+    /// Do not wait for the function to act
+    #[arg(long)]
+    no_wait: bool,
 }
 
-/// Waits until the run has left the state it was in and nobody works on it.
-async fn settled(hub: &Hub, before: &Run) -> Result<Option<Run>> {
+/// Asks that something be contained.
+pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Result<Exit> {
+    let target = target(&arguments)?;
+    let ByHandArguments { playbook, role_name: name, reason, no_wait, .. } = arguments;
+    let door = Door::at(url).await?;
+    let answer = door.ask(&Asked::Request(ByHand { playbook, target, name, reason })).await?;
+    let mut out = anstream::stdout().lock();
+    let Answer::Decided { run, by, .. } = answer else { return waits(&mut out, "request", &answer) };
+    writeln!(out, "asked for, as {}; its run will be {run}", by.join(" and "))?;
+    if no_wait {
+        return Ok(Exit::Well);
+    }
     let until = Instant::now() + PATIENCE;
     let mut look = tokio::time::interval(LOOK);
     while Instant::now() < until {
         look.tick().await;
-        let Some(run) = hub.ledger.run(&before.head.id).await? else { bail!("run {} is gone", before.head.id) };
-        let working = matches!(run.state, RunState::Applying | RunState::Undoing);
-        if !working && (run.epoch != before.epoch || run.state != before.state) {
+        match door.run(&run).await {
+            Ok(run) if !is_worked_on(&run) => {
+                crate::show::print(&mut out, &run, false)?;
+                let outcome = run.end.as_ref().map(|end| end.outcome);
+                let well =
+                    run.state == RunState::Proposed || matches!(outcome, Some(Outcome::Contained | Outcome::Preserved));
+                return Ok(Exit::from(well));
+            }
+            Ok(_) => {}
+            Err(error) if error.is::<Refused>() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    writeln!(out, "it has come to no run: it was refused, or another run has the target; see: firebreak runs")?;
+    Ok(Exit::NotWell)
+}
+
+/// The target in its canonical form. What kind it is, its id says.
+fn target(arguments: &ByHandArguments) -> Result<Target> {
+    let ByHandArguments { target: id, account, region, .. } = arguments;
+    let (partition, global) = (region.partition(), "global");
+    let (region, kind) = match id {
+        id if id.starts_with("i-") => (region.as_str(), "ec2-instance"),
+        id if id.starts_with("AIDA") => (global, "iam-user"),
+        id if id.starts_with("AROA") && id.contains(':') => (global, "iam-role-session"),
+        id if id.starts_with("AROA") => (global, "iam-role"),
+        _ => bail!("a target is named by its unique id: i-…, AIDA…, AROA… or AROA…:NAME"),
+    };
+    Ok(format!("{partition}/{account}/{region}/{kind}/{id}").parse()?)
+}
+
+/// Says that more persons must say the same.
+fn waits(out: &mut impl Write, what: &str, answer: &Answer) -> Result<Exit> {
+    let Answer::Waits { said, more, until } = answer else { bail!("the door gave another answer than a decision") };
+    let persons = if *more == 1 { "one more person".to_owned() } else { format!("{more} more persons") };
+    writeln!(out, "not decided yet: {persons} must {what} it as well, until {}", until.strftime("%Y-%m-%d %H:%M UTC"))?;
+    for arn in said {
+        writeln!(out, "  said by {}", firebreak::text::plain(arn, 256))?;
+    }
+    Ok(Exit::Waits)
+}
+
+/// Whether a function has it in its hands.
+fn is_worked_on(run: &Run) -> bool {
+    matches!(run.state, RunState::Applying | RunState::Undoing)
+}
+
+/// Waits until something of the run has changed and nobody works on it.
+async fn settled(door: &Door, before: &Run) -> Result<Option<Run>> {
+    let until = Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(LOOK);
+    while Instant::now() < until {
+        look.tick().await;
+        let run = door.run(&before.head.id).await?;
+        let moved = run.epoch != before.epoch || run.state != before.state || run.hold != before.hold;
+        if !is_worked_on(&run) && moved {
             return Ok(Some(run));
         }
     }
     Ok(None)
+}
+
+/// Whether a further attempt has done anything.
+fn what_was_done(before: &Run, after: &Run) -> String {
+    let changed = |run: &Run| {
+        let done = run.steps.iter().filter(|(_, record)| matches!(record.result, StepResult::Changed { .. }));
+        done.map(|(id, record)| (id.clone(), record.at)).collect::<std::collections::BTreeSet<_>>()
+    };
+    match changed(after).difference(&changed(before)).count() {
+        0 => "done again: nothing was changed, all that could be done is as wanted".to_owned(),
+        1 => "done again: 1 step changed something".to_owned(),
+        count => format!("done again: {count} steps changed something"),
+    }
 }

@@ -54,25 +54,26 @@ struct Brief<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Answer {
-    playbook: &'static str,
-    target: Shown,
-    decision: Mode,
-    reasons: Vec<String>,
+pub(crate) struct Answer {
+    pub(crate) playbook: &'static str,
+    pub(crate) target: Shown,
+    pub(crate) decision: Mode,
+    pub(crate) reasons: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Shown {
+pub(crate) struct Shown {
     kind: &'static str,
-    id: String,
+    pub(crate) id: String,
     account: String,
     region: String,
 }
 
-struct Explainer {
-    policies: Policies,
-    hub_account: Option<AccountId>,
-    at: Option<Timestamp>,
+/// What answers findings from a policy set alone.
+pub(crate) struct Explainer {
+    pub(crate) policies: Policies,
+    pub(crate) hub_account: Option<AccountId>,
+    pub(crate) at: Option<Timestamp>,
 }
 
 pub(crate) fn run(
@@ -175,7 +176,8 @@ impl Explainer {
         Ok(well)
     }
 
-    fn finding(&self, finding: &Finding, envelope: Option<&AccountId>) -> (Vec<Answer>, Option<String>) {
+    /// What answers a finding, and what people are told where nothing does.
+    pub(crate) fn finding(&self, finding: &Finding, envelope: Option<&AccountId>) -> (Vec<Answer>, Option<String>) {
         if let Some(away) = screen(finding, envelope, self.hub_account.as_ref()) {
             return (Vec::new(), Some(away.to_string()));
         }

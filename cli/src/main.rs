@@ -1,7 +1,9 @@
 //! The command `firebreak`: what would be done, what was done, and a person's word on it.
 
+mod changes;
 mod connect;
 mod decide;
+mod door;
 mod evidence;
 mod explain;
 mod plan;
@@ -13,19 +15,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use firebreak::door::wire::Asked;
 use firebreak::ids::{AccountId, Region, RunId, VpcId};
-use firebreak::ledger::decisions::Verb;
 use jiff::Timestamp;
 
 /// Firebreak contains security incidents on AWS, in seconds, and can take back what it did.
 ///
-/// `explain`, `policy check` and `evidence verify --folder` need no AWS. All else reaches the deployment as an operator:
-/// set the FIREBREAK_… variables (see README, "Settings"). The exit status is 0 when all is well, 1 when it is not, 2 when
-/// the command failed.
+/// `explain`, `policy check`, `completions` and `evidence verify --folder` need no AWS. What people decide, and `runs` and
+/// `show`, goes through people's door: set FIREBREAK_OPERATE_URL. All else takes on the role `operator`: set the
+/// FIREBREAK_… variables (see README, "Settings").
+///
+/// The exit status is 0 when all is well, 1 when it is not, 2 when the command failed, 3 when the door refused, 4 when more
+/// persons must say the same.
 #[derive(Debug, Parser)]
 #[command(name = "firebreak", version, about)]
 struct Arguments {
+    /// The URL of people's door: the output `OperateUrl` of the stack
+    #[arg(long, global = true, env = "FIREBREAK_OPERATE_URL")]
+    operate_url: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -82,15 +91,21 @@ enum Command {
     Runs {
         /// How many
         #[arg(long, default_value_t = 20)]
-        most: i32,
+        most: u32,
+        /// Those before, as the last line of the list names them
+        #[arg(long)]
+        after: Option<String>,
         /// As JSON, one object a line
         #[arg(long)]
         json: bool,
     },
-    /// Show one run: the finding, each step with before and after, what is open
+    /// Show one run: the finding, who decided, each step with before and after, what is open
     Show {
         /// The run
         run: RunId,
+        /// With the ids that AWS gave to the calls
+        #[arg(long)]
+        requests: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -114,6 +129,22 @@ enum Command {
     /// The target is planned anew and the policies are asked again: only what is not as wanted now is done. The finding is
     /// not asked for again.
     Retry(Decide),
+    /// End a run's hold now: people are asked whether to undo it
+    ///
+    /// Nothing is undone by it. The question comes within a minute; answer it with `undo`.
+    Release(Decide),
+    /// Let a run's hold end at another time
+    Extend {
+        #[command(flatten)]
+        decide: Decide,
+        /// When it ends, in hours from now
+        #[arg(long)]
+        hours: u32,
+    },
+    /// Contain something by hand that no finding is about
+    ///
+    /// It goes the way of a finding of source `firebreak.request`: the policies say whether it is done at once or proposed.
+    Request(decide::ByHandArguments),
     /// Check or publish a policy set
     Policy {
         #[command(subcommand)]
@@ -123,6 +154,11 @@ enum Command {
     Evidence {
         #[command(subcommand)]
         command: EvidenceCommand,
+    },
+    /// Print what a shell needs to complete this command
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 }
 
@@ -141,6 +177,15 @@ enum PolicyCommand {
     Check {
         /// The file
         file: PathBuf,
+        /// Say of each event in this folder how its answers change from the current set to this one
+        #[arg(long)]
+        events: Option<PathBuf>,
+        /// The current set, for --events; by default the compiled-in one
+        #[arg(long, requires = "events")]
+        current: Option<PathBuf>,
+        /// The security account, for --events, when policies depend on it
+        #[arg(long, env = "FIREBREAK_HUB_ACCOUNT")]
+        hub_account: Option<AccountId>,
     },
     /// Check a set, put it into the policy bucket and accept its hash
     Publish {
@@ -174,35 +219,71 @@ enum EvidenceCommand {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {
             let mut err = anstream::stderr().lock();
             // With standard error closed there is nobody left to tell.
             let _ = std::io::Write::write_fmt(&mut err, format_args!("firebreak: {error:#}\n"));
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<door::Refused>() { Exit::Refused } else { Exit::Failed } as u8)
         }
     }
 }
 
-/// Whether all is well: the exit status is 0 when it is, 1 when it is not, 2 when the command failed.
-async fn run(arguments: Arguments) -> Result<bool> {
-    match arguments.command {
+/// The exit statuses. They are documented in the command's help and in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All is well.
+    Well = 0,
+    /// It is not.
+    NotWell = 1,
+    /// The command failed.
+    Failed = 2,
+    /// The door refused: the policies, or how the run stands.
+    Refused = 3,
+    /// More persons must say the same.
+    Waits = 4,
+}
+
+impl From<bool> for Exit {
+    fn from(well: bool) -> Self {
+        if well { Self::Well } else { Self::NotWell }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Exit> {
+    let url = arguments.operate_url.as_deref();
+    let decide = async |asked: Asked, no_wait: bool| decide::run(url, asked, !no_wait).await;
+    let well = match arguments.command {
         Command::Explain { files, policy, hub_account, at } => explain::run(&files, policy, hub_account, at),
         Command::Plan { event } => plan::run(&event).await,
         Command::Preflight { accounts, regions } => preflight::run(&accounts, regions).await,
         Command::Onboard { account, regions, vpcs } => preflight::onboard(&account, regions, vpcs).await,
-        Command::Runs { most, json } => show::runs(most, json).await,
-        Command::Show { run, json } => show::show(&run, json).await,
-        Command::Approve(Decide { run, no_wait }) => decide::run(&run, Verb::Approve, !no_wait).await,
-        Command::Reject(Decide { run, no_wait }) => decide::run(&run, Verb::Reject, !no_wait).await,
-        Command::Undo(Decide { run, no_wait }) => decide::run(&run, Verb::Undo, !no_wait).await,
-        Command::Retry(Decide { run, no_wait }) => decide::run(&run, Verb::Retry, !no_wait).await,
-        Command::Policy { command: PolicyCommand::Check { file } } => policy::check(&file),
+        Command::Runs { most, after, json } => show::runs(url, most, after, json).await,
+        Command::Show { run, requests, json } => show::show(url, &run, requests, json).await,
+        Command::Approve(Decide { run, no_wait }) => return decide(Asked::Approve { run }, no_wait).await,
+        Command::Reject(Decide { run, no_wait }) => return decide(Asked::Reject { run }, no_wait).await,
+        Command::Undo(Decide { run, no_wait }) => return decide(Asked::Undo { run }, no_wait).await,
+        Command::Retry(Decide { run, no_wait }) => return decide(Asked::Retry { run }, no_wait).await,
+        Command::Release(Decide { run, no_wait }) => return decide(Asked::Release { run }, no_wait).await,
+        Command::Extend { decide: Decide { run, no_wait }, hours } => {
+            return decide(Asked::Extend { run, hours }, no_wait).await;
+        }
+        Command::Request(asked) => return decide::request(url, asked).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "firebreak", &mut std::io::stdout());
+            Ok(true)
+        }
+        Command::Policy { command: PolicyCommand::Check { file, events, current, hub_account } } => {
+            policy::check(&file).and_then(|well| match events {
+                None => Ok(well),
+                Some(events) => changes::print(&file, current.as_deref(), &events, hub_account),
+            })
+        }
         Command::Policy { command: PolicyCommand::Publish { file, yes } } => policy::publish(&file, yes).await,
         Command::Evidence { command: EvidenceCommand::Get { case, folder } } => evidence::get(&case, &folder).await,
         Command::Evidence { command: EvidenceCommand::Verify { case, folder } } => {
             evidence::verify(&case, folder.as_deref()).await
         }
-    }
+    };
+    well.map(Exit::from)
 }

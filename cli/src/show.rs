@@ -2,116 +2,107 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
+use firebreak::door::wire::{Answer, Asked, Brief};
+use firebreak::finding::Source;
 use firebreak::ids::RunId;
-use firebreak::run::{Outcome, Run, UndoResult};
+use firebreak::plan::Step;
+use firebreak::run::{Outcome, Run, StepResult, UndoResult};
+use firebreak::text::plain;
+use jiff::Timestamp;
 use owo_colors::OwoColorize;
-use serde_json::{Value, json};
 
+use crate::door::Door;
 use crate::plan::list;
 
-pub(crate) async fn runs(most: i32, as_json: bool) -> Result<bool> {
-    let hub = crate::connect::hub().await?;
-    let runs = hub.ledger.runs(most).await?;
+pub(crate) async fn runs(url: Option<&str>, most: u32, after: Option<String>, as_json: bool) -> Result<bool> {
+    let door = Door::at(url).await?;
+    let Answer::Runs { runs, next } = door.ask(&Asked::Runs { most, after }).await? else {
+        bail!("the door gave another answer than runs");
+    };
     let mut out = anstream::stdout().lock();
     if as_json {
         for run in &runs {
-            writeln!(out, "{}", to_json(run))?;
+            writeln!(out, "{}", serde_json::to_string(run)?)?;
         }
-        return Ok(true);
-    }
-    if runs.is_empty() {
+    } else if runs.is_empty() {
         writeln!(out, "no runs yet")?;
-        return Ok(true);
+    } else {
+        writeln!(out, "{}", table(&runs))?;
     }
+    if let Some(next) = next {
+        // Not among the lines that a script reads.
+        writeln!(anstream::stderr(), "more: firebreak runs --most {most} --after {next}")?;
+    }
+    Ok(true)
+}
+
+fn table(runs: &[Brief]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["RUN", "WHEN", "PLAYBOOK", "ACCOUNT", "TARGET", "STATE", "OUTCOME"]);
-    for run in &runs {
-        let head = &run.head;
+    table.set_header(["RUN", "WHEN", "PLAYBOOK", "ACCOUNT", "TARGET", "STATE", "OUTCOME", "OWNER"]);
+    for run in runs {
+        let state = if run.expired { "expired" } else { run.state.as_str() };
         table.add_row([
-            head.id.to_string(),
-            head.arrived_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            head.playbook.clone(),
-            head.target.account.to_string(),
-            head.target.id.clone(),
-            run.state.as_str().to_owned(),
-            run.end.as_ref().map_or("", |end| end.outcome.as_str()).to_owned(),
+            run.run.to_string(),
+            run.arrived_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            run.playbook.clone(),
+            run.target.account.to_string(),
+            run.target.id.clone(),
+            state.to_owned(),
+            run.outcome.map_or("", |outcome| outcome.as_str()).to_owned(),
+            run.owner.clone().unwrap_or_default(),
         ]);
     }
-    writeln!(out, "{table}")?;
-    Ok(true)
+    table
 }
 
-/// A run as JSON: what the ledger holds.
-fn to_json(run: &Run) -> Value {
-    json!({
-        "run": run.head.id,
-        "state": run.state,
-        "playbook": run.head.playbook,
-        "target": run.head.target,
-        "finding": { "id": run.head.finding.id, "type": run.head.finding.finding_type, "severity": run.head.finding.severity },
-        "mode": run.head.mode,
-        "reasons": run.head.reasons,
-        "arrived_at": run.head.arrived_at,
-        "approved_at": run.approved_at,
-        "plan": run.head.plan,
-        "plan_hash": run.head.plan_hash,
-        "added": run.added,
-        "steps": run.steps,
-        "undone": run.undone,
-        "end": run.end,
-    })
-}
-
-pub(crate) async fn show(id: &RunId, as_json: bool) -> Result<bool> {
-    let hub = crate::connect::hub().await?;
-    let run = hub.ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
+pub(crate) async fn show(url: Option<&str>, id: &RunId, requests: bool, as_json: bool) -> Result<bool> {
+    let run = Door::at(url).await?.run(id).await?;
     let mut out = anstream::stdout().lock();
     if as_json {
-        writeln!(out, "{}", to_json(&run))?;
+        writeln!(out, "{}", serde_json::to_string(&run)?)?;
     } else {
-        print(&mut out, &run)?;
+        print(&mut out, &run, requests)?;
     }
     Ok(true)
 }
 
-pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
+/// A time as people read it.
+fn when(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Milliseconds since the clock of a run began.
+fn since(ms: u64) -> String {
+    format!("+{:.1} s", ms as f64 / 1000.0)
+}
+
+pub(crate) fn print(out: &mut impl Write, run: &Run, requests: bool) -> Result<()> {
     let head = &run.head;
     let region = head.target.region.as_ref().map_or("global", |region| region.as_str());
-    let outcome = run.end.as_ref().map_or(run.state.as_str(), |end| end.outcome.as_str());
+    let expired = run.is_expired(Timestamp::now());
+    let state = if expired { "expired" } else { run.state.as_str() };
+    let outcome = run.end.as_ref().map_or(state, |end| end.outcome.as_str());
     writeln!(out, "{} {} {}", "Run".bold(), head.id, outcome.bold())?;
     writeln!(out, "  {} on {}, account {}, {region}", head.playbook, head.target.id, head.target.account)?;
     let finding = &head.finding;
-    let kind = firebreak::text::plain(&finding.finding_type, 120);
-    writeln!(out, "  finding {kind}, severity {:.1}, {}", finding.severity, finding.id)?;
-    writeln!(out, "  arrived {}, state {}", head.arrived_at.strftime("%Y-%m-%d %H:%M:%SZ"), run.state.as_str())?;
-    if let Some(ms) = run.end.as_ref().and_then(|end| end.contained_after_ms) {
-        let what = if head.target.kind.is_identity() { "credentials" } else { "network" };
-        let since = if run.approved_at.is_some() { "the approval" } else { "the finding arrived" };
-        writeln!(out, "  {what} cut {:.1} s after {since}", ms as f64 / 1000.0)?;
-    }
-    if let Some(decided) = run.end.as_ref().and_then(|end| end.decided.as_ref()) {
-        writeln!(out, "  {}", firebreak::text::plain(decided, 160))?;
+    let kind = plain(&finding.finding_type, 120);
+    match &finding.request {
+        Some(by) if finding.source == Source::Request => {
+            writeln!(out, "  asked for by {}: {}", plain(by, 256), plain(&finding.title, 300))?;
+        }
+        _ => writeln!(out, "  finding {kind}, severity {:.1}, {}", finding.severity, finding.id)?,
     }
     for reason in &head.reasons {
         writeln!(out, "  {reason}")?;
     }
+    timeline(out, run)?;
     for stage in run.stages() {
         writeln!(out, "\n  {}", stage.name.bold())?;
         for step in &stage.steps {
-            let became = run.result(&step.id).map_or("planned", |result| result.name());
-            let after = run.steps.get(&step.id).map(|record| format!(", {} ms", record.after_ms)).unwrap_or_default();
-            let undone = run.undo_result(&step.id).map(|result| format!("; undo: {}", undone(result)));
-            let undone = undone.unwrap_or_default();
-            writeln!(out, "  - {} ({became}{after}{undone})", step.change.what)?;
-            writeln!(out, "      {} → {}", step.change.from.dimmed(), step.change.to)?;
-            let of_undo = run.undone.get(&step.id).map(|record| record.requests.as_slice()).unwrap_or_default();
-            for request in run.requests(&step.id).iter().chain(of_undo) {
-                let id = firebreak::text::plain(&request.request_id, 128);
-                writeln!(out, "      {} {id}", request.operation.dimmed())?;
-            }
+            print_step(out, run, step, requests)?;
         }
     }
     if let Some(end) = &run.end {
@@ -121,6 +112,62 @@ pub(crate) fn print(out: &mut impl Write, run: &Run) -> Result<()> {
         list(out, "Will stay open", &head.plan.remains)?;
     }
     list(out, "Notes", &head.plan.notes)?;
+    Ok(())
+}
+
+/// What happened when, and who decided.
+fn timeline(out: &mut impl Write, run: &Run) -> Result<()> {
+    let head = &run.head;
+    let mut line = |at: Timestamp, what: &str| writeln!(out, "  {}  {what}", when(at).dimmed());
+    let came = if head.finding.source == Source::Request { "asked for" } else { "the finding arrived" };
+    line(head.arrived_at, came)?;
+    if let Some(at) = run.approved_at {
+        line(at, "approved")?;
+    }
+    if let Some(ms) = run.end.as_ref().and_then(|end| end.contained_after_ms) {
+        let what = if head.target.kind.is_identity() { "credentials" } else { "network" };
+        let from = if run.approved_at.is_some() { "the approval" } else { "the finding arrived" };
+        let at = run.counts_from() + std::time::Duration::from_millis(ms);
+        line(at, &format!("{what} cut, {:.1} s after {from}", ms as f64 / 1000.0))?;
+    }
+    if let Some(end) = &run.end {
+        line(end.at, end.outcome.as_str())?;
+    }
+    if let Some(at) = run.hold_ends_at() {
+        let by = run.hold.as_ref().map(|set| format!(", by the word of {}", plain(&set.by, 256))).unwrap_or_default();
+        line(at, &format!("the hold ends{by}"))?;
+    }
+    if let Some(owner) = &head.owner {
+        writeln!(out, "  owner: {}", plain(owner, 80))?;
+    }
+    if let Some(decided) = run.end.as_ref().and_then(|end| end.decided.as_ref()).or(run.decided.as_ref()) {
+        writeln!(out, "  {}", plain(decided, 420))?;
+    }
+    Ok(())
+}
+
+fn print_step(out: &mut impl Write, run: &Run, step: &Step, requests: bool) -> Result<()> {
+    let became = match run.result(&step.id) {
+        None => "planned".to_owned(),
+        Some(StepResult::Changed { .. }) => "done".to_owned(),
+        Some(StepResult::AlreadySo) => "so already".to_owned(),
+        Some(StepResult::Gone) => "gone".to_owned(),
+        Some(StepResult::Left { why }) => format!("left: {}", plain(why, 200)),
+        Some(StepResult::Skipped { needs }) => format!("skipped: it needs {}", plain(&needs.0, 120)),
+        Some(StepResult::Failed { why, .. }) => format!("failed: {}", plain(why, 200)),
+        Some(StepResult::Slow) => "no answer in time".to_owned(),
+    };
+    let at = run.steps.get(&step.id).map(|record| format!(", at {}", since(record.after_ms))).unwrap_or_default();
+    let undone = run.undo_result(&step.id).map(|result| format!("; undo: {}", undone(result))).unwrap_or_default();
+    writeln!(out, "  - {}: {} → {}", step.change.what, step.change.from, step.change.to)?;
+    writeln!(out, "      {}", format!("{became}{at}{undone}").dimmed())?;
+    if requests {
+        let of_undo = run.undone.get(&step.id).map(|record| record.requests.as_slice()).unwrap_or_default();
+        for request in run.requests(&step.id).iter().chain(of_undo) {
+            let id = plain(&request.request_id, 128);
+            writeln!(out, "      {} {id}", request.operation.dimmed())?;
+        }
+    }
     Ok(())
 }
 

@@ -33,11 +33,11 @@ fn a_set_with_warnings_is_valid_and_published_only_by_a_yes() {
     let checked = firebreak(&["policy", "check", &path], &[]);
     assert_eq!(checked.status.code(), Some(0));
     assert!(said(&checked).starts_with("warning: policy `x`: there is no playbook `isolate-instanse`"), "{checked:?}");
-    assert!(said(&checked).contains("\nvalid, with 4 warnings: sha256 "), "{checked:?}");
+    assert!(said(&checked).contains("\nvalid, with 5 warnings: sha256 "), "{checked:?}");
 
     let refused = firebreak(&["policy", "publish", &path], &[]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).ends_with("not published: 4 warnings; with --yes it is published all the same\n"));
+    assert!(said(&refused).ends_with("not published: 5 warnings; with --yes it is published all the same\n"));
     // With a yes it goes on, to where AWS would be asked.
     let published = firebreak(&["policy", "publish", &path, "--yes"], &[]);
     assert_eq!(published.status.code(), Some(2));
@@ -49,7 +49,7 @@ fn a_drill_that_is_over_is_not_blamed_on_the_role() {
     // Nothing listens on port 1.
     let endpoint = "http://127.0.0.1:1";
     let output = firebreak(
-        &["runs"],
+        &["preflight", "--accounts", "222222222222"],
         &[
             ("AWS_ENDPOINT_URL", endpoint),
             ("AWS_REGION", "eu-west-1"),
@@ -66,6 +66,46 @@ fn a_drill_that_is_over_is_not_blamed_on_the_role() {
     let error = String::from_utf8_lossy(&output.stderr);
     let wanted = format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?");
     assert!(error.contains(&wanted) && !error.contains("OperatorPrincipals"), "{error}");
+}
+
+#[test]
+fn without_the_url_of_peoples_door_it_says_where_the_url_is() {
+    for arguments in [&["runs"][..], &["show", "01KAM9V9T0000000000000000A"], &["undo", "01KAM9V9T0000000000000000A"]] {
+        let output = firebreak(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the output `OperateUrl` of the stack"), "{output:?}");
+    }
+    let clear = firebreak(&["runs", "--operate-url", "http://door.example.com/"], &[]);
+    assert!(String::from_utf8_lossy(&clear.stderr).contains("begins with https://"), "{clear:?}");
+}
+
+#[test]
+fn what_a_set_changes_is_said_of_each_event() {
+    let same = firebreak(
+        &[
+            "policy",
+            "check",
+            "policies/starter.cedar",
+            "--events",
+            "events/guardduty",
+            "--current",
+            "policies/starter.cedar",
+        ],
+        &[],
+    );
+    assert!(said(&same).contains("\n0 of "), "{same:?}");
+    let other = firebreak(
+        &["policy", "check", "policies/starter.cedar", "--events", "events/guardduty", "--hub-account", "111111111111"],
+        &[],
+    );
+    assert!(said(&other).contains("snapshot-volumes on i-") && said(&other).contains("propose → enforce"), "{other:?}");
+    assert!(!said(&other).contains("\n0 of "), "{other:?}");
+}
+
+#[test]
+fn a_shell_is_told_what_it_needs_to_complete() {
+    let output = firebreak(&["completions", "bash"], &[]);
+    assert!(output.status.success() && said(&output).contains("approve"), "{output:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use jiff::Timestamp;
@@ -61,18 +62,35 @@ impl Connection {
 /// The HTTP client: Amazon's own roots, unless the environment names others
 /// (`AWS_CA_BUNDLE`, else `SSL_CERT_FILE`), as behind a proxy that inspects TLS.
 pub fn http_client() -> SharedHttpClient {
+    let mut builder = aws_smithy_http_client::Builder::new();
+    builder = builder.pool_idle_timeout(Duration::from_secs(90));
+    let builder = builder.tls_provider(provider());
+    match trusted() {
+        Some(context) => builder.tls_context(context).build_https(),
+        None => builder.build_https(),
+    }
+}
+
+/// What carries one request that no client of a service makes: trusted and encrypted alike.
+pub fn connector() -> Connector {
+    let builder = Connector::builder().tls_provider(provider());
+    match trusted() {
+        Some(context) => builder.tls_context(context).build(),
+        None => builder.build(),
+    }
+}
+
+fn provider() -> tls::Provider {
+    tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)
+}
+
+fn trusted() -> Option<TlsContext> {
     let other = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"].iter().find_map(std::env::var_os);
     let roots = match other.map(std::fs::read) {
         Some(Ok(pem)) => TrustStore::empty().with_pem_certificate(pem),
         Some(Err(_)) | None => TrustStore::empty().with_pem_certificate(AMAZON_ROOTS),
     };
-    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    let mut builder = aws_smithy_http_client::Builder::new();
-    builder = builder.pool_idle_timeout(Duration::from_secs(90));
-    match TlsContext::builder().with_trust_store(roots).build() {
-        Ok(context) => builder.tls_provider(provider).tls_context(context).build_https(),
-        Err(_) => builder.tls_provider(provider).build_https(),
-    }
+    TlsContext::builder().with_trust_store(roots).build().ok()
 }
 
 /// Loads the configuration of this process: credentials, Region, endpoints, from the environment and

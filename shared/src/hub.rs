@@ -8,7 +8,7 @@ mod due;
 mod held;
 mod joined;
 mod known;
-mod policy;
+pub(crate) mod policy;
 mod preflight;
 mod preview;
 mod tell;
@@ -342,7 +342,9 @@ impl Hub {
         arrived: Timestamp,
         deadline: Instant,
     ) -> Result<Report, Failure> {
-        let run = RunId::new();
+        // A request's run has the id that whoever asked was told.
+        let asked = || finding.id.as_str().parse().ok().filter(|_| finding.source == Source::Request);
+        let run = asked().unwrap_or_default();
         let engine = self.engine(playbook, deadline);
         let reading = engine.reading(&run, &target.account, target.region.as_ref());
         let Assessment { known, authenticity, planned } =
@@ -410,7 +412,7 @@ impl Hub {
             }
         };
         tighten.for_request(&genuine);
-        if !playbook.is_about(&genuine, target) {
+        if !is_about(playbook, &genuine, target) {
             let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
@@ -492,6 +494,7 @@ impl Hub {
             arrived_at: arrived,
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
+            owner: ruling.owner,
         };
         let page = tighten.page || ruling.failed;
         self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, page).await
@@ -859,9 +862,17 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
 const ANOTHERS: &str = "it is about an identity, which this function has no power over: what GuardDuty reports of identities is \
                         answered by contain-identity as it is reported, and nothing is done on request";
 
+/// Whether a finding is about a target. A request is about the one that it names, which stands in the decision.
+fn is_about(playbook: &dyn Playbook, finding: &Finding, target: &Target) -> bool {
+    match finding.source {
+        Source::Request => finding.account == target.account && playbook.takes_requests_about(target.kind),
+        _ => playbook.is_about(finding, target),
+    }
+}
+
 /// Why a finding is proposed at most, whatever the policies say; `None` when they decide.
 pub fn why_only_proposed(finding: &Finding) -> Option<String> {
-    let action = finding.request.as_ref()?;
+    let action = finding.request.as_ref().filter(|_| finding.source != Source::Request)?;
     Some(format!("asked for by the Security Hub custom action `{action}`, which does not say by whom"))
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::aws::{self, Aws, Connection};
 use crate::config::Config;
+use crate::door::{Door, Requestable};
 use crate::failure::{Class, Failure, chain};
 use crate::hub::{Hub, Playbooks};
 use crate::ids::Region;
@@ -46,6 +47,27 @@ pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Err
     served
 }
 
+/// Runs people's door until Lambda ends it. It answers every request: what fails is an answer too, and Lambda would not
+/// deliver it again.
+///
+/// # Errors
+/// When a setting is missing or wrong: the function's start fails, which Lambda reports as such.
+pub async fn run_door(function: &'static str, requestable: &'static [Requestable]) -> Result<(), Error> {
+    let collector = telemetry::start(function);
+    let config = Config::from_env()?;
+    let aws = account(&config, &Connection::default()).await?;
+    let door = Door::new(config, aws, requestable);
+    let door = &door;
+    let warm = door.warm_up();
+    let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
+        let answer = door.receive(event.payload.get().as_bytes()).await;
+        telemetry::flush(collector);
+        Ok::<_, Error>(answer)
+    }));
+    let (served, ()) = tokio::join!(serve, warm);
+    served
+}
+
 fn deadline_of(deadline: SystemTime) -> Instant {
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     Instant::now() + left.saturating_sub(RESERVE)
@@ -66,6 +88,12 @@ pub async fn connect(
     config: Config,
     connection: &Connection,
 ) -> Result<Hub, Failure> {
+    let aws = account(&config, connection).await?;
+    Ok(Hub::new(function, playbooks, config, aws))
+}
+
+/// The security account, by this process's environment.
+async fn account(config: &Config, connection: &Connection) -> Result<Aws, Failure> {
     let sdk = aws::load_config(connection).await;
     let region: Region = match sdk.region() {
         Some(region) => region
@@ -74,8 +102,7 @@ pub async fn connect(
             .map_err(|error| Failure::new(Class::Malformed, "use the Region", region.as_ref()).because(error))?,
         None => return Err(Failure::new(Class::Malformed, "find the Region in", "AWS_REGION")),
     };
-    let aws = Aws::new(config.hub_account.clone(), region, sdk);
-    Ok(Hub::new(function, playbooks, config, aws))
+    Ok(Aws::new(config.hub_account.clone(), region, sdk))
 }
 
 impl Hub {

@@ -6,6 +6,7 @@ pub mod authenticate;
 pub mod aws;
 pub mod config;
 pub mod denial;
+pub mod door;
 pub mod engine;
 pub mod evidence;
 pub mod failure;

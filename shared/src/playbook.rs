@@ -13,7 +13,7 @@ use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
 use crate::run::Run;
-use crate::target::Target;
+use crate::target::{Target, TargetKind};
 
 /// What a playbook is, as data.
 #[derive(Debug)]
@@ -132,6 +132,11 @@ pub trait Playbook: Sync {
     /// Whether a finding is about a target that an earlier event, or an earlier delivery, gave for it.
     fn is_about(&self, finding: &Finding, target: &Target) -> bool {
         self.targets(finding).contains(target)
+    }
+
+    /// Whether somebody may ask by hand that a target of this kind be contained: the plan needs nothing of a finding.
+    fn takes_requests_about(&self, _kind: TargetKind) -> bool {
+        false
     }
 
     /// Reads, and returns what is not yet as wanted. Calls nothing that changes anything, and gives the

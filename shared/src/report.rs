@@ -42,6 +42,8 @@ pub struct Report {
     pub contained_after_ms: Option<u64>,
     /// When a person approved it, if one did.
     pub approved_at: Option<Timestamp>,
+    /// Whom the policies name for a decision.
+    pub owner: Option<String>,
     /// What the plan would do, or did: one line a step.
     pub steps: Vec<String>,
     /// Whether somebody must be woken.
@@ -112,6 +114,7 @@ impl Report {
             remains: Vec::new(),
             contained_after_ms: None,
             approved_at: None,
+            owner: None,
             steps: Vec::new(),
             page: false,
             retry: false,
@@ -147,6 +150,7 @@ impl Report {
         report.remains = end.map_or_else(|| head.plan.remains.clone(), |end| end.remains.clone());
         report.contained_after_ms = end.and_then(|end| end.contained_after_ms);
         report.approved_at = run.approved_at;
+        report.owner = head.owner.clone();
         report.steps = steps;
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
@@ -182,6 +186,7 @@ impl Report {
             "remains": self.remains,
             "contained_after_ms": self.contained_after_ms,
             "approved_at": self.approved_at,
+            "owner": self.owner,
             "page": self.page,
             "retry": self.retry,
             "at": self.at,
@@ -248,7 +253,9 @@ impl Report {
             let since = if self.approved_at.is_some() { "the approval" } else { "the finding arrived" };
             lines.push(format!("{what} cut {:.1} s after {since}", ms as f64 / 1000.0));
         }
-        let mut last = vec![format!("Do: {}", self.advice())];
+        let asked = self.outcome == Outcome::Proposed || matches!(self.topic, Some(Topic::SeenAlso | Topic::HoldEnds));
+        let owner = self.owner.as_ref().filter(|_| asked).map(|owner| format!(" (owner: {})", plain(owner, 80)));
+        let mut last = vec![format!("Do: {}{}", self.advice(), owner.unwrap_or_default())];
         if let Some(run) = &self.run {
             let asked = self.outcome == Outcome::Proposed || self.topic == Some(Topic::SeenAlso);
             if self.topic == Some(Topic::NotContainedAgain) {

@@ -330,6 +330,9 @@ pub struct RunHead {
     pub leaves: std::collections::BTreeSet<crate::plan::Leave>,
     /// After how many seconds the hold's end is put to a person; never when absent.
     pub hold_seconds: Option<i64>,
+    /// Whom the policies name for a decision about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// What is known when a run's steps have ended.
@@ -353,8 +356,11 @@ pub struct RunEnd {
     pub retry: bool,
 }
 
+/// A proposal can be approved for so long. Then nobody remembers what it was about: what goes on is proposed anew.
+pub const PROPOSAL_STANDS: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
 /// A run as the ledger holds it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// What was fixed at the start.
     pub head: RunHead,
@@ -372,6 +378,7 @@ pub struct Run {
     pub undone: BTreeMap<StepId, UndoRecord>,
     /// The requests of steps that are tried again and have no entry in the journal meanwhile. Not in the
     /// ledger, whose entry stands until it is written anew.
+    #[serde(skip)]
     pub earlier: BTreeMap<StepId, Vec<AwsRequest>>,
     /// How it ended.
     pub end: Option<RunEnd>,
@@ -389,10 +396,26 @@ pub struct Run {
     pub released_at: Option<Timestamp>,
     /// The decision that is being carried out, in words.
     pub decided: Option<String>,
+    /// The hold's end, where a person has set another than the policy's.
+    #[serde(default)]
+    pub hold: Option<HoldSet>,
     /// The newest finding that joined it, which says that the activity goes on. Not in the run's row.
+    #[serde(skip)]
     pub latest: Option<Finding>,
     /// What was seen when it was looked at again, in words. Not in the run's row.
+    #[serde(skip)]
     pub seen_again: Vec<String>,
+}
+
+/// What a person said of a hold's end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldSet {
+    /// When it ends.
+    pub until: Timestamp,
+    /// When that was decided. An older row of the ledger about its end does not count any more.
+    pub at: Timestamp,
+    /// By whom, as AWS names them.
+    pub by: String,
 }
 
 impl RunHead {
@@ -406,6 +429,18 @@ impl Run {
     /// The finding that says most about now: the last that joined it, else the one that began it.
     pub fn newest_finding(&self) -> &Finding {
         self.latest.as_ref().unwrap_or(&self.head.finding)
+    }
+
+    /// When the hold's end is put to people; nothing where it has none.
+    pub fn hold_ends_at(&self) -> Option<Timestamp> {
+        let by_policy = || Some(self.held_at? + jiff::SignedDuration::from_secs(self.head.hold_seconds?));
+        let holds = self.state == RunState::Held;
+        self.hold.as_ref().map(|hold| hold.until).or_else(by_policy).filter(|_| holds)
+    }
+
+    /// Whether it is a proposal that has stood for too long to be approved.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.state == RunState::Proposed && now.duration_since(self.head.arrived_at) >= PROPOSAL_STANDS
     }
 
     /// What the time to containment counts from: the approval, or else the finding's arrival.
@@ -535,6 +570,7 @@ pub(crate) mod tests {
                 arrived_at: Timestamp::UNIX_EPOCH,
                 leaves: Default::default(),
                 hold_seconds: None,
+                owner: None,
             },
             state: RunState::Applying,
             epoch: 1,
@@ -551,6 +587,7 @@ pub(crate) mod tests {
             reapplied: 0,
             released_at: None,
             decided: None,
+            hold: None,
             latest: None,
             seen_again: Vec::new(),
         }

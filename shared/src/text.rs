@@ -18,7 +18,8 @@ pub fn plain(value: &str, max: usize) -> String {
         match c {
             '`' => out.push('\''),
             '<' | '>' | '*' | '|' => out.push('·'),
-            c if c.is_ascii_graphic() || c == ' ' => out.push(c),
+            // What this puts in stands when it is read again.
+            c if c.is_ascii_graphic() || matches!(c, ' ' | '·') => out.push(c),
             c => out.extend(c.escape_unicode()),
         }
     }

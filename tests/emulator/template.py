@@ -186,6 +186,8 @@ class Stack:
             "AWS::SNS::Topic": {"Ref": arn.format("sns") + name, "TopicArn": arn.format("sns") + name, "TopicName": name},
             "AWS::IAM::Role": {"Ref": name, "Arn": f"arn:aws:iam::{self.account}:role{self.role_path(logical)}{name}"},
             "AWS::Serverless::Function": {"Ref": name, "Arn": arn.format("lambda") + "function:" + name},
+            # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-lambda-url.html
+            "AWS::Lambda::Url": {"FunctionUrl": f"https://{name}.lambda-url.{self.region}.on.aws/"},
             "AWS::Logs::LogGroup": {"Ref": name, "Arn": arn.format("logs") + "log-group:" + name},
         }
         try:
@@ -213,7 +215,7 @@ class Stack:
         "AWS::Serverless::Function": "function",
     }
     # What only the real CloudFormation needs.
-    IGNORED = ("AWS::Logs::LogGroup", "AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig")
+    IGNORED = ("AWS::Logs::LogGroup", "AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Url")
 
     def make(self) -> dict:
         for kind, maker in self.MAKERS.items():

@@ -21,7 +21,7 @@ pub struct Function {
     pub name: &'static str,
     /// Its logical id in `template.yaml`.
     pub logical: &'static str,
-    /// Its playbooks.
+    /// Its playbooks; none of people's door.
     pub playbooks: Playbooks,
 }
 
@@ -33,15 +33,23 @@ pub const CONTAIN_COMPUTE: Function =
 pub const CONTAIN_IDENTITY: Function =
     Function { name: contain_identity::FUNCTION, logical: "ContainIdentity", playbooks: contain_identity::PLAYBOOKS };
 
-/// Every function. The one list: what is not in it has no law, no page and no role, and a test says so.
+/// People's door: it has no playbook, and no power over any resource.
+pub const OPERATE: Function = Function { name: operate::FUNCTION, logical: "Operate", playbooks: &[] };
+
+/// Every function with playbooks. The one list: what is not in it has no law, no page and no role, and a test says so.
 pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY];
+
+/// Every function of `template.yaml`, people's door among them.
+pub fn deployed() -> impl Iterator<Item = Function> {
+    FUNCTIONS.iter().copied().chain([OPERATE])
+}
 
 /// An account of the emulator, as Firebreak's own clients reach it.
 pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connection: &Connection) -> anyhow::Result<Aws> {
     let credentials = SdkCredentials::new(
         &held.access_key_id,
         &held.secret_access_key,
-        Some(held.session_token.clone()),
+        Some(held.session_token.clone()).filter(|token| !token.is_empty()),
         None,
         "emulator",
     );

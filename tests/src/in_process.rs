@@ -100,6 +100,9 @@ impl Playbook for Traced {
     fn is_about(&self, finding: &Finding, target: &Target) -> bool {
         self.inner.is_about(finding, target)
     }
+    fn takes_requests_about(&self, kind: TargetKind) -> bool {
+        self.inner.takes_requests_about(kind)
+    }
     fn plan<'a>(
         &'a self,
         cx: &'a PlanContext<'a>,

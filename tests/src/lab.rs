@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::deployment::{self, ORGANIZATION, REGION};
-use crate::emulator::{self, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::door::Door;
+use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
 
 /// The function that the labs are about.
 const FUNCTION: deployment::Function = deployment::CONTAIN_COMPUTE;
@@ -69,7 +70,12 @@ impl Binary {
 
     /// The command `firebreak`, built like the function.
     pub async fn command() -> Result<Self> {
-        tokio::task::spawn_blocking(|| Self::build_blocking("firebreak", "dev".to_owned()))
+        Self::of("firebreak").await
+    }
+
+    /// A binary of the workspace, built like the function.
+    pub async fn of(name: &'static str) -> Result<Self> {
+        tokio::task::spawn_blocking(move || Self::build_blocking(name, "dev".to_owned()))
             .await
             .context("building failed")?
     }
@@ -407,11 +413,16 @@ impl<'e> Lab<'e> {
 
     /// Starts a process of the function.
     pub async fn start(&self) -> Result<Function> {
-        let spec = self.stack.function(FUNCTION.logical)?;
+        self.start_function(&FUNCTION, &self.binary).await
+    }
+
+    /// Starts a process of another function, under its own role.
+    pub async fn start_function(&self, function: &deployment::Function, binary: &Binary) -> Result<Function> {
+        let spec = self.stack.function(function.logical)?;
         let role = spec.role.as_deref().ok_or_else(|| anyhow!("the function has no role"))?;
         let credentials = self.observer.role_credentials(&self.hub, role).await?;
         let env = self.emulator.environment(REGION, &credentials);
-        Function::start(&self.binary.path, spec, &self.hub, &env).await
+        Function::start(&binary.path, spec, &self.hub, &env).await
     }
 
     /// The profile that the function was built with.
@@ -420,11 +431,18 @@ impl<'e> Lab<'e> {
         &self.binary.profile
     }
 
-    /// The variables with which a person's commands reach this lab.
-    pub async fn operator_environment(&self) -> Result<BTreeMap<String, String>> {
+    /// The variables with which a person's commands reach this lab; at people's door, where it is open.
+    pub async fn operator_environment(&self, door: Option<&Door>) -> Result<BTreeMap<String, String>> {
         let credentials = self.observer.credentials(&self.hub).await?;
-        let mut env: BTreeMap<String, String> = self.emulator.environment(REGION, &credentials).into_iter().collect();
+        self.environment_of(&credentials, door)
+    }
+
+    /// The same for somebody in particular.
+    pub fn environment_of(&self, who: &Credentials, door: Option<&Door>) -> Result<BTreeMap<String, String>> {
+        let mut env: BTreeMap<String, String> = self.emulator.environment(REGION, who).into_iter().collect();
         env.extend(self.stack.function(FUNCTION.logical)?.environment.clone());
+        env.extend(door.map(|door| ("FIREBREAK_OPERATE_URL".to_owned(), door.url.clone())));
+        env.retain(|name, value| name != "AWS_SESSION_TOKEN" || !value.is_empty());
         Ok(env)
     }
 

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod deployment;
+pub mod door;
 pub mod drill;
 pub mod emulator;
 pub mod faults;

@@ -8,7 +8,8 @@ use std::process::Output;
 
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE};
 use firebreak_tests::deployment::REGION;
-use firebreak_tests::emulator::{Call, Emulator, fresh_account, workspace};
+use firebreak_tests::door::Door;
+use firebreak_tests::emulator::{Call, Credentials, Emulator, fresh_account, workspace};
 use firebreak_tests::lab::{Binary, Lab, Setup};
 use firebreak_tests::templates::{self, list, matches_wildcard, statements};
 use serde_json::{Value, json};
@@ -22,13 +23,29 @@ async fn command() -> &'static PathBuf {
 
 struct Operator<'l, 'e> {
     lab: &'l Lab<'e>,
+    /// People's door, where it is open.
+    door: Option<&'l Door>,
+    /// Whose credentials, where they are somebody's in particular.
+    who: Option<Credentials>,
 }
 
-impl Operator<'_, '_> {
+impl<'l, 'e> Operator<'l, 'e> {
+    fn of(lab: &'l Lab<'e>) -> Self {
+        Self { lab, door: None, who: None }
+    }
+
+    fn at(lab: &'l Lab<'e>, door: &'l Door) -> Self {
+        Self { lab, door: Some(door), who: None }
+    }
+
     async fn run(&self, arguments: &[&str]) -> Output {
+        let env = match &self.who {
+            Some(who) => self.lab.environment_of(who, self.door).unwrap(),
+            None => self.lab.operator_environment(self.door).await.unwrap(),
+        };
         tokio::process::Command::new(command().await)
             .env_clear()
-            .envs(self.lab.operator_environment().await.unwrap())
+            .envs(env)
             .current_dir(workspace())
             .args(arguments)
             .output()
@@ -84,7 +101,7 @@ async fn quarantine_groups(lab: &Lab<'_>) -> Vec<(String, Value)> {
 #[tokio::test]
 async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let lab = lab(None).await;
-    let operator = Operator { lab: &lab };
+    let operator = Operator::of(&lab);
     let preflight = ["preflight", "--accounts", lab.member.as_str()];
 
     let before = operator.run(&preflight).await;
@@ -136,7 +153,7 @@ async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
 #[tokio::test]
 async fn preflight_says_what_a_deployment_lacks() {
     let lab = lab(None).await;
-    let operator = Operator { lab: &lab };
+    let operator = Operator::of(&lab);
     operator.good(&["onboard", "--account", &lab.member]).await;
     let preflight = ["preflight", "--accounts", lab.member.as_str()];
     operator.good(&preflight).await;
@@ -181,7 +198,7 @@ async fn preflight_says_what_a_deployment_lacks() {
 #[tokio::test]
 async fn plan_shows_every_step_and_changes_nothing() {
     let lab = lab(Some("starter")).await;
-    let operator = Operator { lab: &lab };
+    let operator = Operator::of(&lab);
     let finding = lab.finding("command-and-control", "victim").await.unwrap();
     lab.put_in_guardduty(&finding).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +234,7 @@ async fn plan_shows_every_step_and_changes_nothing() {
 #[tokio::test]
 async fn what_an_attack_sequence_names_elsewhere_is_in_the_plan_and_in_the_report() {
     let lab = lab(Some("starter")).await;
-    let operator = Operator { lab: &lab };
+    let operator = Operator::of(&lab);
     let mut function = lab.start().await.unwrap();
     let mut finding = lab.finding("attack-sequence-ec2", "victim").await.unwrap();
     finding["resource"] = json!({"resourceType": "AttackSequence"});
@@ -251,9 +268,9 @@ async fn what_an_attack_sequence_names_elsewhere_is_in_the_plan_and_in_the_repor
     }
     let told = lab.messages().await.unwrap();
     assert_eq!(told.iter().filter(|(_, text)| text.contains(stranger)).count(), 2, "{told:?}");
-    let shown = operator.good(&["runs", "--json"]).await;
-    let run: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
-    let shown = operator.good(&["show", run["run"].as_str().unwrap()]).await;
+    let run = lab.runs().await.unwrap()[0].run().to_owned();
+    let door = Door::open(&lab).await.unwrap();
+    let shown = Operator::at(&lab, &door).good(&["show", &run]).await;
     assert!(shown.contains(&expected[0]), "{shown}");
 
     // Another finding about the held instance joins its run; what it names besides is told all the same.
@@ -271,7 +288,8 @@ async fn what_an_attack_sequence_names_elsewhere_is_in_the_plan_and_in_the_repor
 #[tokio::test]
 async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     let lab = lab(None).await;
-    let operator = Operator { lab: &lab };
+    let door = Door::open(&lab).await.unwrap();
+    let operator = Operator::at(&lab, &door);
     let mut function = lab.start().await.unwrap();
     assert!(operator.good(&["runs"]).await.contains("no runs yet"));
     let finding = lab.finding("command-and-control", "victim").await.unwrap();
@@ -298,6 +316,8 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     }
     let shown = operator.good(&["show", &isolate]).await;
     assert!(shown.contains("contained") && shown.contains("approved by arn:aws:"), "{shown}");
+    assert!(!shown.contains("ModifyNetworkInterfaceAttribute "), "ids nobody asked for: {shown}");
+    let shown = operator.good(&["show", &isolate, "--requests"]).await;
     let calls = |text: &str| text.lines().filter(|l| l.trim().starts_with("ModifyNetworkInterfaceAttribute ")).count();
     let made = calls(&shown);
     assert!(made >= 3, "the ids of the calls are not shown: {shown}");
@@ -305,14 +325,14 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
     assert_ne!(lab.state().await.unwrap(), start);
 
     let twice = operator.run(&["approve", &isolate]).await;
-    assert_eq!(twice.status.code(), Some(2));
+    assert_eq!(twice.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&twice.stderr).contains("there is nothing to approve"), "{twice:?}");
 
     operator.good(&["undo", &isolate, "--no-wait"]).await;
     for event in lab.delivered().await.unwrap() {
         function.invoke(event).await.unwrap().answer.unwrap();
     }
-    let shown = operator.good(&["show", &isolate]).await;
+    let shown = operator.good(&["show", &isolate, "--requests"]).await;
     assert!(shown.contains("undone"), "{shown}");
     assert!(calls(&shown) > made, "the ids of the undo's calls are not shown: {shown}");
 
@@ -333,7 +353,7 @@ async fn a_person_approves_looks_undoes_and_keeps_the_evidence() {
 #[tokio::test]
 async fn a_published_policy_set_is_in_force_and_a_changed_object_is_not() {
     let lab = lab(None).await;
-    let operator = Operator { lab: &lab };
+    let operator = Operator::of(&lab);
     let said = operator.good(&["policy", "publish", "policies/starter.cedar"]).await;
     assert!(said.contains("accepted sha256"), "{said}");
     let finding = lab.finding("command-and-control", "victim").await.unwrap();
@@ -366,6 +386,8 @@ fn iam_actions(call: &Call) -> Vec<String> {
         ("ec2", "CreateSecurityGroup") => vec!["ec2:CreateSecurityGroup".to_owned(), "ec2:CreateTags".to_owned()],
         // A source identity that a person comes with goes on to the next role.
         ("sts", "AssumeRole") => vec!["sts:AssumeRole".to_owned(), "sts:SetSourceIdentity".to_owned()],
+        // What operate writes in one transaction is put, and put only.
+        ("dynamodb", "TransactWriteItems") => vec!["dynamodb:PutItem".to_owned()],
         (service, operation) => vec![format!("{service}:{operation}")],
     }
 }
@@ -453,7 +475,8 @@ async fn every_command(operator: &Operator<'_, '_>) {
 #[tokio::test]
 async fn the_commands_call_exactly_what_the_operators_roles_hold() {
     let lab = lab(None).await;
-    let operator = Operator { lab: &lab };
+    let door = Door::open(&lab).await.unwrap();
+    let operator = Operator::at(&lab, &door);
     let since = lab.observer.calls(u64::MAX, &[]).await.unwrap().next;
     every_command(&operator).await;
     let calls = lab.observer.calls(since, &[]).await.unwrap().calls;
@@ -521,6 +544,16 @@ async fn the_commands_call_exactly_what_the_operators_roles_hold() {
             _ => continue,
         };
         assert!(allowed, "{action} of {:?}", call.about);
+    }
+    // People's door: the only writer of decisions, and the only sender of their ids.
+    let (door, statements) = (of_role("firebreak/operate"), held(&hub, "operate"));
+    let logs = ["logs:CreateLogStream", "logs:PutLogEvents"].map(str::to_owned);
+    let without_logs = granted(&statements).into_iter().filter(|action| !logs.contains(action)).collect();
+    assert_eq!(used(&door), without_logs, "called, and held by operate");
+    for call in door.iter().filter(|call| call.service == "dynamodb") {
+        let writes = ["PutItem", "TransactWriteItems"].contains(&call.operation.as_str());
+        let decisions = lab.stack.output("DecisionsTable").unwrap();
+        assert!(!writes || call.about.iter().all(|about| !about.contains("RUN#")), "{decisions}: {:?}", call.about);
     }
     let sends = statements.iter().find(|statement| statement["Action"] == "events:PutEvents").unwrap();
     let only = json!({"StringEquals": {"events:source": EVENT_SOURCE, "events:detail-type": DECISION_EVENT}});

@@ -180,8 +180,8 @@ async fn is_kept(scenario: &str, expected: &[(&str, &str)]) {
 async fn what_is_kept_can_be_looked_at_decided_and_undone_by_the_commands_it_prints() {
     let held = [
         ("runs", "isolate-instance"),
-        ("show", "held"),
-        ("show", "held"),
+        ("show", "the finding arrived"),
+        ("show", "the finding arrived"),
         ("undo", "released"),
         ("explain", r#""playbook":"isolate-instance""#),
         ("plan", "isolate-instance"),
@@ -190,8 +190,8 @@ async fn what_is_kept_can_be_looked_at_decided_and_undone_by_the_commands_it_pri
     is_kept("no-profile", &held).await;
     let proposed = [
         ("runs", "proposed"),
-        ("show", "proposed"),
-        ("show", "proposed"),
+        ("show", "the finding arrived"),
+        ("show", "the finding arrived"),
         ("approve", "contained"),
         ("approve", "preserved"),
         ("explain", r#""decision":"propose""#),

@@ -13,7 +13,7 @@ use firebreak::ledger::LEASE;
 use firebreak::operator::{ONBOARD, OPERATOR, PLAN};
 use firebreak::screen::screen;
 use firebreak::session;
-use firebreak_tests::deployment::{FUNCTIONS, Function, ORGANIZATION, REGION};
+use firebreak_tests::deployment::{FUNCTIONS, Function, OPERATE, ORGANIZATION, REGION, deployed};
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace};
 use firebreak_tests::templates::{list, matches_wildcard, statements};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
     let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
-    for Function { logical, name, .. } in FUNCTIONS {
+    for Function { logical, name, .. } in deployed() {
         let function = stack.function(logical).unwrap();
         let given: BTreeSet<String> = function.environment.keys().cloned().collect();
         assert_eq!(given, read, "{logical}");
@@ -125,7 +125,10 @@ async fn the_rules_let_through_every_type_that_is_answered() {
 async fn what_fails_is_tried_again_and_then_kept() {
     let hub = template(HUB).await;
     let functions: Vec<&String> = named(&hub, "AWS::Serverless::Function").map(|(name, _)| name).collect();
-    assert_eq!(functions, FUNCTIONS.iter().map(|function| function.logical).collect::<Vec<_>>());
+    assert_eq!(functions, deployed().map(|function| function.logical).collect::<Vec<_>>());
+    // Whoever calls people's door waits for the answer, and hears when there is none.
+    let door = &hub["Resources"][OPERATE.logical]["Properties"];
+    assert!(door["Events"].is_null() && door["EventInvokeConfig"].is_null(), "{door}");
     for Function { logical, .. } in FUNCTIONS {
         let function = &hub["Resources"][logical]["Properties"];
         let invoked = &function["EventInvokeConfig"];
@@ -457,6 +460,93 @@ async fn people_have_roles_of_their_own_that_only_named_principals_may_take() {
         let stack = observer.hub(&fresh_account(), "eu-west-1", &workspace().join(HUB), parameters).await.unwrap();
         assert_eq!(stack.resources.contains_key("OperatorRole"), expected, "{given:?}");
     }
+}
+
+/// Who calls people's door is AWS's word only while nobody can hand it an event: it is called by its URL, with IAM
+/// authentication, and in no other way. <https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html>
+#[tokio::test]
+async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
+    let template = template(HUB).await;
+    let urls: Vec<&Value> = named(&template, "AWS::Lambda::Url").map(|(_, url)| &url["Properties"]).collect();
+    let arn = json!({"Fn::GetAtt": [OPERATE.logical, "Arn"]});
+    let [url] = urls.as_slice() else { panic!("{urls:?}") };
+    assert_eq!((&url["AuthType"], &url["TargetFunctionArn"]), (&json!("AWS_IAM"), &arn));
+    // A URL of SAM's own, or a grant in the function's resource policy, would be another way in.
+    for (name, function) in named(&template, "AWS::Serverless::Function") {
+        assert!(function["Properties"]["FunctionUrlConfig"].is_null(), "{name}");
+    }
+    assert_eq!(named(&template, "AWS::Lambda::Permission").count(), 0);
+    let operators = json!({"Ref": "OperatorPrincipals"});
+    let mut granted = BTreeMap::new();
+    for document in [HUB, MEMBER, "template-region.yaml"] {
+        let template = self::template(document).await;
+        for statement in statements(&template) {
+            for action in list(&statement["Action"]).into_iter().filter_map(Value::as_str) {
+                if action.starts_with("lambda:") {
+                    assert_eq!((&statement["Effect"], &statement["Resource"]), (&json!("Allow"), &arn), "{statement}");
+                    granted.insert(action.to_owned(), statement["Condition"].clone());
+                }
+            }
+        }
+    }
+    let who = json!({"aws:PrincipalArn": operators});
+    let wanted = BTreeMap::from([
+        (
+            "lambda:InvokeFunction".to_owned(),
+            json!({"ArnEquals": who, "Bool": {"lambda:InvokedViaFunctionUrl": "true"}}),
+        ),
+        (
+            "lambda:InvokeFunctionUrl".to_owned(),
+            json!({"ArnEquals": who, "StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}),
+        ),
+    ]);
+    assert_eq!(granted, wanted);
+    assert_eq!(template["Resources"]["OperatorPolicy"]["Condition"], "HasOperators");
+}
+
+/// Nobody but people's door can write a decision, and people's door can write nothing else and take on no role.
+#[tokio::test]
+async fn decisions_are_written_by_peoples_door_alone() {
+    let template = template(HUB).await;
+    let writing = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLInsert", "PartiQLUpdate"];
+    let writes = |action: &&Value| action.as_str().is_some_and(|action| writing.iter().any(|w| action.ends_with(w)));
+    let mut writers = BTreeSet::new();
+    for role in roles_of(&template) {
+        for statement in statements(&role["Policies"]) {
+            if list(&statement["Action"]).iter().any(writes) {
+                for table in list(&statement["Resource"]) {
+                    let table = table["Fn::GetAtt"][0].as_str().unwrap().to_owned();
+                    writers.insert((table, role["RoleName"].as_str().unwrap().to_owned()));
+                }
+            }
+        }
+    }
+    let of = |table: &str| -> BTreeSet<&str> {
+        writers.iter().filter(|(of, _)| of == table).map(|(_, role)| role.as_str()).collect()
+    };
+    assert_eq!(of("DecisionsTable"), BTreeSet::from([OPERATE.name]));
+    assert!(!of("LedgerTable").contains(OPERATE.name), "{writers:?}");
+    let role = &template["Resources"]["OperateRole"]["Properties"];
+    assert_eq!(role["RoleName"], OPERATE.name);
+    assert!(!statements(&role["Policies"]).into_iter().any(|s| s.to_string().contains("sts:")), "{role}");
+}
+
+/// What people's door knows of playbooks is what the playbooks say themselves.
+#[test]
+fn what_can_be_asked_for_by_hand_is_what_the_playbooks_take() {
+    use firebreak::target::TargetKind;
+    let kinds = [TargetKind::Ec2Instance, TargetKind::IamUser, TargetKind::IamRole, TargetKind::IamRoleSession];
+    let all = FUNCTIONS.iter().flat_map(|function| function.playbooks);
+    let taken: BTreeMap<&str, Vec<TargetKind>> = all
+        .map(|playbook| {
+            let takes = kinds.into_iter().filter(|kind| playbook.takes_requests_about(*kind));
+            (playbook.meta().id, takes.collect())
+        })
+        .filter(|(_, takes): &(_, Vec<_>)| !takes.is_empty())
+        .collect();
+    let known: BTreeMap<&str, Vec<TargetKind>> =
+        operate::REQUESTABLE.iter().map(|(playbook, kinds)| (*playbook, kinds.to_vec())).collect();
+    assert_eq!(known, taken);
 }
 
 /// The actions for which AWS knows no resource (Service Authorization Reference): a statement that names one for them

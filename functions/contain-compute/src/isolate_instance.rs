@@ -65,7 +65,7 @@ use firebreak::ids::{InterfaceId, VpcId};
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
 use self::planner::{Interface, Planner, make};
 use crate::reads;
@@ -219,6 +219,10 @@ impl Playbook for IsolateInstance {
 
     fn targets(&self, finding: &Finding) -> Vec<Target> {
         crate::instances(&META, finding)
+    }
+
+    fn takes_requests_about(&self, kind: TargetKind) -> bool {
+        matches!(kind, TargetKind::Ec2Instance)
     }
 
     fn plan<'a>(

@@ -48,7 +48,7 @@ use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Custody, Maybe, Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::requests::AwsRequest;
 use firebreak::run::{Run, StepResult};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
 use firebreak::text::{plain, quoted};
 use serde_json::{Value, json};
@@ -101,6 +101,10 @@ impl Playbook for SnapshotVolumes {
 
     fn targets(&self, finding: &Finding) -> Vec<Target> {
         crate::instances(&META, finding)
+    }
+
+    fn takes_requests_about(&self, kind: TargetKind) -> bool {
+        matches!(kind, TargetKind::Ec2Instance)
     }
 
     fn plan<'a>(

@@ -36,7 +36,7 @@ use firebreak::action::{AnyAction, Boxed};
 use firebreak::failure::Failure;
 use firebreak::finding::{Finding, When};
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
 use crate::user;
 
@@ -70,6 +70,10 @@ impl Playbook for ContainUser {
 
     fn is_about(&self, finding: &Finding, target: &Target) -> bool {
         user::is_about(finding, target)
+    }
+
+    fn takes_requests_about(&self, kind: TargetKind) -> bool {
+        matches!(kind, TargetKind::IamUser)
     }
 
     fn plan<'a>(

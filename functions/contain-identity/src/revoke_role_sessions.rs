@@ -44,7 +44,7 @@ use firebreak::ids::{RoleName, SessionName};
 use firebreak::permission::Permission;
 use firebreak::plan::{Leave, Plan, Step};
 use firebreak::playbook::{Maybe, Meta, PlanContext, Planned, Playbook, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 use firebreak::text::{plain, quoted};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -95,6 +95,10 @@ impl Playbook for RevokeRoleSessions {
             }
         }
         found
+    }
+
+    fn takes_requests_about(&self, kind: TargetKind) -> bool {
+        matches!(kind, TargetKind::IamRole | TargetKind::IamRoleSession)
     }
 
     fn plan<'a>(

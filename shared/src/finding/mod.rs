@@ -38,7 +38,10 @@ pub use unanswered::{UNANSWERED, unanswered, unanswered_source};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, Arn, FindingId, InstanceId, InterfaceId, Partition, Region};
+use crate::door::wire::{ByHand, LONGEST_REASON};
+use crate::ids::{AccountId, Arn, FindingId, InstanceId, InterfaceId, InvalidId, Partition, Region};
+use crate::ledger::decisions::Decision;
+use crate::text::plain;
 
 /// What a detector reported, in our normal form. Everything that decides is typed and checked; text
 /// that people wrote (a title, a name) is kept only to be shown, escaped.
@@ -128,6 +131,28 @@ impl Finding {
         let nobodys = self.interfaces.iter().filter(|id| !is_own(id));
         let nobodys = nobodys.map(|id| format!("not touched, unless it is named itself: the instance of {id}"));
         elsewhere.chain(nobodys).collect()
+    }
+
+    /// What somebody asked for by hand, in the form of a finding. Its id is that of the run it may begin. It rates
+    /// nothing, so only a policy that asks for the source lets it be enforced.
+    ///
+    /// # Errors
+    /// When the id of the run is none of a finding's, which does not happen.
+    pub fn by_hand(decision: &Decision, asked: &ByHand, hub: &Region) -> Result<Self, InvalidId> {
+        let target = &asked.target;
+        let region = target.region.clone().unwrap_or_else(|| hub.clone());
+        let kind = "Firebreak:Request".to_owned();
+        let id = decision.run.as_str().parse()?;
+        let mut finding = Self::new(Source::Request, id, kind, 0.0, target.account.clone(), region);
+        finding.partition = target.partition;
+        finding.request = Some(plain(&decision.by, 256));
+        finding.title = plain(&asked.reason, LONGEST_REASON);
+        if target.kind.is_identity() {
+            let user_type = if target.role_and_session().is_some() { UserType::AssumedRole } else { UserType::IamUser };
+            let (principal_id, user_name) = (Some(target.id.clone()), asked.name.clone());
+            finding.identities.push(Identity { access_key: None, user_type, principal_id, user_name, arn: None });
+        }
+        Ok(finding)
     }
 
     /// A live finding that names nothing and says nothing more.

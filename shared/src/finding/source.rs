@@ -24,10 +24,13 @@ pub enum Source {
     Macie,
     /// Amazon Inspector.
     Inspector,
+    /// Somebody who asked at people's door that something be contained. Not a source of findings that come as events.
+    #[serde(rename = "firebreak.request")]
+    Request,
 }
 
 impl Source {
-    /// Every source.
+    /// Every source whose findings come as events.
     pub const ALL: [Self; 8] = [
         Self::GuardDuty,
         Self::SecurityHub,
@@ -50,6 +53,7 @@ impl Source {
             Self::AccessAnalyzer => "access-analyzer",
             Self::Macie => "macie",
             Self::Inspector => "inspector",
+            Self::Request => "firebreak.request",
         }
     }
 
@@ -64,6 +68,7 @@ impl Source {
             Self::AccessAnalyzer => "IAM Access Analyzer",
             Self::Macie => "Macie",
             Self::Inspector => "Inspector",
+            Self::Request => "a person's request",
         }
     }
 }

@@ -37,6 +37,7 @@ pub fn unanswered_source(finding: &Finding) -> &'static str {
         Source::Macie => {
             "it is about a bucket or what lies in it, and no playbook here answers Macie: restrict the bucket"
         }
+        Source::Request => "no playbook here can be asked for by hand about this kind of target",
         Source::Inspector => {
             "it is about what could be attacked, not about an attack, and no playbook here answers that: patch it, or close the port"
         }

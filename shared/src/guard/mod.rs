@@ -4,6 +4,7 @@
 //! Cedar skips a policy whose evaluation errors, a `forbid` too. Any decision with an error in its
 //! diagnostics is therefore a failure of the guard: propose, and raise an alarm.
 
+pub mod people;
 mod strictest;
 mod warnings;
 
@@ -108,7 +109,12 @@ impl Policies {
         match result.validation_errors().map(ToString::to_string).collect::<Vec<_>>() {
             errors if errors.is_empty() => Ok(()),
             errors => {
-                let hint = if errors.iter().any(|error| error.contains("decimal")) { HINT } else { "" };
+                let says = |word: &str| errors.iter().any(|error| error.contains(word));
+                let hint = match () {
+                    () if says("decimal") => HINT,
+                    () if says("Person and Playbook") => WHOSE,
+                    () => "",
+                };
                 Err(PolicyError::Invalid(format!("{}{hint}", errors.join("; "))))
             }
         }
@@ -162,6 +168,10 @@ impl Default for Policies {
 
 /// How a number with a point is compared: the operators take whole numbers only.
 const HINT: &str = r#"; a decimal is compared by a method: `.greaterThanOrEqual(decimal("7.0"))`"#;
+
+/// People are principals too: what compares the principal with a playbook is about playbooks.
+const WHOSE: &str =
+    "; what is about playbooks says `principal is Playbook`, what is about people `principal is Person`";
 
 /// What does not parse, after its line and column, both counted from 1.
 fn place(source: &str, error: &ParseErrors) -> String {
@@ -253,6 +263,8 @@ pub struct Ruling {
     pub reasons: Vec<String>,
     /// After how many seconds the hold's end is put to a person.
     pub hold_seconds: Option<i64>,
+    /// Whom the policies that decided name by `@owner`: those that forbid more before those that permit.
+    pub owner: Option<String>,
     /// Whether a policy could not be evaluated: an alarm.
     pub failed: bool,
 }
@@ -307,6 +319,7 @@ fn sure_of_whom(question: &Question<'_>, mut ruling: Ruling) -> Ruling {
 
 fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, String>) -> Ruling {
     let mut reasons = Vec::new();
+    let mut owner = None;
     for mode in [Mode::Enforce, Mode::Propose, Mode::Observe] {
         match decide(policies, question, tags, mode.as_str()) {
             Err(problem) => {
@@ -315,6 +328,7 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
                     leaves: BTreeSet::new(),
                     reasons: vec![format!("the guard failed, so a person is asked: {problem}")],
                     hold_seconds: None,
+                    owner: None,
                     failed: true,
                 };
             }
@@ -330,23 +344,26 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
                         .collect(),
                     _ => BTreeSet::new(),
                 };
-                return Ruling { mode, leaves, reasons, hold_seconds: answer.hold_seconds, failed: false };
+                let owner = owner.or(answer.owner);
+                return Ruling { mode, leaves, reasons, hold_seconds: answer.hold_seconds, owner, failed: false };
             }
             Ok(answer) if answer.because.is_empty() => {
                 reasons.push(format!("{} is not permitted by any policy", mode.as_str()));
             }
             Ok(answer) => {
+                owner = owner.or(answer.owner);
                 reasons.extend(answer.because.iter().map(|why| format!("{} forbidden by {why}", mode.as_str())));
             }
         }
     }
-    Ruling { mode: Mode::Refuse, leaves: BTreeSet::new(), reasons, hold_seconds: None, failed: false }
+    Ruling { mode: Mode::Refuse, leaves: BTreeSet::new(), reasons, hold_seconds: None, owner: None, failed: false }
 }
 
 struct Answer {
     allowed: bool,
     because: Vec<String>,
     hold_seconds: Option<i64>,
+    owner: Option<String>,
 }
 
 fn decide(
@@ -363,16 +380,18 @@ fn decide(
     }
     let mut because = Vec::new();
     let mut hold_seconds: Option<i64> = None;
+    let mut owners = std::collections::BTreeSet::new();
     for id in response.diagnostics().reason() {
         let Some(policy) = policies.policy(id) else { continue };
         because.push(label(policy));
+        owners.extend(policy.annotation("owner").filter(|owner| !owner.is_empty()).map(|o| crate::text::plain(o, 80)));
         if let Some(hold) = policy.annotation("hold").and_then(parse_hold) {
             // Several permits: the shortest hold asks a person soonest.
             hold_seconds = Some(hold_seconds.map_or(hold.as_secs(), |other| other.min(hold.as_secs())));
         }
     }
     because.sort();
-    Ok(Answer { allowed: response.decision() == Decision::Allow, because, hold_seconds })
+    Ok(Answer { allowed: response.decision() == Decision::Allow, because, hold_seconds, owner: owners.pop_first() })
 }
 
 /// A policy as reasons name it: by `@id`, with its `@reason`.
@@ -389,18 +408,35 @@ fn request(
     tags: &BTreeMap<String, String>,
     action: &str,
 ) -> Result<(Request, Entities), String> {
-    let uid = |kind: &str, id: &str| -> Result<EntityUid, String> {
-        let kind = kind.parse().map_err(|error| format!("{error}"))?;
-        let id = cedar_policy::EntityId::new(id);
-        Ok(EntityUid::from_type_name_and_id(kind, id))
-    };
-    let string = |value: &str| RestrictedExpression::new_string(value.to_owned());
-    let long = |value: u64| RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX));
-    let record = |fields: Vec<(&str, RestrictedExpression)>| {
-        RestrictedExpression::new_record(fields.into_iter().map(|(k, v)| (k.to_owned(), v)))
-            .map_err(|error| error.to_string())
-    };
+    let (resource, entity) = target(question, tags)?;
+    let entities = Entities::from_entities([entity], None).map_err(|error| error.to_string())?;
+    let context = Context::from_pairs(facts(question)?).map_err(|error| error.to_string())?;
+    let request = Request::new(uid("Playbook", question.playbook)?, uid("Action", action)?, resource, context, None)
+        .map_err(|error| error.to_string())?;
+    Ok((request, entities))
+}
 
+fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
+    let kind = kind.parse().map_err(|error| format!("{error}"))?;
+    let id = cedar_policy::EntityId::new(id);
+    Ok(EntityUid::from_type_name_and_id(kind, id))
+}
+
+fn string(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn long(value: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn record(fields: Vec<(&str, RestrictedExpression)>) -> Result<RestrictedExpression, String> {
+    RestrictedExpression::new_record(fields.into_iter().map(|(k, v)| (k.to_owned(), v)))
+        .map_err(|error| error.to_string())
+}
+
+/// The target as policies see it.
+fn target(question: &Question<'_>, tags: &BTreeMap<String, String>) -> Result<(EntityUid, Entity), String> {
     let target = question.target;
     let resource = uid("Target", &target.to_string())?;
     let mut attributes = vec![
@@ -422,8 +458,12 @@ fn request(
         tags.iter().map(|(k, v)| (k.clone(), string(v))),
     )
     .map_err(|error| error.to_string())?;
-    let entities = Entities::from_entities([entity], None).map_err(|error| error.to_string())?;
+    Ok((resource, entity))
+}
 
+/// What policies see besides.
+fn facts(question: &Question<'_>) -> Result<Vec<(String, RestrictedExpression)>, String> {
+    let target = question.target;
     let finding = question.finding;
     let mut fields = vec![
         ("source", string(finding.source.as_str())),
@@ -436,7 +476,7 @@ fn request(
         fields.push(("age_minutes", RestrictedExpression::new_long(minutes)));
     }
     let now = question.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let context = Context::from_pairs([
+    Ok(vec![
         ("finding".to_owned(), record(fields)?),
         (
             "plan".to_owned(),
@@ -468,10 +508,6 @@ fn request(
             ),
         ),
     ])
-    .map_err(|error| error.to_string())?;
-    let request = Request::new(uid("Playbook", question.playbook)?, uid("Action", action)?, resource, context, None)
-        .map_err(|error| error.to_string())?;
-    Ok((request, entities))
 }
 
 #[cfg(test)]

@@ -243,13 +243,13 @@ fn the_shipped_sets_give_no_warning() {
 fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     insta::assert_snapshot!(warned(
         r#"@id("scope") permit (principal == Playbook::"isolate-instanse", action, resource);
-        @id("condition") permit (principal, action, resource)
+        @id("condition") permit (principal is Playbook, action, resource)
         unless { [Playbook::"snapshot-volumes", Playbook::"snapshot\nvolumes"].contains(principal) };
         @id("note") @expire("2026-01-01T00:00:00Z") permit (principal, action, resource);
-        @id("over") @owner("a@example.com") @expires("2026-11-22T02:00:00Z") forbid (principal, action, resource);
-        @id("running") @owner("a@example.com") @expires("2026-11-22T02:00:01Z") forbid (principal, action, resource);
-        @id("account") forbid (principal, action, resource) when { "4444-5555-6666" != resource.account };
-        @id("accounts") forbid (principal, action, resource)
+        @id("over") @owner("a@example.com") @expires("2026-11-22T02:00:00Z") forbid (principal is Playbook, action, resource);
+        @id("running") @owner("a@example.com") @expires("2026-11-22T02:00:01Z") forbid (principal is Playbook, action, resource);
+        @id("account") forbid (principal is Playbook, action, resource) when { "4444-5555-6666" != resource.account };
+        @id("accounts") forbid (principal is Playbook, action, resource)
         when { ["444455556666", "44445555666"].contains(resource.account) && resource.region == "eu-west-1" };"#
     ), @r"
     policy `condition`: there is no playbook `snapshot\u{a}volumes`, so what it says of it never counts
@@ -271,11 +271,13 @@ fn a_set_that_permits_no_mode_or_forgets_what_is_never_is_warned_of() {
     for mode in ["enforce", "propose", "observe"] {
         let one = format!(r#"@id("one") permit (principal, action in [Action::"{mode}"], resource);"#);
         let never = ["never-a-sample", "never-break-glass", "never-the-security-account"].map(Warning::Never);
-        assert_eq!(of(&one), never);
+        assert_eq!(of(&one), [vec![Warning::NobodyDecides], never.to_vec()].concat());
     }
     insta::assert_snapshot!(of(leaves_only).iter().map(|warning| format!("{warning}\n")).collect::<String>(), @"
     policy `over`: expired 2026-01-01, so it does not count
     no policy permits to enforce, to propose or to observe: every finding is refused
+    no policy permits people to approve, to reject or to undo: write `permit (principal is Person, action, resource);`
+    policy `no`: it also forbids people to decide, to undo among it; where it is about playbooks, write `principal is Playbook`
     there is no policy `never-a-sample`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
     there is no policy `never-break-glass`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
     there is no policy `never-the-security-account`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use cedar_policy::{ActionConstraint, Effect, Policy};
+use cedar_policy::{ActionConstraint, Effect, Policy, PrincipalConstraint};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Policies;
+use super::people::is_about_people;
 use crate::ids::AccountId;
 use crate::run::Mode;
 use crate::text::quoted;
@@ -50,6 +51,10 @@ pub enum Warning {
     },
     /// No policy in force permits any of the modes.
     PermitsNothing,
+    /// No policy in force permits people to decide: nobody can approve, reject or undo.
+    NobodyDecides,
+    /// A policy forbids people everything that it forbids playbooks, to undo among it.
+    ForbidsPeople(String),
     /// One of the policies that belong into every set is missing, judged by its id.
     Never(&'static str),
 }
@@ -76,6 +81,14 @@ impl fmt::Display for Warning {
             Self::PermitsNothing => {
                 f.write_str("no policy permits to enforce, to propose or to observe: every finding is refused")
             }
+            Self::NobodyDecides => {
+                f.write_str("no policy permits people to approve, to reject or to undo: write `permit (principal is Person, action, resource);`")
+            }
+            Self::ForbidsPeople(policy) => write!(
+                f,
+                "policy `{policy}`: it also forbids people to decide, to undo among it; where it is about playbooks, \
+                 write `principal is Playbook`"
+            ),
             Self::Never(id) => write!(
                 f,
                 "there is no policy `{id}`: keep the three `never-…` policies of policies/starter.cedar, or what they \
@@ -100,6 +113,17 @@ impl Policies {
             let accounts = accounts(policy).into_iter().filter(|account| account.parse::<AccountId>().is_err());
             found.extend(accounts.map(|account| Warning::Account { policy: id.clone(), account }));
         }
+        let everything = |policy: &&Policy| {
+            policy.effect() == Effect::Forbid
+                && policy.principal_constraint() == PrincipalConstraint::Any
+                && policy.action_constraint() == ActionConstraint::Any
+        };
+        let everything = self.all.policies().filter(everything);
+        found.extend(everything.map(|policy| Warning::ForbidsPeople(policy.id().to_string())));
+        let decides = |policy: &Policy| policy.effect() == Effect::Permit && is_about_people(policy);
+        if !self.in_force(now).policies().any(decides) {
+            found.push(Warning::NobodyDecides);
+        }
         let over = self.expires.iter().filter(|(_, until)| **until <= now);
         found.extend(over.map(|(id, until)| Warning::Expired { policy: id.clone(), since: *until }));
         if !self.in_force(now).policies().any(permits_a_mode) {
@@ -117,7 +141,14 @@ fn permits_a_mode(policy: &Policy) -> bool {
     let is_mode = |action: &cedar_policy::EntityUid| {
         [Mode::Enforce, Mode::Propose, Mode::Observe].iter().any(|mode| action.id().unescaped() == mode.as_str())
     };
+    let is_playbook = |kind: &cedar_policy::EntityTypeName| kind.to_string() == "Playbook";
+    let principal = match policy.principal_constraint() {
+        PrincipalConstraint::Any => true,
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => is_playbook(&kind),
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_playbook(uid.type_name()),
+    };
     policy.effect() == Effect::Permit
+        && principal
         && match policy.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::In(actions) => actions.iter().any(is_mode),

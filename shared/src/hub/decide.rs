@@ -19,6 +19,9 @@ use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunHead, RunState};
 use crate::telemetry;
 
+/// The longest that those who decided are named, in characters: several ARNs.
+const MOST_NAMES: usize = 400;
+
 impl Hub {
     pub(super) async fn carry_decision(&self, id: &str, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
         // Nobody waits for these: the event names nothing that is known, or was delivered before.
@@ -31,6 +34,9 @@ impl Hub {
         let Some(decision) = self.ledger.decision(id).await? else {
             return Ok(turned_away(format!("there is no decision {}", crate::text::quoted(id))));
         };
+        if decision.verb == Verb::Request {
+            return self.carry_request(&decision, now, deadline).await;
+        }
         let Some(run) = self.ledger.run(&decision.run).await? else {
             return Ok(turned_away(format!("there is no run {}", decision.run)));
         };
@@ -95,8 +101,11 @@ impl Hub {
         if decision.plan_hash != run.head.plan_hash {
             return Ok(Err(format!("decision {} is of another plan", decision.id)));
         }
+        if let Some(why) = decision.verb.why_not(run, now) {
+            return Ok(Err(why));
+        }
         let moved = || format!("run {} has moved: look at it again", run.head.id);
-        let by = crate::text::plain(&decision.by, 120);
+        let by = crate::text::plain(&decision.by, MOST_NAMES);
         match (decision.verb, run.state) {
             (Verb::Reject, RunState::Proposed) => {
                 if !self.ledger.reject(decision, run, true, now).await? {
@@ -117,14 +126,85 @@ impl Hub {
                 self.approve(playbook, decision, run.clone(), &by, now, deadline).await
             }
             // What it holds in part, or was opened again, is done again. What was begun to be undone is not.
-            (Verb::Retry, RunState::Held) if run.undone.is_empty() => {
+            (Verb::Retry, RunState::Held) => {
                 let decided = Run { decided: Some(format!("done again by {by}")), ..run.clone() };
                 self.retry(playbook, decision, decided, now, deadline).await
             }
+            (Verb::Release, RunState::Held) => self.set_hold(playbook, decision, run, now, now).await,
+            (Verb::Extend, RunState::Held) => match decision.until {
+                Some(until) => self.set_hold(playbook, decision, run, until, now).await,
+                None => Ok(Err(format!("decision {} does not say until when", decision.id))),
+            },
             (verb, state) => {
                 Ok(Err(format!("run {} is {}: there is nothing to {}", run.head.id, state.as_str(), verb.as_str())))
             }
         }
+    }
+
+    /// Ends a hold at another time than it would. Nothing is done to the target; people are asked when the time has come.
+    async fn set_hold(
+        &self,
+        playbook: &'static dyn Playbook,
+        decision: &Decision,
+        run: &Run,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Report, String>, Failure> {
+        if !self.ledger.set_hold(decision, run, until, now).await? {
+            return Ok(Err(format!("run {} has moved: look at it again", run.head.id)));
+        }
+        let by = crate::text::plain(&decision.by, MOST_NAMES);
+        let why = match decision.verb {
+            Verb::Release => format!("its hold was ended by {by}: whether to undo it is asked within a minute"),
+            _ => format!("its hold ends {} by the word of {by}", until.strftime("%Y-%m-%d %H:%M UTC")),
+        };
+        let mut report = Report::of_run(run, Outcome::NoChange, playbook.meta().purpose);
+        report.reasons = vec![why];
+        Ok(Ok(self.told(playbook, report).await))
+    }
+
+    /// Answers what somebody asked for by hand as a finding is answered, with the person's word for its proof. Delivered
+    /// twice it is answered once: the second one finds the first one's run, or joins what has the target.
+    async fn carry_request(&self, decision: &Decision, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
+        let refused = |why: String| {
+            telemetry::alarm("decision-refused", &why);
+            let answered = Answered { playbook: None, target: None, outcome: Outcome::Refused, run: None, why };
+            Ok(Answer { outcomes: vec![answered] })
+        };
+        let Some(asked) = &decision.by_hand else {
+            return refused(format!("decision {} does not say what is asked for", decision.id));
+        };
+        // Every function gets the event; the one whose playbook it is answers.
+        let Some(playbook) = self.playbook(&asked.playbook) else { return Ok(Answer::default()) };
+        if decision.used {
+            return refused(format!("decision {} was used before", decision.id));
+        }
+        if decision.expires_at <= now {
+            return refused(format!("decision {} has lapsed", decision.id));
+        }
+        let finding = match Finding::by_hand(decision, asked, &self.aws.region) {
+            Ok(finding) => finding,
+            Err(error) => return refused(format!("decision {}: {error}", decision.id)),
+        };
+        let target = &asked.target;
+        let away = crate::screen::screen(&finding, None, Some(&self.config.hub_account)).map(|away| away.to_string());
+        let kind = target.kind.as_str();
+        let not_asked = || format!("{} cannot be asked for by hand about a target of kind {kind}", asked.playbook);
+        let why_not = away.or_else(|| (!playbook.takes_requests_about(target.kind)).then(not_asked));
+        let report = match why_not {
+            Some(why) => {
+                let report = Report::of(playbook.meta().id, target, &finding, Outcome::Refused, why);
+                self.told(playbook, report).await
+            }
+            None => self.answer(playbook, target, &finding, now, deadline).await?,
+        };
+        if report.untold {
+            return Err(Failure::new(Class::Transient, "tell people about decision", decision.id.clone()));
+        }
+        if !self.ledger.use_request(decision, now).await? {
+            telemetry::alarm("decision-used", &decision.id);
+        }
+        Ok(Answer { outcomes: vec![Answered::from(&report)] })
     }
 
     /// Carries an approved proposal out, if the world is still as it was when the plan was made; else
@@ -145,7 +225,7 @@ impl Hub {
         let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
         let known = known?;
         let finding = match authenticity {
-            Authenticity::Genuine(genuine) if playbook.is_about(&genuine, &target) => *genuine,
+            Authenticity::Genuine(genuine) if super::is_about(playbook, &genuine, &target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
             Authenticity::TurnedAway(away) => {
                 let why = format!("the finding does not stand any more: {away}");
@@ -264,6 +344,7 @@ impl Hub {
             arrived_at: now,
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
+            owner: ruling.owner,
             ..run.head.clone()
         };
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };

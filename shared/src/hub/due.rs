@@ -12,7 +12,7 @@ use crate::finding::Finding;
 use crate::ledger::{Channels, Due, DueKind};
 use crate::playbook::Playbook;
 use crate::report::{Report, Topic};
-use crate::run::{Outcome, Run, RunState, StepResult};
+use crate::run::{HoldSet, Outcome, Run, RunState, StepResult};
 use crate::telemetry;
 
 /// Joined findings that could not be answered so often, each time after twice as long, up to an hour, are left to
@@ -125,14 +125,20 @@ impl Hub {
                 Ok(answered.last)
             }
             DueKind::HoldEnds => {
-                if run.state != RunState::Held {
+                // A row from before a person set another end is about an end that there is no more.
+                let set_since = |set: &HoldSet| due.written < u64::try_from(set.at.as_millisecond()).unwrap_or(0);
+                if run.state != RunState::Held || run.hold.as_ref().is_some_and(set_since) {
                     return Ok(None);
                 }
                 let outcome = run.end.as_ref().map_or(Outcome::Contained, |end| end.outcome);
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 let since = run.end.as_ref().map_or(run.head.arrived_at, |end| end.at);
                 let hours = now.duration_since(since).as_hours();
-                report.reasons.insert(0, format!("held for {hours} h; the time that the policy gave it is over"));
+                let whose = match &run.hold {
+                    None => "the time that the policy gave it is over".to_owned(),
+                    Some(set) => format!("its end was set by {}", crate::text::plain(&set.by, 120)),
+                };
+                report.reasons.insert(0, format!("held for {hours} h; {whose}"));
                 report.topic = Some(Topic::HoldEnds);
                 report.page = true;
                 self.tell_due(playbook, &run, report, due, now).await.map(Some)

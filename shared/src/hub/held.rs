@@ -238,6 +238,10 @@ impl Hub {
     ) -> Result<Option<Report>, Failure> {
         let about = About { playbook, target: &head.target, finding: &head.finding };
         let Some(run) = self.ledger.run(&hold.run).await? else { return Ok(None) };
+        if run.is_expired(now) {
+            // Nobody can approve it any more: people are asked anew.
+            return Ok(None);
+        }
         if head.finding.severity > run.head.finding.severity {
             // The weaker one is answered with it, or after it.
             self.join(About { finding: &run.head.finding, ..about }, now).await?;

@@ -8,9 +8,9 @@ use crate::guard::Policies;
 use crate::ids::AccountId;
 
 /// A published set that was fetched: `None` when there is no such object, or it has not changed.
-pub(super) type Fetched = Result<Option<Published>, Failure>;
+pub(crate) type Fetched = Result<Option<Published>, Failure>;
 
-pub(super) struct Published {
+pub(crate) struct Published {
     text: String,
     etag: Option<String>,
 }
@@ -22,7 +22,7 @@ struct Kept {
 }
 
 /// The source of policies. The last valid set stays in memory.
-pub(super) struct PolicySource {
+pub(crate) struct PolicySource {
     object: Option<(String, String)>,
     owner: AccountId,
     /// Parsed when it is first asked, or by the warm-up: not before the function says that it is ready.
@@ -31,24 +31,24 @@ pub(super) struct PolicySource {
 }
 
 /// The set to ask, and what was wrong with the published one.
-pub(super) struct Choice {
-    pub(super) set: Arc<Policies>,
-    pub(super) problem: Option<String>,
+pub(crate) struct Choice {
+    pub(crate) set: Arc<Policies>,
+    pub(crate) problem: Option<String>,
 }
 
 impl PolicySource {
-    pub(super) fn new(object: Option<(String, String)>, owner: &AccountId) -> Self {
+    pub(crate) fn new(object: Option<(String, String)>, owner: &AccountId) -> Self {
         let owner = owner.clone();
         Self { object, owner, default: LazyLock::new(|| Arc::new(Policies::default())), kept: Mutex::default() }
     }
 
     /// Parses the compiled-in set, so that the first event finds it ready.
-    pub(super) fn warm_up(&self) {
+    pub(crate) fn warm_up(&self) {
         LazyLock::force(&self.default);
     }
 
     /// Fetches the published set, unless it is the one in memory.
-    pub(super) async fn fetch(&self, aws: &Aws) -> Fetched {
+    pub(crate) async fn fetch(&self, aws: &Aws) -> Fetched {
         let Some((bucket, key)) = &self.object else { return Ok(None) };
         let etag = self.kept.lock().ok().and_then(|kept| kept.etag.clone());
         let call = aws.s3().get_object().bucket(bucket).key(key).expected_bucket_owner(self.owner.as_str());
@@ -76,7 +76,7 @@ impl PolicySource {
     /// The set in force. Without an accepted hash it is the compiled-in one, whatever lies in the bucket;
     /// with one it is the set of that hash. If that cannot be had, the last valid one answers, and the
     /// problem makes every answer a proposal.
-    pub(super) fn choose(&self, fetched: Fetched, accepted: Option<&str>) -> Choice {
+    pub(crate) fn choose(&self, fetched: Fetched, accepted: Option<&str>) -> Choice {
         let Some(accepted) = accepted else {
             return Choice { set: self.default.clone(), problem: None };
         };

@@ -140,6 +140,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         reapplied: number(item, "reapplied").and_then(|times| u32::try_from(times).ok()).unwrap_or(0),
         released_at: timestamp(item, "released_at"),
         decided: if item.contains_key("decided") { parse(item, "decided")? } else { None },
+        hold: if item.contains_key("hold") { Some(parse(item, "hold")?) } else { None },
         latest: None,
         seen_again: Vec::new(),
     })

@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use crate::action::KnownGroup;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
-use crate::ids::{AccountId, FindingId, Region, RunId};
+use crate::ids::{AccountId, FindingId, InvalidId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::playbook::Meta;
 use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
@@ -140,6 +140,30 @@ pub struct Joined {
     at: u64,
 }
 
+/// A place in the list of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunPlace {
+    /// When the run's finding arrived.
+    pub arrived_at: Timestamp,
+    /// The run.
+    pub run: RunId,
+}
+
+impl std::fmt::Display for RunPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}~{}", self.arrived_at, self.run)
+    }
+}
+
+impl std::str::FromStr for RunPlace {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId { kind: "place in the list of runs", value: text.to_owned() };
+        let (at, run) = text.split_once('~').ok_or_else(invalid)?;
+        Ok(Self { arrived_at: at.parse().map_err(|_| invalid())?, run: run.parse()? })
+    }
+}
+
 /// How many runs may begin in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -212,7 +236,7 @@ pub struct Due {
     /// How often that was tried before.
     pub attempts: u32,
     /// When the row was written, in milliseconds since 1970.
-    written: u64,
+    pub(crate) written: u64,
 }
 
 /// The kinds of waiting work.
@@ -514,6 +538,7 @@ impl Ledger {
             reapplied: 0,
             released_at: None,
             decided: None,
+            hold: None,
             latest: None,
             seen_again: Vec::new(),
         }
@@ -932,8 +957,17 @@ impl Ledger {
         self.get(&run_key(id), "RUN").await?.as_ref().map(read_run).transpose()
     }
 
-    /// The newest runs, newest first.
-    pub async fn runs(&self, most: i32) -> Result<Vec<Run>, Failure> {
+    /// The newest runs, newest first; after one that was answered before, those before it. With the place to go on from,
+    /// where there are more.
+    pub async fn runs(&self, most: i32, after: Option<&RunPlace>) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
+        let from = after.map(|place| {
+            Item::from([
+                ("listed".to_owned(), s("run")),
+                ("created_at".to_owned(), s(place.arrived_at.to_string())),
+                ("pk".to_owned(), s(run_key(&place.run))),
+                ("sk".to_owned(), s("RUN")),
+            ])
+        });
         let answer = self
             .client
             .query()
@@ -943,10 +977,28 @@ impl Ledger {
             .expression_attribute_values(":run", s("run"))
             .scan_index_forward(false)
             .limit(most)
+            .set_exclusive_start_key(from)
             .send()
             .await
             .map_err(Failure::from_sdk("list the runs in", &self.table))?;
-        answer.items().iter().map(read_run).collect()
+        let runs = answer.items().iter().map(read_run).collect::<Result<Vec<Run>, Failure>>()?;
+        let more = answer.last_evaluated_key().is_some_and(|key| !key.is_empty());
+        let place = |run: &Run| RunPlace { arrived_at: run.head.arrived_at, run: run.head.id.clone() };
+        let next = runs.last().filter(|_| more).map(place);
+        Ok((runs, next))
+    }
+
+    /// How many runs of a playbook were begun this hour, in an account and in all.
+    pub async fn spent(&self, playbook: &str, account: &AccountId, now: Timestamp) -> Result<(u64, u64), Failure> {
+        let (account, all) = (format!("{playbook}#{account}#{}", hour(now)), format!("{playbook}#all#{}", hour(now)));
+        let (account, all) = tokio::try_join!(self.get("BUDGET", &account), self.get("BUDGET", &all))?;
+        let spent = |item: Option<Item>| item.as_ref().and_then(|item| items::number(item, "spent")).unwrap_or(0);
+        Ok((spent(account), spent(all)))
+    }
+
+    /// Where an account stood in the organization when that was last read.
+    pub async fn units(&self, account: &AccountId) -> Result<Option<KnownUnits>, Failure> {
+        Ok(self.get(&account_key(account), "UNITS").await?.as_ref().and_then(items::read_units))
     }
 
     /// What is due by `now` for a function, oldest first.
@@ -1193,6 +1245,14 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether a transaction was cancelled because a condition does not hold.
+fn is_condition(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> bool {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+        return false;
+    };
+    cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some("ConditionalCheckFailed"))
 }
 
 /// Whether a transaction was cancelled only because another one held a row.

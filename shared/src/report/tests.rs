@@ -33,6 +33,7 @@ fn report(outcome: Outcome) -> Report {
         ],
         contained_after_ms: Some(1234),
         approved_at: None,
+        owner: None,
         steps: vec![],
         page: false,
         retry: true,

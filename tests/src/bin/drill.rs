@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
 use firebreak_tests::deployment::REGION;
+use firebreak_tests::door::Door;
 use firebreak_tests::drill::facts::{Fact, Topic};
 use firebreak_tests::drill::{Drill, Scenario, Stage, Style, page, play};
 use firebreak_tests::emulator::{Emulator, workspace};
@@ -324,13 +325,14 @@ fn cut_short(text: &str, most: usize) -> String {
 
 /// Plays Lambda for as long as people want to try the command: events from the bus, and the schedule.
 async fn keep(mut stage: Stage<'_>) -> Result<()> {
+    let door = Door::open(&stage.lab).await?;
     let (path, event) = (target_directory().join("env.sh"), target_directory().join("event.json"));
     let mut text = format!(
         "# Leads the command `firebreak` to the drill that is kept.\n\
          if ! kill -0 {} 2>/dev/null; then echo 'this drill is over' >&2; return 1 2>/dev/null || exit 1; fi\n",
         std::process::id()
     );
-    for (name, value) in stage.lab.operator_environment().await? {
+    for (name, value) in stage.lab.operator_environment(Some(&door)).await? {
         text.push_str(&format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
     }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

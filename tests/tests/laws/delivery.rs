@@ -23,7 +23,7 @@ use crate::support::{all, done, in_turn, is_restored, is_so, named, worlds};
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
-    let runs = case.security.ledger()?.runs(200).await?;
+    let runs = case.security.ledger()?.runs(200, None).await?.0;
     Ok(runs
         .into_iter()
         .filter(|run| run.head.target == case.target && run.head.playbook == case.playbook.id())

@@ -1,0 +1,85 @@
+//! `firebreak policy check FILE --events DIR`: which answers change from the current policy set to another one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use firebreak::finding::Trigger;
+use firebreak::guard::Policies;
+use firebreak::ids::AccountId;
+
+use crate::explain::Explainer;
+
+/// Prints what changes. Whether every event could be read.
+pub(crate) fn print(
+    file: &Path,
+    current: Option<&Path>,
+    events: &Path,
+    hub_account: Option<AccountId>,
+) -> Result<bool> {
+    let current = match current {
+        None => Policies::default(),
+        Some(path) => crate::policy::read(path)?,
+    };
+    current.validate().context("the current set cannot be used")?;
+    let explainer = |policies| Explainer { policies, hub_account: hub_account.clone(), at: None };
+    let (before, after) = (explainer(current), explainer(crate::policy::read(file)?));
+    let (mut answers, mut changed, mut well) = (0, 0, true);
+    let mut out = anstream::stdout().lock();
+    for path in documents(events)? {
+        let bytes = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+        let name = path.strip_prefix(events).unwrap_or(&path).display();
+        let reported = match Trigger::parse(&bytes) {
+            Ok(Trigger::Findings(reported)) => reported,
+            Ok(_) => continue,
+            Err(error) => {
+                well = false;
+                writeln!(out, "{name}: not read: {error}")?;
+                continue;
+            }
+        };
+        for finding in &reported.findings {
+            let finding = match finding {
+                Ok(finding) => finding,
+                Err(error) => {
+                    well = false;
+                    writeln!(out, "{name}: not read: {error}")?;
+                    continue;
+                }
+            };
+            let envelope = reported.envelope_account.as_ref();
+            let (was, is) = (before.finding(finding, envelope).0, after.finding(finding, envelope).0);
+            // The playbooks and targets are the same whatever the policies say.
+            for (was, is) in was.iter().zip(&is) {
+                answers += 1;
+                if was.decision == is.decision {
+                    continue;
+                }
+                changed += 1;
+                let (from, to) = (was.decision.as_str(), is.decision.as_str());
+                writeln!(out, "{name}: {} on {}: {from} → {to}", is.playbook, is.target.id)?;
+                for reason in is.reasons.iter().filter(|reason| !was.reasons.contains(reason)) {
+                    writeln!(out, "    {reason}")?;
+                }
+            }
+        }
+    }
+    writeln!(out, "{changed} of {answers} answers change")?;
+    Ok(well)
+}
+
+/// The JSON files in a folder and in those below it, sorted.
+fn documents(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("could not read {}", folder.display()))?.path();
+        if path.is_dir() {
+            found.extend(documents(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,404 @@
+//! People's door: the function behind a URL with IAM authentication. It is the only one that writes decisions, and it has
+//! no power over any resource: what is decided is carried out by the function whose run it is.
+//!
+//! receive → who calls → what is asked → read the run and the policies → ask the policies → write the decision → send its id
+
+pub mod caller;
+pub mod client;
+pub mod wire;
+
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::aws::Aws;
+use crate::config::Config;
+use crate::failure::{Class, Failure};
+use crate::finding::Finding;
+use crate::guard::people::{self, Word};
+use crate::guard::{Policies, Question};
+use crate::hub::policy::PolicySource;
+use crate::hub::{DECISION_EVENT, EVENT_SOURCE};
+use crate::ids::RunId;
+use crate::ledger::decisions::{Decision, SaidSo, Verb};
+use crate::ledger::{Ledger, RunPlace};
+use crate::plan::Plan;
+use crate::run::Run;
+use crate::target::TargetKind;
+use crate::telemetry;
+use crate::text::plain;
+use caller::{Caller, Nobody};
+use wire::{Answer, Asked, Brief, ByHand, LONGEST_REASON, MOST_HOURS, MOST_RUNS, RefusalKind};
+
+/// The longest body that is read, in bytes: what is asked is short.
+const MOST_BYTES: usize = 16 * 1024;
+
+/// A playbook that can be asked for by hand, and the kinds of target that it takes.
+pub type Requestable = (&'static str, &'static [TargetKind]);
+
+/// Everything that the door keeps between two requests.
+pub struct Door {
+    config: Config,
+    aws: Aws,
+    ledger: Ledger,
+    policies: PolicySource,
+    requestable: &'static [Requestable],
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+/// Why something is not to be.
+struct Refusal {
+    kind: RefusalKind,
+    why: String,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        telemetry::alarm("door-failed", &failure.brief());
+        Self::new(RefusalKind::Failed, format!("nothing was decided: {}", failure.brief()))
+    }
+}
+
+impl From<Nobody> for Refusal {
+    fn from(nobody: Nobody) -> Self {
+        Self::new(RefusalKind::Nobody, nobody.to_string())
+    }
+}
+
+impl Refusal {
+    fn new(kind: RefusalKind, why: impl Into<String>) -> Self {
+        Self { kind, why: why.into() }
+    }
+
+    fn malformed(why: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Malformed, why)
+    }
+}
+
+/// What several persons decide together, as one.
+struct Matter<'a> {
+    caller: &'a Caller,
+    verb: Verb,
+    /// What waits for more persons is known by this.
+    about: String,
+    plan_hash: &'a str,
+    question: Question<'a>,
+    now: Timestamp,
+}
+
+impl Door {
+    /// Puts the parts together. Calls nothing.
+    pub fn new(config: Config, aws: Aws, requestable: &'static [Requestable]) -> Self {
+        let ledger = Ledger::new(aws.dynamodb().clone(), &config.ledger_table, &config.decisions_table);
+        let policies = PolicySource::new(config.policy_object.clone(), &config.hub_account);
+        Self { config, aws, ledger, policies, requestable }
+    }
+
+    /// Makes ready what the first request needs. Failures show when they matter.
+    pub async fn warm_up(&self) {
+        // The runtime asks for its first event before this goes on.
+        tokio::task::yield_now().await;
+        self.policies.warm_up();
+        let _ = tokio::join!(self.ledger.accepted_policy(), self.policies.fetch(&self.aws));
+    }
+
+    /// Answers one request, in the form that Lambda gives back to the URL's caller.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html>, "Response payload format"
+    pub async fn receive(&self, bytes: &[u8]) -> Value {
+        let now = Timestamp::now();
+        let answer = match Box::pin(self.answer(bytes, now)).await {
+            Ok(answer) => answer,
+            Err(Refusal { kind, why }) => Answer::Refused { kind, why },
+        };
+        let body = serde_json::to_string(&answer).unwrap_or_default();
+        json!({
+            "statusCode": answer.status(),
+            "headers": { "content-type": "application/json", "cache-control": "no-store" },
+            "body": body,
+            "isBase64Encoded": false,
+        })
+    }
+
+    async fn answer(&self, bytes: &[u8], now: Timestamp) -> Result<Answer, Refusal> {
+        let read = serde_json::from_slice::<LambdaFunctionUrlRequest>(bytes).map_err(|_| Nobody::NotAuthenticated);
+        let caller = read.as_ref().map_err(Clone::clone).and_then(|event| Caller::of(event, &self.config.hub_account));
+        let (event, caller) = match (read, caller) {
+            (Ok(event), Ok(caller)) => (event, caller),
+            (_, Err(nobody)) | (Err(nobody), _) => {
+                let refusal = Refusal::from(nobody);
+                refused("-", "-", &refusal);
+                return Err(refusal);
+            }
+        };
+        let asked = asked(&event);
+        let word = asked.as_ref().map_or("-", Asked::as_str);
+        let answered = match &asked {
+            Ok(asked) => self.answer_caller(&caller, asked, now).await,
+            Err(refusal) => Err(Refusal::new(refusal.kind, refusal.why.clone())),
+        };
+        match &answered {
+            Ok(answer) => answered_well(&caller, word, answer),
+            Err(refusal) => refused(&caller.person.id, word, refusal),
+        }
+        answered
+    }
+
+    async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
+        match asked {
+            Asked::Runs { most, after } => self.runs(*most, after.as_deref(), now).await,
+            Asked::Show { run } => Ok(Answer::Run { run: Box::new(self.run(run).await?) }),
+            Asked::Request(by_hand) => self.request(caller, by_hand, now).await,
+            Asked::Extend { run, hours } => {
+                if !(1..=MOST_HOURS).contains(hours) {
+                    return Err(Refusal::malformed(format!("a hold can end in 1 to {MOST_HOURS} hours")));
+                }
+                let until = now + jiff::SignedDuration::from_hours(i64::from(*hours));
+                self.decide(caller, run, Verb::Extend, Some((*hours, until)), now).await
+            }
+            Asked::Approve { run } => self.decide(caller, run, Verb::Approve, None, now).await,
+            Asked::Reject { run } => self.decide(caller, run, Verb::Reject, None, now).await,
+            Asked::Undo { run } => self.decide(caller, run, Verb::Undo, None, now).await,
+            Asked::Retry { run } => self.decide(caller, run, Verb::Retry, None, now).await,
+            Asked::Release { run } => self.decide(caller, run, Verb::Release, None, now).await,
+        }
+    }
+
+    async fn runs(&self, most: u32, after: Option<&str>, now: Timestamp) -> Result<Answer, Refusal> {
+        if !(1..=MOST_RUNS).contains(&most) {
+            return Err(Refusal::malformed(format!("1 to {MOST_RUNS} runs are listed at once")));
+        }
+        let after: Option<RunPlace> = match after {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| Refusal::malformed("`after` is what no answer has said"))?),
+        };
+        let (runs, next) = self.ledger.runs(i32::try_from(most).unwrap_or(20), after.as_ref()).await?;
+        let runs = runs.iter().map(|run| Brief::of(run, now)).collect();
+        Ok(Answer::Runs { runs, next: next.map(|place| place.to_string()) })
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Run, Refusal> {
+        let found = self.ledger.run(id).await?;
+        found.ok_or_else(|| Refusal::new(RefusalKind::Unknown, format!("there is no run {id}")))
+    }
+
+    async fn policies(&self) -> Result<std::sync::Arc<Policies>, Refusal> {
+        let (accepted, fetched) = tokio::join!(self.ledger.accepted_policy(), self.policies.fetch(&self.aws));
+        let choice = self.policies.choose(fetched, accepted?.as_deref());
+        match choice.problem {
+            None => Ok(choice.set),
+            Some(problem) => {
+                telemetry::alarm("policy-unusable", &problem);
+                let why = format!("the published policy set cannot be used: {problem}; decide again when it can");
+                Err(Refusal::new(RefusalKind::Failed, why))
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        caller: &Caller,
+        id: &RunId,
+        verb: Verb,
+        extend: Option<(u32, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        let (run, policies) = tokio::join!(self.run(id), self.policies());
+        let run = run?;
+        if let Some(why) = verb.why_not(&run, now) {
+            return Err(Refusal::new(RefusalKind::State, why));
+        }
+        let policies = policies?;
+        let about = match extend {
+            Some((hours, _)) => format!("{id}#{}#{hours}", verb.as_str()),
+            None => format!("{id}#{}", verb.as_str()),
+        };
+        let head = &run.head;
+        let known = self.known_of(&head.playbook, &head.target.account, now).await?;
+        let question = known.question(&self.config, &head.playbook, &head.plan, &head.finding, now);
+        let matter = Matter { caller, verb, about, plan_hash: &head.plan_hash, question, now };
+        let decision = Decision::new(&run, verb, &caller.arn, now);
+        let decision = Decision { until: extend.map(|(_, until)| until), ..decision };
+        self.say(&policies, matter, decision).await
+    }
+
+    async fn request(&self, caller: &Caller, asked: &ByHand, now: Timestamp) -> Result<Answer, Refusal> {
+        let reason = asked.reason.trim();
+        if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
+            return Err(Refusal::malformed(format!("give a reason of 1 to {LONGEST_REASON} characters")));
+        }
+        let kind = asked.target.kind;
+        let Some((playbook, kinds)) = self.requestable.iter().find(|(playbook, _)| *playbook == asked.playbook) else {
+            let all: Vec<&str> = self.requestable.iter().map(|(playbook, _)| *playbook).collect();
+            let why = format!("no playbook of this name can be asked for by hand; there are {}", all.join(", "));
+            return Err(Refusal::malformed(why));
+        };
+        if !kinds.contains(&kind) {
+            let why = format!("{playbook} cannot be asked for by hand about a target of kind {}", kind.as_str());
+            return Err(Refusal::malformed(why));
+        }
+        let asked = ByHand { reason: plain(reason, LONGEST_REASON), ..asked.clone() };
+        let decision = Decision::by_hand(asked.clone(), &caller.arn, now);
+        let finding = Finding::by_hand(&decision, &asked, &self.aws.region)
+            .map_err(|error| Refusal::malformed(error.to_string()))?;
+        if let Some(away) = crate::screen::screen(&finding, None, Some(&self.config.hub_account)) {
+            return Err(Refusal::new(RefusalKind::Forbidden, away.to_string()));
+        }
+        let (policies, known) = tokio::join!(self.policies(), self.known_of(playbook, &asked.target.account, now));
+        let (policies, known) = (policies?, known?);
+        // Nothing is planned yet: tags and who it is are the business of the guard that answers the request.
+        let plan = Plan::new(playbook, asked.target.clone());
+        let question = known.question(&self.config, playbook, &plan, &finding, now);
+        let about = format!("request#{playbook}#{}", asked.target);
+        let matter = Matter { caller, verb: Verb::Request, about, plan_hash: "", question, now };
+        self.say(&policies, matter, decision).await
+    }
+
+    async fn known_of(
+        &self,
+        playbook: &str,
+        account: &crate::ids::AccountId,
+        now: Timestamp,
+    ) -> Result<Known, Refusal> {
+        let (spent, units) = tokio::try_join!(self.ledger.spent(playbook, account, now), self.ledger.units(account))?;
+        let units = units.map(|known| known.units).ok_or("the ledger does not have it".to_owned());
+        Ok(Known { spent, units })
+    }
+
+    /// Decides, if the policies let this person, and if that is all it takes; else it waits for others.
+    async fn say(&self, policies: &Policies, matter: Matter<'_>, decision: Decision) -> Result<Answer, Refusal> {
+        let Matter { caller, verb, about, plan_hash, question, now } = matter;
+        let word = Word { person: &caller.person, verb, about: question };
+        if people::may(policies, &word, 1).allowed {
+            self.ledger.decide(&decision).await?;
+            return self.send(decision, vec![caller.arn.clone()]).await;
+        }
+        let seen = self.ledger.waiting(&about).await?;
+        let before = seen.clone().standing(plan_hash, now);
+        let said = SaidSo { person: caller.person.id.clone(), arn: caller.arn.clone() };
+        let with = before.clone().with(said, plan_hash, now);
+        let names: Vec<String> = with.said.iter().map(|said| said.arn.clone()).collect();
+        let count = with.said.len();
+        let meanwhile = || Refusal::new(RefusalKind::State, "somebody has said something meanwhile: say it again");
+        match people::needed(policies, &word, count) {
+            None => {
+                let ruled = people::may(policies, &word, count);
+                if ruled.failed {
+                    telemetry::alarm("guard-failed", &ruled.reasons.join("; "));
+                }
+                Err(Refusal::new(RefusalKind::Forbidden, ruled.reasons.join("; ")))
+            }
+            Some(needed) if needed == count => {
+                let decision = Decision { by: names.join(" and "), ..decision };
+                if !self.ledger.decide_together(&decision, &about, &seen, now).await? {
+                    return Err(meanwhile());
+                }
+                self.send(decision, names).await
+            }
+            Some(needed) => {
+                // Who says it twice is one person.
+                if with != before && !self.ledger.wait_for_others(&about, &seen, &with).await? {
+                    return Err(meanwhile());
+                }
+                Ok(Answer::Waits { said: names, more: needed - count, until: with.until.unwrap_or(now) })
+            }
+        }
+    }
+
+    /// Sends a decision's id on its way. The event carries nothing else that counts.
+    async fn send(&self, decision: Decision, by: Vec<String>) -> Result<Answer, Refusal> {
+        let id = decision.id.as_str();
+        let entry = PutEventsRequestEntry::builder()
+            .source(EVENT_SOURCE)
+            .detail_type(DECISION_EVENT)
+            .detail(json!({ "id": id }).to_string())
+            .build();
+        let sent = self.aws.events().put_events().entries(entry).send().await;
+        let failure = match sent.map_err(Failure::from_sdk("send decision", id)) {
+            Ok(answer) if answer.failed_entry_count() == 0 => {
+                return Ok(Answer::Decided { decision: decision.id, run: decision.run, by });
+            }
+            // HTTP 200 with failures inside.
+            Ok(_) => Failure::new(Class::Transient, "send decision", id),
+            Err(failure) => failure,
+        };
+        telemetry::alarm("decision-unsent", &failure.brief());
+        let why = format!("it was written down and did not get any further, so nothing is done: {}", failure.brief());
+        Err(Refusal::new(RefusalKind::Failed, format!("{why}; say it again")))
+    }
+}
+
+/// What the ledger knows besides the run.
+struct Known {
+    spent: (u64, u64),
+    units: Result<crate::units::Units, String>,
+}
+
+impl Known {
+    fn question<'a>(
+        &'a self,
+        config: &'a Config,
+        playbook: &'a str,
+        plan: &'a Plan,
+        finding: &'a Finding,
+        now: Timestamp,
+    ) -> Question<'a> {
+        Question {
+            playbook,
+            target: &plan.target,
+            tags: &plan.tags,
+            units: self.units.as_ref().map_err(String::as_str),
+            finding,
+            plan: plan.into(),
+            spent_account: self.spent.0,
+            spent_total: self.spent.1,
+            now,
+            hub_account: config.hub_account.as_str(),
+            break_glass: &config.break_glass,
+        }
+    }
+}
+
+/// What is asked in a request's body.
+fn asked(event: &LambdaFunctionUrlRequest) -> Result<Asked, Refusal> {
+    if event.request_context.http.method.as_deref() != Some("POST") {
+        return Err(Refusal::malformed("ask by POST"));
+    }
+    let body = event.body.as_deref().filter(|_| !event.is_base64_encoded);
+    let body = body.ok_or_else(|| Refusal::malformed("ask in JSON, of content type application/json"))?;
+    if body.len() > MOST_BYTES {
+        return Err(Refusal::malformed(format!("more than {MOST_BYTES} bytes are not read")));
+    }
+    serde_json::from_str(body).map_err(|error| Refusal::malformed(plain(&error.to_string(), 200)))
+}
+
+/// Counts and logs what somebody decided or read.
+fn answered_well(caller: &Caller, word: &'static str, answer: &Answer) {
+    let (outcome, run, decision) = match answer {
+        Answer::Decided { decision, run, .. } => ("decided", Some(run), Some(decision.as_str())),
+        Answer::Waits { .. } => ("waits", None, None),
+        Answer::Runs { .. } | Answer::Run { .. } | Answer::Refused { .. } => ("read", None, None),
+    };
+    metrics::counter!("decisions_answered_total", "verb" => word, "outcome" => outcome).increment(1);
+    tracing::info!(
+        person = caller.person.id,
+        arn = caller.arn,
+        asked = word,
+        outcome,
+        run = run.map(|run| run.as_str()),
+        decision,
+        "asked at the door"
+    );
+}
+
+/// Counts and logs a refusal.
+fn refused(person: &str, word: &'static str, refusal: &Refusal) {
+    let kind = refusal.kind.as_str();
+    metrics::counter!("decisions_refused_total", "verb" => word, "kind" => kind).increment(1);
+    tracing::warn!(person, asked = word, kind, why = refusal.why, "refused at the door");
+}
