@@ -182,7 +182,7 @@ async fn what_is_kept_can_be_looked_at_decided_and_undone_by_the_commands_it_pri
         ("runs", "isolate-instance"),
         ("show", "the finding arrived"),
         ("show", "the finding arrived"),
-        ("undo", "released"),
+        ("undo", "undone"),
         ("explain", r#""playbook":"isolate-instance""#),
         ("plan", "isolate-instance"),
         ("preflight", "checks"),
