@@ -25,6 +25,12 @@ pub struct Function {
     pub playbooks: Playbooks,
 }
 
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// The function that contains compute.
 pub const CONTAIN_COMPUTE: Function =
     Function { name: contain_compute::FUNCTION, logical: "ContainCompute", playbooks: contain_compute::PLAYBOOKS };

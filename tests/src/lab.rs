@@ -27,8 +27,6 @@ use crate::deployment::{self, ORGANIZATION, REGION};
 use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
 
-/// The function that the labs are about.
-const FUNCTION: deployment::Function = deployment::CONTAIN_COMPUTE;
 /// A function may take this long to start on a machine that is busy compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -59,11 +57,11 @@ pub fn cargo() -> Command {
 }
 
 impl Binary {
-    /// The function built with a Cargo profile (`dev` when none is given), from the directory of the workspace and
+    /// A function built with a Cargo profile, from the directory of the workspace and
     /// without choosing packages: another choice would be other features, and AWS's crates built again.
-    pub async fn build(profile: Option<&str>) -> Result<Self> {
-        let profile = profile.unwrap_or("dev").to_owned();
-        tokio::task::spawn_blocking(move || Self::build_blocking(FUNCTION.name, profile))
+    pub async fn build(function: deployment::Function, profile: &str) -> Result<Self> {
+        let profile = profile.to_owned();
+        tokio::task::spawn_blocking(move || Self::build_blocking(function.name, profile))
             .await
             .context("building failed")?
     }
@@ -80,10 +78,10 @@ impl Binary {
             .context("building failed")?
     }
 
-    /// The one that the tests of this process share.
+    /// The one of `contain-compute` that the tests of this process share.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Binary> = OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::build(None)).await
+        SHARED.get_or_try_init(|| Self::build(deployment::CONTAIN_COMPUTE, "dev")).await
     }
 
     fn build_blocking(name: &str, profile: String) -> Result<Self> {
@@ -278,13 +276,20 @@ pub struct Setup<'a> {
     pub world: &'a str,
     /// A policy set of `policies/`, published and accepted; without one the compiled-in set proposes everything.
     pub policy: Option<&'a str>,
+    /// The function that the lab is about.
+    pub function: deployment::Function,
     /// Parameters of `template.yaml` that differ from their defaults.
     pub parameters: Value,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { world: "web-server", policy: Some("starter"), parameters: json!({}) }
+        Self {
+            world: "web-server",
+            policy: Some("starter"),
+            function: deployment::CONTAIN_COMPUTE,
+            parameters: json!({}),
+        }
     }
 }
 
@@ -307,6 +312,8 @@ pub struct Lab<'e> {
     pub outcomes: String,
     /// The queue that is subscribed to the topic.
     pub messages: String,
+    /// The function that it is about.
+    pub function: deployment::Function,
     binary: Binary,
     aws: Aws,
 }
@@ -337,6 +344,7 @@ impl<'e> Lab<'e> {
             ids,
             outcomes: String::new(),
             messages: String::new(),
+            function: setup.function,
             binary: binary.clone(),
             aws,
         };
@@ -391,7 +399,7 @@ impl<'e> Lab<'e> {
 
     /// A variable of the function.
     pub fn setting(&self, name: &str) -> Result<&str> {
-        let function = self.stack.function(FUNCTION.logical)?;
+        let function = self.stack.function(self.function.logical)?;
         function.environment.get(name).map(String::as_str).ok_or_else(|| anyhow!("{name} is not set"))
     }
 
@@ -413,7 +421,7 @@ impl<'e> Lab<'e> {
 
     /// Starts a process of the function.
     pub async fn start(&self) -> Result<Function> {
-        self.start_function(&FUNCTION, &self.binary).await
+        self.start_function(&self.function, &self.binary).await
     }
 
     /// Starts a process of another function, under its own role.
@@ -440,7 +448,7 @@ impl<'e> Lab<'e> {
     /// The same for somebody in particular.
     pub fn environment_of(&self, who: &Credentials, door: Option<&Door>) -> Result<BTreeMap<String, String>> {
         let mut env: BTreeMap<String, String> = self.emulator.environment(REGION, who).into_iter().collect();
-        env.extend(self.stack.function(FUNCTION.logical)?.environment.clone());
+        env.extend(self.stack.function(self.function.logical)?.environment.clone());
         env.extend(door.map(|door| ("FIREBREAK_OPERATE_URL".to_owned(), door.url.clone())));
         env.retain(|name, value| name != "AWS_SESSION_TOKEN" || !value.is_empty());
         Ok(env)
@@ -456,7 +464,7 @@ impl<'e> Lab<'e> {
         self.observer.state(&self.member, REGION).await
     }
 
-    /// A finding of `events/guardduty/` about an instance of the world, as GuardDuty would make it now.
+    /// A finding of `events/guardduty/` about an instance, a user or a role's session of the world, as GuardDuty would make it now.
     pub async fn finding(&self, file: &str, about: &str) -> Result<Value> {
         let path = workspace().join("events").join("guardduty").join(format!("{file}.json"));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -476,8 +484,21 @@ impl<'e> Lab<'e> {
         detail["region"] = json!(REGION);
         detail["arn"] = json!(format!("arn:aws:guardduty:{REGION}:{}:detector/lab/finding/{id}", self.member));
         detail["id"] = json!(id);
-        detail["resource"]["instanceDetails"]["instanceId"] = json!(victim);
-        detail["resource"]["instanceDetails"]["networkInterfaces"] = self.interfaces_as_found(victim).await?;
+        let resource = &mut detail["resource"];
+        if resource["accessKeyDetails"].is_object() {
+            let details = &mut resource["accessKeyDetails"];
+            details["principalId"] = json!(victim);
+            details["userName"] = json!(self.ids.get(&format!("{about}.name"))?);
+            if let Ok(key) = self.ids.get(&format!("{about}.key")) {
+                details["accessKeyId"] = json!(key);
+            }
+            if let (Some(details), Some((_, session))) = (resource.get_mut("instanceDetails"), victim.split_once(':')) {
+                details["instanceId"] = json!(session);
+            }
+        } else {
+            resource["instanceDetails"]["instanceId"] = json!(victim);
+            resource["instanceDetails"]["networkInterfaces"] = self.interfaces_as_found(victim).await?;
+        }
         detail["createdAt"] = json!(now.to_string());
         detail["updatedAt"] = json!(now.to_string());
         detail["service"]["eventFirstSeen"] = json!((now - Duration::from_secs(600)).to_string());
@@ -521,7 +542,7 @@ impl<'e> Lab<'e> {
 
     /// What the function's rules have delivered and nobody has taken yet.
     pub async fn delivered(&self) -> Result<Vec<Value>> {
-        let queue = &self.stack.function(FUNCTION.logical)?.queue_url;
+        let queue = &self.stack.function(self.function.logical)?.queue_url;
         let bodies = self.observer.receive(&self.hub, REGION, queue).await?;
         bodies.iter().map(|body| serde_json::from_str(body).context("a delivered event is not JSON")).collect()
     }

@@ -29,7 +29,7 @@
 //!
 //! ## Drill
 //!
-//! None yet. The laws try it over every world in `tests/worlds/` that has such a target.
+//! `cargo drill -- compromised-key`
 //!
 //! ## References
 //!

@@ -28,7 +28,7 @@
 //!
 //! ## Drill
 //!
-//! None yet. The laws try it over every world in `tests/worlds/` that has such a target.
+//! `cargo drill -- stolen-role-session`
 //!
 //! ## References
 //!

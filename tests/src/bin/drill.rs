@@ -80,8 +80,13 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     let begun = Instant::now();
     let progress = Progress::new(arguments.json);
     let tell = |what: &str| progress.say(what);
-    tell("building the function");
-    let binary = Binary::build(Some(&arguments.profile)).await?;
+    let mut binaries: BTreeMap<&str, Binary> = BTreeMap::new();
+    for function in scenarios.iter().map(|scenario| scenario.setup().function) {
+        if !binaries.contains_key(function.name) {
+            tell(&format!("building {}", function.name));
+            binaries.insert(function.name, Binary::build(function, &arguments.profile).await?);
+        }
+    }
     tell("starting the emulator of AWS");
     let emulator = {
         let bar = progress.clone();
@@ -92,7 +97,9 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     for scenario in scenarios {
         let prefix = scenario.name();
         progress.title(prefix);
-        stages.push(play(scenario, &emulator, &binary, style, &tell).await?);
+        let name = scenario.setup().function.name;
+        let binary = binaries.get(name).with_context(|| format!("{name} was not built"))?;
+        stages.push(play(scenario, &emulator, binary, style, &tell).await?);
     }
     progress.end();
     let drills: Vec<&Drill> = stages.iter().map(|stage| &stage.drill).collect();
@@ -378,7 +385,7 @@ async fn commands(stage: &Stage<'_>, event: &str) -> Result<Vec<String>> {
     for (run, playbook) in &stage.drill.runs {
         match stage.state_of_run(playbook).await?.as_str() {
             "proposed" => commands.push(format!("approve {run}   # or reject: {playbook}")),
-            "held" if playbook == firebreak_tests::drill::ISOLATE => commands.push(format!("undo {run}")),
+            "held" if playbook != firebreak_tests::drill::SNAPSHOT => commands.push(format!("undo {run}")),
             _ => {}
         }
     }

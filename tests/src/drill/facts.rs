@@ -21,6 +21,8 @@ pub enum Topic {
     Withdrawn,
     /// Everything else.
     Untouched,
+    /// What an attacker takes back is done again.
+    Kept,
     /// Snapshots, records, custody.
     Evidence,
     /// What people and machines are told.
@@ -43,6 +45,7 @@ impl Topic {
             Self::Protected => "Protected",
             Self::Withdrawn => "Withdrawn",
             Self::Untouched => "Untouched",
+            Self::Kept => "Kept so",
             Self::Evidence => "Evidence",
             Self::Told => "Told",
             Self::Repeated => "Repeats and forgeries",

@@ -3,6 +3,7 @@
 
 pub mod checks;
 pub mod facts;
+mod identities;
 pub mod page;
 mod portrait;
 mod scenarios;
@@ -263,9 +264,14 @@ impl<'e> Stage<'e> {
 
     /// Delivers a finding about the victim and measures what follows.
     pub async fn contain(&mut self, file: &str) -> Result<Contained> {
+        let finding = self.lab.finding(file, "victim").await?;
+        self.contain_by(finding).await
+    }
+
+    /// Delivers this finding about the victim and measures what follows.
+    pub async fn contain_by(&mut self, finding: Value) -> Result<Contained> {
         let before = self.lab.state().await?;
         self.moment("before", &before)?;
-        let finding = self.lab.finding(file, "victim").await?;
         self.drill.finding = finding["type"].as_str().unwrap_or_default().to_owned();
         self.say("a finding arrives");
         self.lab.put_in_guardduty(&finding).await?;
@@ -300,7 +306,7 @@ impl<'e> Stage<'e> {
         let after = self.lab.state().await?;
         self.learn_names(&after).await?;
         let mut signs: Vec<(&'static str, Vec<String>)> = Vec::new();
-        for playbook in [ISOLATE, SNAPSHOT] {
+        for playbook in self.lab.function.playbooks.iter().map(|playbook| playbook.meta().id) {
             let runs = self.drill.runs.iter().filter(|(_, of)| of == playbook).map(|(run, _)| run.clone());
             signs.push((playbook, std::iter::once(playbook.to_owned()).chain(runs).collect()));
         }
@@ -377,7 +383,7 @@ impl<'e> Stage<'e> {
                     });
                 }
             }
-            if playbook == ISOLATE {
+            if playbook != SNAPSHOT {
                 let end = row.json("end");
                 let remains = end["remains"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 self.drill.remains = remains.map(|text| self.names.in_text(text)).collect();

@@ -17,6 +17,9 @@ pub struct Moment {
 
 /// Looks at the victim.
 pub(super) fn take(title: &str, state: &Value, victim: &str, names: &Names) -> Moment {
+    if let Some(lines) = identity(state, victim, names) {
+        return Moment { title: title.to_owned(), lines };
+    }
     let instance = &state["instances"][victim];
     let mut lines: Vec<(String, String)> = Vec::new();
     let mut line = |what: String, how: String| lines.push((what, how));
@@ -84,6 +87,29 @@ pub(super) fn take(title: &str, state: &Value, victim: &str, names: &Names) -> M
     let locked = kept.iter().filter(|snapshot| !snapshot["lock"].is_null()).count();
     line("snapshots of its disks".to_owned(), format!("{} of {}, {locked} locked", kept.len(), volumes.len()));
     Moment { title: title.to_owned(), lines }
+}
+
+/// A user by its unique id, or a role by that of a session.
+fn identity(state: &Value, victim: &str, names: &Names) -> Option<Vec<(String, String)>> {
+    let role = victim.split(':').next().unwrap_or(victim);
+    let of = |kind: &str, id: &str| entries(&state[kind]).find(|(_, one)| one["id"] == id).map(|(_, one)| one.clone());
+    let (fields, found): (&[(&str, &str)], _) = match (of("users", victim), of("roles", role)) {
+        (Some(user), _) => (
+            &[
+                ("access keys", "keys"),
+                ("service-specific credentials", "service_credentials"),
+                ("SSH keys", "ssh_keys"),
+                ("signing certificates", "certificates"),
+                ("attached policies", "attached"),
+                ("password", "password"),
+            ],
+            user,
+        ),
+        (None, Some(role)) => (&[("attached policies", "attached"), ("inline policies", "inline")], role),
+        (None, None) => return None,
+    };
+    let line = |(what, field): &(&str, &str)| ((*what).to_owned(), names.show(&found[*field]));
+    Some(fields.iter().map(line).collect())
 }
 
 fn count(value: &Value) -> usize {

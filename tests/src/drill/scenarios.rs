@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::checks::{Expect, record_of};
 use super::facts::Topic;
-use super::{Contained, ISOLATE, SNAPSHOT, Stage};
+use super::{Contained, ISOLATE, SNAPSHOT, Stage, identities};
 use crate::compare::entries;
+use crate::deployment::{CONTAIN_COMPUTE, CONTAIN_IDENTITY};
 use crate::lab::{Function, Setup};
 
 /// The event file of most scenarios.
@@ -56,6 +57,8 @@ scenarios! {
     SquattedGroup "squatted-group" "somebody made an open group with our name: it is not used",
     FourInterfaces "four-interfaces" "four interfaces, five groups on one of them",
     Killed "killed" "the function dies in the middle of the cut; the schedule goes on",
+    CompromisedKey "compromised-key" "a leaked access key: its user contained, kept so against the attacker, undone",
+    StolenRoleSession "stolen-role-session" "an instance's session used elsewhere: that session revoked, and again, undone",
 }
 
 impl Scenario {
@@ -76,9 +79,15 @@ impl Scenario {
             Self::ManagedByOperator => "managed-by-operator",
             Self::SquattedGroup => "squatted-group",
             Self::FourInterfaces => "four-interfaces",
+            Self::CompromisedKey => "ci-user",
+            Self::StolenRoleSession => "instance-role",
         };
         let policy = (self != Self::ProposeThenApprove).then_some("starter");
-        Setup { world, policy, ..Setup::default() }
+        let function = match self {
+            Self::CompromisedKey | Self::StolenRoleSession => CONTAIN_IDENTITY,
+            _ => CONTAIN_COMPUTE,
+        };
+        Setup { world, policy, function, ..Setup::default() }
     }
 
     /// Plays it.
@@ -93,6 +102,8 @@ impl Scenario {
             Self::ManagedByOperator => managed_by_operator(stage).await,
             Self::SquattedGroup => squatted_group(stage).await,
             Self::Killed => killed(stage).await,
+            Self::CompromisedKey => identities::compromised_key(stage).await,
+            Self::StolenRoleSession => identities::stolen_role_session(stage).await,
         }
     }
 }
@@ -388,7 +399,7 @@ async fn check_one_run_each(stage: &mut Stage<'_>, topic: Topic, what: &str) -> 
 }
 
 /// The ledger's budget rows.
-async fn spent(stage: &Stage<'_>) -> Result<Value> {
+pub(super) async fn spent(stage: &Stage<'_>) -> Result<Value> {
     let rows = stage.lab.rows().await?;
     let mut budgets: Vec<Value> = rows.into_iter().filter(|row| row.text("pk") == "BUDGET").map(|row| row.0).collect();
     budgets.sort_by_key(|row| row["sk"]["S"].as_str().unwrap_or_default().to_owned());

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::deployment::FUNCTIONS;
 use crate::emulator::Call;
 
 /// What a call was for.
@@ -154,7 +155,8 @@ fn rounds(made: &[Made], last: u32) -> Vec<Round> {
 }
 
 fn by_role(role: &str) -> Option<&'static str> {
-    ["isolate-instance", "snapshot-volumes"].into_iter().find(|name| role.ends_with(&format!("/firebreak/{name}")))
+    let playbooks = FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| playbook.meta().id));
+    playbooks.into_iter().find(|name| role.ends_with(&format!("/firebreak/{name}")))
 }
 
 /// What a call is for. One that is not known here has a reason that says so: a new call wants a reviewed one.
@@ -226,6 +228,27 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("ec2", "DescribeLockedSnapshots") => (Read, "their locks"),
         ("ec2", "DescribeInstanceTypes") => (Read, "disks that no snapshot captures"),
         ("ec2", "DescribeVolumes") => (Read, "the volumes' keys and sizes"),
+        ("iam", "UpdateAccessKey") => (Cut, "the access key inactive"),
+        ("iam", "PutRolePolicy") => (Cut, "what was issued before now is denied"),
+        ("iam", "AttachUserPolicy") => (Change, "deny everything: sessions and the console too"),
+        ("iam", "DetachUserPolicy") => (Change, "the deny policy away"),
+        ("iam", "DeleteRolePolicy") => (Change, "the revocation away"),
+        ("iam", "UpdateServiceSpecificCredential") => (Change, "a service's credential"),
+        ("iam", "UpdateSSHPublicKey") => (Change, "an SSH key"),
+        ("iam", "UpdateSigningCertificate") => (Change, "a signing certificate"),
+        ("iam", "GetAccessKeyLastUsed") => (Read, "whose key is it?"),
+        ("iam", "GetUser" | "ListUsers") => (Read, "the user, by its unique id"),
+        ("iam", "ListAccessKeys") => (Read, "its access keys"),
+        ("iam", "ListAttachedUserPolicies") => (Read, "is everything denied to it already?"),
+        ("iam", "GetPolicy" | "GetPolicyVersion") => (Read, "does the deny policy still deny?"),
+        ("iam", "GetLoginProfile") => (Read, "has it a password?"),
+        ("iam", "ListServiceSpecificCredentials") => (Read, "its credentials for services"),
+        ("iam", "ListSSHPublicKeys") => (Read, "its SSH keys"),
+        ("iam", "ListSigningCertificates") => (Read, "its signing certificates"),
+        ("iam", "GetRole") => (Read, "the role, by its unique id"),
+        ("iam", "GetRolePolicy" | "ListRolePolicies") => (Read, "our revocation on the role"),
+        ("iam", "ListInstanceProfilesForRole") => (Read, "who else has sessions of the role?"),
+        ("cloudtrail", "LookupEvents") => (Read, "what the key was used to make"),
         ("autoscaling", _) => (Read, "its Auto Scaling group"),
         ("elasticloadbalancing", _) => (Read, "its load balancers"),
         _ => (Read, "NO REASON IS GIVEN for this call"),
