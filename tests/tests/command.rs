@@ -80,7 +80,7 @@ async fn lab(policy: Option<&'static str>) -> Lab<'static> {
     let emulator = Emulator::shared().await.unwrap();
     let binary = Binary::shared().await.unwrap();
     let parameters = json!({ "BreakGlassPrincipals": "arn:aws:iam::222222222222:role/break-glass" });
-    Lab::new(emulator, binary, &Setup { world: "web-server", policy, parameters }).await.unwrap()
+    Lab::new(emulator, binary, &Setup { world: "web-server", policy, parameters, ..Setup::default() }).await.unwrap()
 }
 
 /// The lines of a table that say no.

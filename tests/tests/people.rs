@@ -35,7 +35,7 @@ when { context.finding.source == "firebreak.request" };
 async fn lab(policies: Option<&str>) -> Lab<'static> {
     let emulator = Emulator::shared().await.unwrap();
     let binary = Binary::shared().await.unwrap();
-    let setup = Setup { world: "web-server", policy: None, parameters: json!({}) };
+    let setup = Setup { world: "web-server", policy: None, ..Setup::default() };
     let lab = Lab::new(emulator, binary, &setup).await.unwrap();
     if let Some(text) = policies {
         firebreak::guard::Policies::parse(text).unwrap().validate().unwrap();

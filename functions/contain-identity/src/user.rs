@@ -6,7 +6,7 @@ use aws_sdk_iam::types::{
 };
 use firebreak::action::{Action, AnyAction, Of};
 use firebreak::actions::iam::Status;
-use firebreak::actions::iam::attach_deny_policy::{AttachDenyPolicy, Attached, attached};
+use firebreak::actions::iam::attach_deny_policy::{AttachDenyPolicy, Attached, denies, is_attached};
 use firebreak::actions::iam::deactivate_access_key::{DeactivateAccessKey, keys_of};
 use firebreak::actions::iam::deactivate_service_credential::{DeactivateServiceCredential, credentials_of};
 use firebreak::actions::iam::deactivate_signing_certificate::{DeactivateSigningCertificate, certificates_of};
@@ -65,7 +65,7 @@ pub(crate) fn is_about(finding: &Finding, target: &Target) -> bool {
 struct Facts {
     user: User,
     keys: Vec<AccessKeyMetadata>,
-    denied: Attached,
+    attached: bool,
     password: Maybe<bool>,
     credentials: Maybe<Vec<ServiceSpecificCredentialMetadata>>,
     ssh_keys: Maybe<Vec<SshPublicKeyMetadata>>,
@@ -90,31 +90,19 @@ pub(crate) async fn plan(
         Credential::Key(key) => Some(key),
         _ => None,
     });
-    // Whose key it is, is IAM's to say. A name in the finding is only where to look first.
-    let owner = match leaked {
-        Some(key) => owner_of(cx.aws, key).await?,
-        None => None,
+    // What the deny policy says is the account's, whoever the user is: read beside the look-up of the user, it costs no
+    // round on the way to the keys.
+    let hint = named.clone().find_map(|identity| identity.user_name.as_ref()?.parse::<UserName>().ok());
+    let (found, denies) = tokio::join!(owner(cx, &id, leaked, hint), denies(cx.aws));
+    let (facts, name) = match found? {
+        Ok(found) => found,
+        Err(none) => return Ok(none),
     };
-    let hint = || named.clone().find_map(|identity| identity.user_name.as_ref()?.parse::<UserName>().ok());
-    let (facts, name) = match (owner, hint()) {
-        (Some(name), _) => match facts(cx, &id, &name).await? {
-            Some(facts) => (facts, name),
-            None => {
-                let key = leaked.map(AccessKeyId::as_str).unwrap_or_default();
-                return Ok(Planned::Refused(format!(
-                    "access key {key} belongs to user {name}, who is not the user {id} that the finding names"
-                )));
-            }
-        },
-        (None, hint) => match find(cx, &id, hint).await? {
-            Some(found) => found,
-            None => return Ok(Planned::Gone(format!("there is no user with the id {id}"))),
-        },
-    };
+    let denied = Attached::of(facts.attached, denies?);
     let mut plan = Plan::new(playbook, target.clone());
     plan.arn = facts.user.arn().parse().ok().map(Box::new);
     plan.tags = facts.user.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
-    plan.stage("cut", cut(&facts, &id, &name));
+    plan.stage("cut", cut(&facts, denied, &id, &name));
     let credentials = credentials(&mut plan, &facts, &name);
     plan.stage("credentials", credentials);
     say_what_remains(&mut plan, &facts, &name);
@@ -122,6 +110,30 @@ pub(crate) async fn plan(
         plan.remains.extend(sweep::made_by(cx.aws, &keys, finding).await);
     }
     Ok(Planned::Plan(plan))
+}
+
+/// The user that is to be contained with its name, or why there is none. Whose key it is, is IAM's to say; a name in the
+/// finding is only where to look first.
+async fn owner(
+    cx: &PlanContext<'_>,
+    id: &UserId,
+    leaked: Option<&AccessKeyId>,
+    hint: Option<UserName>,
+) -> Result<Result<(Facts, UserName), Planned>, Failure> {
+    let owner = match leaked {
+        Some(key) => owner_of(cx.aws, key).await?,
+        None => None,
+    };
+    let Some(name) = owner else {
+        let gone = || Planned::Gone(format!("there is no user with the id {id}"));
+        return Ok(find(cx, id, hint).await?.ok_or_else(gone));
+    };
+    Ok(facts(cx, id, &name).await?.map(|facts| (facts, name.clone())).ok_or_else(|| {
+        let key = leaked.map(AccessKeyId::as_str).unwrap_or_default();
+        Planned::Refused(format!(
+            "access key {key} belongs to user {name}, who is not the user {id} that the finding names"
+        ))
+    }))
 }
 
 /// The name of a key's owner; nothing when IAM does not know the key, or not to us.
@@ -164,13 +176,13 @@ async fn find(cx: &PlanContext<'_>, id: &UserId, hint: Option<UserName>) -> Resu
 /// Everything about the user of this name, in one round; `None` when it is not the one with this id.
 async fn facts(cx: &PlanContext<'_>, id: &UserId, name: &UserName) -> Result<Option<Facts>, Failure> {
     let aws = cx.aws;
-    let (user, keys, denied, password, credentials, ssh_keys, certificates) = tokio::join!(
+    let (user, keys, attached, password, credentials, ssh_keys, certificates) = tokio::join!(
         async {
             let answer = aws.iam().get_user().user_name(name.as_str()).send().await;
             gone_is_none(answer.map_err(Failure::from_sdk("read user", name)))
         },
         keys_of(aws, name),
-        attached(aws, name),
+        is_attached(aws, name),
         cx.optional(has_password(aws, name)),
         cx.optional(credentials_of(aws, name)),
         cx.optional(ssh_keys_of(aws, name)),
@@ -179,7 +191,7 @@ async fn facts(cx: &PlanContext<'_>, id: &UserId, name: &UserName) -> Result<Opt
     let Some(user) = user?.and_then(|answer| answer.user).filter(|user| user.user_id() == id.as_str()) else {
         return Ok(None);
     };
-    Ok(Some(Facts { user, keys: keys?, denied: denied?, password, credentials, ssh_keys, certificates }))
+    Ok(Some(Facts { user, keys: keys?, attached: attached?, password, credentials, ssh_keys, certificates }))
 }
 
 async fn has_password(aws: &Aws, name: &UserName) -> Result<bool, Failure> {
@@ -188,14 +200,14 @@ async fn has_password(aws: &Aws, name: &UserName) -> Result<bool, Failure> {
 }
 
 /// All keys at once, and the policy that also stops what was made from them and what needs no key.
-fn cut(facts: &Facts, id: &UserId, user: &UserName) -> Vec<Step> {
+fn cut(facts: &Facts, denied: Attached, id: &UserId, user: &UserName) -> Vec<Step> {
     let active = facts.keys.iter().filter(|key| key.status() == Some(&StatusType::Active));
     let mut steps: Vec<Step> = active
         .filter_map(|key| key.access_key_id()?.parse().ok())
         .map(|key| DeactivateAccessKey { user: user.clone(), key }.step(&Status::Active))
         .collect();
-    if facts.denied != Attached::Yes {
-        steps.push(AttachDenyPolicy { user: user.clone(), id: id.clone() }.step(&facts.denied));
+    if denied != Attached::Yes {
+        steps.push(AttachDenyPolicy { user: user.clone(), id: id.clone() }.step(&denied));
     }
     steps
 }

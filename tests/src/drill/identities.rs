@@ -157,8 +157,10 @@ async fn seen_again(stage: &mut Stage<'_>, incident: &Contained, name: &str, unt
     again["service"]["eventLastSeen"] = json!(seen.to_string());
     again["updatedAt"] = json!(seen.to_string());
     stage.lab.deliver(&mut stage.function, &again).await?;
+    // Nothing is seen before it has happened.
+    let mut turns = tokio::time::interval(Duration::from_millis(100));
     while Timestamp::now() < seen {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        turns.tick().await;
     }
     stage.lab.let_time_pass().await?;
     stage.lab.schedule(&mut stage.function).await?;

@@ -43,6 +43,15 @@ pub enum Attached {
 }
 
 impl Attached {
+    /// How a user stands to it who has it attached or not, when it denies everything or not.
+    pub fn of(attached: bool, denies: bool) -> Self {
+        match (attached, denies) {
+            (false, _) => Self::No,
+            (true, true) => Self::Yes,
+            (true, false) => Self::Hollow,
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::No => "not attached",
@@ -124,20 +133,17 @@ impl Action for AttachDenyPolicy {
 }
 
 /// How a user stands to the deny policy.
-pub async fn attached(aws: &Aws, user: &UserName) -> Result<Attached, Failure> {
+async fn attached(aws: &Aws, user: &UserName) -> Result<Attached, Failure> {
+    let (attached, denies) = tokio::try_join!(is_attached(aws, user), denies(aws))?;
+    Ok(Attached::of(attached, denies))
+}
+
+/// Whether the deny policy is attached to a user, whatever it says.
+pub async fn is_attached(aws: &Aws, user: &UserName) -> Result<bool, Failure> {
     let arn = aws.iam_arn(DENY_POLICY);
-    let listed = async {
-        let pages = aws.iam().list_attached_user_policies().user_name(user.as_str()).into_paginator().items().send();
-        let found: Vec<_> =
-            pages.try_collect().await.map_err(Failure::from_sdk("list the policies attached to", user))?;
-        Ok(found.iter().any(|policy| policy.policy_arn() == Some(arn.as_str())))
-    };
-    let (listed, denies) = tokio::try_join!(listed, denies(aws))?;
-    Ok(match (listed, denies) {
-        (false, _) => Attached::No,
-        (true, true) => Attached::Yes,
-        (true, false) => Attached::Hollow,
-    })
+    let pages = aws.iam().list_attached_user_policies().user_name(user.as_str()).into_paginator().items().send();
+    let found: Vec<_> = pages.try_collect().await.map_err(Failure::from_sdk("list the policies attached to", user))?;
+    Ok(found.iter().any(|policy| policy.policy_arn() == Some(arn.as_str())))
 }
 
 /// Whether the deny policy exists and denies everything.
