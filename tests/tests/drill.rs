@@ -171,7 +171,8 @@ async fn is_kept(scenario: &str, expected: &[(&str, &str)]) {
         assert_eq!(status, Some(0), "{command}: {out}{err}");
     }
     let pid = kept.id().unwrap().to_string();
-    std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    // Not INT: a shell that runs the tests in the background has made them ignore it.
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     kept.wait().await.unwrap();
     let (status, _, err) = run(&printed[0]).await;
     assert_ne!(status, Some(0), "the emulator ends with the drill");
