@@ -2,6 +2,8 @@
 //! it, with the function's own role, as delegated administrator. What counts is what comes back; the
 //! event only said where to look.
 
+mod securityhub;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,26 +13,29 @@ use serde_json::{Value, json};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::finding::{self, Finding, Source};
+use crate::finding::{self, Finding, Source, State};
 use crate::ids::Region;
 use crate::screen::{TurnedAway, screen};
 
-/// A finding that is absent is looked for once more after this long: GuardDuty's copy in the
-/// administrator's account follows the member's.
+/// A finding that is absent is looked for once more after this long: the copy in the administrator's account follows
+/// the member's.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Whether a finding is what it says.
 #[derive(Debug)]
 pub enum Authenticity {
-    /// GuardDuty has it: this is what it says there.
+    /// Its source has it: this is what it says there.
     Genuine(Box<Finding>),
-    /// GuardDuty does not have it, looked for twice.
+    /// Its source has it, and somebody has put it aside there (suppressed, resolved) though the event says that it is
+    /// live. The member account may have done so: a person decides.
+    PutAside(Box<Finding>),
+    /// Its source does not have it, looked for twice.
     Absent,
-    /// GuardDuty has a finding of this id that is about something else.
+    /// Its source has a finding of this id that is about something else.
     Differs(String),
-    /// GuardDuty has it, and turns it away: archived since, or a sample.
+    /// Its source has it, and turns it away: archived since, or a sample.
     TurnedAway(TurnedAway),
-    /// GuardDuty could not be asked.
+    /// Its source could not be asked.
     Unknown(Failure),
     /// Nobody can be asked: this source's findings are not fetched again yet. Nothing may follow but a
     /// notification.
@@ -40,8 +45,7 @@ pub enum Authenticity {
 /// Why a source's findings cannot be authenticated; `None` when they can.
 pub fn not_asked(source: Source) -> Option<&'static str> {
     match source {
-        Source::GuardDuty => None,
-        Source::SecurityHub => Some("findings are not fetched again from Security Hub yet"),
+        Source::GuardDuty | Source::SecurityHub => None,
         Source::Config => Some("neither the rule nor the resource is read again from AWS Config yet"),
         Source::AccessAnalyzer => Some("findings are not fetched again from IAM Access Analyzer yet"),
         Source::Macie => Some("findings are not fetched again from Macie yet"),
@@ -53,7 +57,7 @@ pub fn not_asked(source: Source) -> Option<&'static str> {
     }
 }
 
-/// Asks GuardDuty. The detectors of the security account are remembered, one a Region.
+/// Asks the services that made findings. GuardDuty's detectors of the security account are remembered, one a Region.
 #[derive(Debug, Default)]
 pub struct Authenticator {
     detectors: Mutex<HashMap<Region, String>>,
@@ -66,29 +70,33 @@ impl Authenticator {
         if let Some(why) = not_asked(reported.source) {
             return Authenticity::NotAsked(why);
         }
-        let regional;
-        let aws = if hub.region == reported.region {
-            hub
-        } else {
-            regional = hub.in_region(reported.region.clone());
-            &regional
-        };
-        match self.fetch(aws, reported).await {
-            Err(failure) => Authenticity::Unknown(failure),
+        let first = self.fetch(hub, reported).await;
+        let found = match first {
             Ok(None) => {
                 #[expect(clippy::disallowed_methods, reason = "the one wait: what vanishes is looked for twice")]
                 tokio::time::sleep(SECOND_LOOK).await;
-                match self.fetch(aws, reported).await {
-                    Err(failure) => Authenticity::Unknown(failure),
-                    Ok(None) => Authenticity::Absent,
-                    Ok(Some(found)) => compare(hub, reported, &found),
-                }
+                self.fetch(hub, reported).await
             }
+            first => first,
+        };
+        match found {
+            Err(failure) => Authenticity::Unknown(failure),
+            Ok(None) => Authenticity::Absent,
             Ok(Some(found)) => compare(hub, reported, &found),
         }
     }
 
-    async fn fetch(&self, aws: &Aws, reported: &Finding) -> Result<Option<gd::Finding>, Failure> {
+    /// What the finding's source has of it, as a document that our parser reads.
+    async fn fetch(&self, hub: &Aws, reported: &Finding) -> Result<Option<Value>, Failure> {
+        match reported.source {
+            Source::SecurityHub => securityhub::fetch(hub, reported).await,
+            // Nobody else is asked: see `not_asked`.
+            _ if hub.region == reported.region => self.fetch_guardduty(hub, reported).await,
+            _ => self.fetch_guardduty(&hub.in_region(reported.region.clone()), reported).await,
+        }
+    }
+
+    async fn fetch_guardduty(&self, aws: &Aws, reported: &Finding) -> Result<Option<Value>, Failure> {
         let Some(detector) = self.detector(aws).await? else { return Ok(None) };
         let answer = aws
             .guardduty()
@@ -98,7 +106,8 @@ impl Authenticator {
             .send()
             .await
             .map_err(Failure::from_sdk("fetch finding", &reported.id))?;
-        Ok(answer.findings.unwrap_or_default().into_iter().find(|found| found.id() == Some(reported.id.as_str())))
+        let found = answer.findings.unwrap_or_default();
+        Ok(found.iter().find(|found| found.id() == Some(reported.id.as_str())).map(as_detail))
     }
 
     /// The security account's detector in a Region. There is at most one (GuardDuty user guide).
@@ -121,8 +130,8 @@ impl Authenticator {
     }
 }
 
-fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
-    let genuine = match finding::parse(&as_detail(found)).map(|mut reported| reported.findings.pop()) {
+fn compare(hub: &Aws, reported: &Finding, found: &Value) -> Authenticity {
+    let genuine = match finding::parse(found).map(|mut reported| reported.findings.pop()) {
         Ok(Some(Ok(genuine))) => genuine,
         Ok(Some(Err(error))) | Err(error) => {
             let failure = Failure::new(Class::Malformed, "read the fetched finding", reported.id.as_str());
@@ -133,15 +142,23 @@ fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
     if genuine.account != reported.account {
         return Authenticity::Differs(format!("it is about account {}", genuine.account));
     }
+    if genuine.product != reported.product && genuine.source == Source::SecurityHub {
+        return Authenticity::Differs("another product has put it in".to_owned());
+    }
     if genuine.region != reported.region {
         return Authenticity::Differs(format!("it is about {}", genuine.region));
     }
-    if let Some(away) = screen(&genuine, None, Some(&hub.account)) {
-        return Authenticity::TurnedAway(away);
+    // Who asked for it is not its source's to know: a request stays one.
+    let genuine = Finding { request: reported.request.clone(), ..genuine };
+    let aside = genuine.source == Source::SecurityHub
+        && matches!(genuine.state, State::Suppressed | State::Resolved)
+        && reported.state.is_live();
+    let live = Finding { state: if aside { State::Active } else { genuine.state }, ..genuine.clone() };
+    match screen(&live, None, Some(&hub.account)) {
+        Some(away) => Authenticity::TurnedAway(away),
+        None if aside => Authenticity::PutAside(Box::new(genuine)),
+        None => Authenticity::Genuine(Box::new(genuine)),
     }
-    // Who asked for it is not GuardDuty's to know: a request stays one.
-    let request = reported.request.clone();
-    Authenticity::Genuine(Box::new(Finding { request, ..genuine }))
 }
 
 /// What our parser reads of a finding, as the event's `detail` would have it: the same strictness for

@@ -162,6 +162,8 @@ clients! {
     guardduty: aws_sdk_guardduty,
     /// AWS Organizations.
     organizations: aws_sdk_organizations,
+    /// AWS Security Hub.
+    securityhub: aws_sdk_securityhub,
     /// AWS Security Token Service.
     sts: aws_sdk_sts,
 }

@@ -376,8 +376,15 @@ impl Hub {
         let mut tighten = Tighten::default();
         let genuine = match authenticity {
             Authenticity::Genuine(genuine) => *genuine,
+            Authenticity::PutAside(genuine) => {
+                let why = format!("it was {} in Security Hub after the event was sent", put_aside(&genuine));
+                telemetry::alarm("finding-put-aside", &why);
+                tighten.ask_a_person(why);
+                tighten.page = true;
+                *genuine
+            }
             // Security Hub keeps its copies for longer than GuardDuty its findings: a note on an old one is no forgery.
-            Authenticity::Absent if finding.product.is_some() => {
+            Authenticity::Absent if finding.source == Source::GuardDuty && finding.product.is_some() => {
                 telemetry::turned_away("copy-of-nothing");
                 let why = "GuardDuty does not have the finding that this is a copy of";
                 let report = Report::of(meta.id, target, finding, Outcome::Refused, why);
@@ -385,11 +392,12 @@ impl Hub {
                 return Ok(report);
             }
             Authenticity::Absent => {
-                let why = "GuardDuty does not have this finding: it is not genuine, or was deleted";
-                return Ok(self.refuse_forged(playbook, target, finding, why.to_owned()).await);
+                let source = finding.source.name();
+                let why = format!("{source} does not have this finding: it is not genuine, or was deleted");
+                return Ok(self.refuse_forged(playbook, target, finding, why).await);
             }
             Authenticity::Differs(how) => {
-                let why = format!("GuardDuty's finding of this id is another: {how}");
+                let why = format!("{}'s finding of this id is another: {how}", finding.source.name());
                 return Ok(self.refuse_forged(playbook, target, finding, why).await);
             }
             Authenticity::TurnedAway(away) => {
@@ -411,7 +419,8 @@ impl Hub {
         };
         tighten.for_request(&genuine);
         if !playbook.is_about(&genuine, target) {
-            let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
+            let source = finding.source.name();
+            let why = format!("{source}'s finding of this id is not about this target, or of another type");
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
         let about = About { playbook, target, finding: &genuine };
@@ -858,6 +867,14 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
 /// What is said of an identity where somebody asks a function that has no power over any.
 const ANOTHERS: &str = "it is about an identity, which this function has no power over: what GuardDuty reports of identities is \
                         answered by contain-identity as it is reported, and nothing is done on request";
+
+/// What somebody did to a finding in Security Hub, as a word.
+fn put_aside(finding: &Finding) -> &'static str {
+    match finding.state {
+        crate::finding::State::Suppressed => "suppressed",
+        _ => "resolved",
+    }
+}
 
 /// Why a finding is proposed at most, whatever the policies say; `None` when they decide.
 pub fn why_only_proposed(finding: &Finding) -> Option<String> {

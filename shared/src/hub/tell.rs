@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Hub;
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
 use crate::playbook::Playbook;
 use crate::report::{Report, Topic};
@@ -269,8 +269,11 @@ impl Hub {
     }
 
     /// Nothing here changes the security account, so people must look at what is found there. Only what GuardDuty has
-    /// wakes them; what it cannot be asked about does as well.
+    /// wakes them; what it cannot be asked about does as well. A control that has failed there wakes nobody.
     pub(super) async fn tell_about_hub(&self, finding: &Finding, why: &TurnedAway) -> bool {
+        if finding.source != Source::GuardDuty {
+            return true;
+        }
         match self.authenticator.check(&self.aws, finding).await {
             Authenticity::TurnedAway(TurnedAway::AboutHub(_)) | Authenticity::Unknown(_) => {
                 self.tell_unanswered(finding, &[why.to_string()], true).await
