@@ -1,14 +1,14 @@
 //! `firebreak policy check FILE --events DIR`: which answers change from the current policy set to another one.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use firebreak::finding::Trigger;
 use firebreak::guard::Policies;
 use firebreak::ids::AccountId;
 
-use crate::explain::Explainer;
+use crate::explain::{Explainer, files_in};
 
 /// Prints what changes. Whether every event could be read.
 pub(crate) fn print(
@@ -26,7 +26,7 @@ pub(crate) fn print(
     let (before, after) = (explainer(current), explainer(crate::policy::read(file)?));
     let (mut answers, mut changed, mut well) = (0, 0, true);
     let mut out = anstream::stdout().lock();
-    for path in documents(events)? {
+    for path in files_in(events)? {
         let bytes = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
         let name = path.strip_prefix(events).unwrap_or(&path).display();
         let reported = match Trigger::parse(&bytes) {
@@ -66,20 +66,4 @@ pub(crate) fn print(
     }
     writeln!(out, "{changed} of {answers} answers change")?;
     Ok(well)
-}
-
-/// The JSON files in a folder and in those below it, sorted.
-fn documents(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("could not read {}", folder.display()))?.path();
-        if path.is_dir() {
-            found.extend(documents(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "json") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }

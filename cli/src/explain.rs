@@ -102,14 +102,16 @@ pub(crate) fn run(
     Ok(well)
 }
 
-/// The file itself, or every JSON file in the folder and the folders in it, by name. What links lead to is left alone.
+/// The file itself, or what is in the folder.
 fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let read = || format!("could not read the folder {}", path.display());
+    if path.is_dir() { files_in(path) } else { Ok(vec![path.to_owned()]) }
+}
+
+/// Every JSON file in a folder and the folders in it, by name. What links lead to is left alone.
+pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || format!("could not read the folder {}", folder.display());
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(read)? {
+    for entry in std::fs::read_dir(folder).with_context(read)? {
         let entry = entry.with_context(read)?;
         entries.push((entry.path(), entry.file_type().with_context(read)?));
     }
@@ -117,7 +119,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for (path, kind) in entries {
         if kind.is_dir() {
-            found.extend(files_of(&path)?);
+            found.extend(files_in(&path)?);
         } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "json") {
             found.push(path);
         }

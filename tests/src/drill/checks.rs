@@ -3,12 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, anyhow};
-use firebreak::evidence::{self, Stored};
-use firebreak::ids::RunId;
-use firebreak::report::MOST_LINES;
+use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::always::record_of;
 use super::facts::{Names, Topic};
 use super::{ISOLATE, SNAPSHOT, Stage, StepShown};
 use crate::compare::{differences, entries, list};
@@ -176,12 +174,6 @@ impl Stage<'_> {
         }
     }
 
-    /// Nothing has changed at all.
-    pub fn check_unchanged(&mut self, topic: Topic, what: &str, before: &Value, after: &Value) {
-        let shown: Vec<String> = differences(before, after).iter().map(|d| d.show(&self.names)).collect();
-        self.same(topic, what, &json!([]), &json!(shown));
-    }
-
     /// The snapshots, the records of both runs, and the custody record that the schedule adds.
     pub async fn check_evidence(&mut self, before: &Value, after: &Value) -> Result<()> {
         let (id, names) = (self.drill.victim.clone(), self.names.clone());
@@ -202,28 +194,8 @@ impl Stage<'_> {
         self.say("time passes; the schedule comes");
         self.lab.let_time_pass().await?;
         self.lab.schedule(&mut self.function).await?;
-        let bucket = self.lab.stack.output("EvidenceBucket")?.to_owned();
         for playbook in [ISOLATE, SNAPSHOT] {
-            let run = self.run_of(playbook)?;
-            let records = self.lab.evidence(&run).await?;
-            let verified = evidence::verify(&run.parse::<RunId>()?, &records);
-            let what = format!("the records of {playbook} are there and their chain is whole");
-            self.holds(
-                Topic::Evidence,
-                &what,
-                verified.is_ok(),
-                match &verified {
-                    Ok(_) => format!("{} records", records.len()),
-                    Err(why) => why.clone(),
-                },
-            );
-            let mut locked = true;
-            for record in &records {
-                let key = format!("cases/{run}/{}", record.name);
-                let head = self.lab.at_hub("s3", "head_object", json!({"Bucket": bucket, "Key": key})).await?;
-                locked &= head["ObjectLockMode"] == "GOVERNANCE";
-            }
-            self.holds(Topic::Evidence, &format!("no record of {playbook} can be changed"), locked, "object lock");
+            let records = self.check_records(playbook).await?;
             if playbook == SNAPSHOT {
                 let text = record_of(&records, "custody").unwrap_or_default();
                 let named = snapshots.iter().filter(|snapshot| text.contains(snapshot.as_str())).count();
@@ -234,29 +206,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What people and machines were told about a run: an outcome event and a message.
-    pub async fn check_told(&mut self, playbook: &str, outcome: &str, headline: &str) -> Result<()> {
-        let events = self.lab.outcome_events().await?;
-        let found: Vec<&Value> =
-            events.iter().filter(|event| event["playbook"] == playbook).map(|event| &event["outcome"]).collect();
-        self.same(Topic::Told, &format!("one outcome event about {playbook}"), &json!([outcome]), &json!(found));
-        let messages = self.lab.messages().await?;
-        let about: Vec<&(String, String)> = messages
-            .iter()
-            .filter(|(_, text)| text.lines().next().is_some_and(|line| line.contains(playbook)))
-            .collect();
-        let heads: Vec<&str> = about.iter().map(|(_, text)| text.split(':').next().unwrap_or_default()).collect();
-        self.same(Topic::Told, &format!("one message about {playbook}"), &json!([headline]), &json!(heads));
-        let longest = messages.iter().map(|(_, text)| text.lines().count()).max().unwrap_or(0);
-        let fits = longest <= MOST_LINES && messages.iter().all(|(subject, _)| subject.len() <= 100);
-        self.holds(Topic::Told, "a phone shows it: ten lines at most", fits, format!("{longest} lines"));
-        self.drill.messages.extend(messages.into_iter().map(|(_, text)| text));
-        Ok(())
-    }
-
     /// The state after an undo is the one before, save what the actions declare. Nothing else may differ.
-    pub fn check_undone(&mut self, before: &Value, undone: &Value) -> Result<()> {
-        self.moment("undone", undone)?;
+    pub fn check_undone(&mut self, before: &Value, undone: &Value) {
         let (id, names) = (self.drill.victim.clone(), self.names.clone());
         let victim = Victim::of(before, &id, &names);
         let undo = AfterUndo::of(before, undone, &id, []);
@@ -284,15 +235,6 @@ impl Stage<'_> {
             let found = &undone["interfaces"][*id]["groups"];
             self.same(Topic::Undone, &format!("{} is in its groups again", self.names.of(id)), &was["groups"], found);
         }
-        Ok(())
-    }
-
-    /// How the newest run of a playbook stands in the ledger.
-    pub async fn state_of_run(&self, playbook: &str) -> Result<String> {
-        let run = self.run_of(playbook)?;
-        let rows = self.lab.runs().await?;
-        let row = rows.iter().find(|row| row.run() == run).ok_or_else(|| anyhow!("the run {run} is gone"))?;
-        Ok(row.text("state").to_owned())
     }
 }
 
@@ -360,10 +302,4 @@ fn remove(object: &mut Value, matches: impl Fn(&str, &Value) -> bool) {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|name, value| !matches(name, value));
     }
-}
-
-/// The text of the first record of this kind.
-pub(super) fn record_of(records: &[Stored], kind: &str) -> Option<String> {
-    let is_it = |text: &String| serde_json::from_str::<Value>(text).is_ok_and(|record| record["kind"] == kind);
-    records.iter().map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).find(is_it)
 }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use firebreak::ledger::decisions::Verb;
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::checks::record_of;
 use super::facts::Topic;
-use super::scenarios::spent;
 use super::{Contained, Stage};
 use crate::compare::{entries, list};
 
@@ -54,15 +51,15 @@ pub(super) async fn compromised_key(stage: &mut Stage<'_>) -> Result<()> {
         rounds.to_string(),
     );
     decided_and_told(stage, KEY).await?;
-    repeated(stage, KEY, &incident).await?;
+    stage.check_repeated(&incident, &[KEY]).await?;
     let invented = leaked(stage, "neighbour").await?;
-    forged(stage, KEY, &incident, invented).await?;
+    stage.check_forged(&incident, &[KEY], sample_of(&invented), invented).await?;
     taken_back(stage, &name, &deny).await?;
-    evidence(stage, KEY).await?;
+    stage.check_records(KEY).await?;
     if !stage.style.undo {
         return Ok(());
     }
-    let undone = undo(stage, KEY).await?;
+    let undone = stage.check_undo(KEY).await?;
     let mut expected = incident.before.clone();
     for status in expected["users"][&name]["keys"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
         *status = json!("Inactive");
@@ -135,15 +132,15 @@ pub(super) async fn stolen_role_session(stage: &mut Stage<'_>) -> Result<()> {
         &rest(&incident.after),
     );
     decided_and_told(stage, SESSIONS).await?;
-    repeated(stage, SESSIONS, &incident).await?;
+    stage.check_repeated(&incident, &[SESSIONS]).await?;
     let invented = stage.lab.finding("instance-credentials-outside-aws", "neighbour").await?;
-    forged(stage, SESSIONS, &incident, invented).await?;
+    stage.check_forged(&incident, &[SESSIONS], sample_of(&invented), invented).await?;
     seen_again(stage, &incident, &name, until).await?;
-    evidence(stage, SESSIONS).await?;
+    stage.check_records(SESSIONS).await?;
     if !stage.style.undo {
         return Ok(());
     }
-    let undone = undo(stage, SESSIONS).await?;
+    let undone = stage.check_undo(SESSIONS).await?;
     stage.check_unchanged(Topic::Undone, "all is as it was", &incident.before, &undone);
     Ok(())
 }
@@ -185,117 +182,24 @@ async fn leaked(stage: &Stage<'_>, about: &str) -> Result<Value> {
 }
 
 async fn decided_and_told(stage: &mut Stage<'_>, playbook: &str) -> Result<()> {
-    check_one_run(stage, playbook, Topic::Decided, "one run").await?;
+    stage.check_runs(Topic::Decided, "one run", &[playbook]).await?;
     stage.check_told(playbook, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
     let remains = stage.drill.remains.len();
     stage.holds(Topic::Told, "what is not contained is said", remains > 0, format!("{remains} things"));
-    let calls = &stage.drill.timeline.calls;
-    let reasonless: Vec<&str> =
-        calls.iter().filter(|call| call.reason.starts_with("NO REASON")).map(|call| call.call.as_str()).collect();
-    let reasonless = json!(reasonless);
-    stage.same(Topic::Budget, "every call has a reason", &json!([]), &reasonless);
+    stage.check_reasons();
     Ok(())
 }
 
-async fn check_one_run(stage: &mut Stage<'_>, playbook: &str, topic: Topic, what: &str) -> Result<()> {
-    let rows = stage.lab.runs().await?;
-    let found: Vec<Value> = rows.iter().map(|row| row.json("head")["playbook"].clone()).collect();
-    stage.same(topic, what, &json!([playbook]), &json!(found));
-    Ok(())
-}
-
-async fn repeated(stage: &mut Stage<'_>, playbook: &str, incident: &Contained) -> Result<()> {
-    stage.say("the same finding arrives twice more, at once");
-    let event = stage.lab.route(&incident.finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
-    let mut second = stage.lab.start().await?;
-    let (one, two) = tokio::join!(stage.function.invoke(event.clone()), second.invoke(event));
-    let mut outcomes = one?.outcomes();
-    outcomes.extend(two?.outcomes());
-    stage.same(Topic::Repeated, "it joins what is held", &json!(["no_change", "no_change"]), &json!(outcomes));
-    let state = stage.lab.state().await?;
-    stage.check_unchanged(Topic::Repeated, "a repeat changes nothing", &incident.after, &state);
-    check_one_run(stage, playbook, Topic::Repeated, "a repeat is no second run").await?;
-    let messages = stage.lab.messages().await?.len();
-    stage.same(Topic::Repeated, "a repeat wakes nobody", &json!(0), &json!(messages));
-    Ok(())
-}
-
-/// `invented` is about the neighbour, and GuardDuty does not have it.
-async fn forged(stage: &mut Stage<'_>, playbook: &str, incident: &Contained, invented: Value) -> Result<()> {
-    let before = spent(stage).await?;
+/// An invented finding as a sample of its own.
+fn sample_of(invented: &Value) -> Value {
     let mut sample = invented.clone();
-    sample["id"] = json!(format!("{:032x}", 7));
-    sample["arn"] = json!(
-        sample["arn"]
-            .as_str()
-            .unwrap_or_default()
-            .rsplit_once('/')
-            .map_or(String::new(), |(head, _)| { format!("{head}/{:032x}", 7) })
-    );
+    let id = format!("{:032x}", 7);
+    let arn = sample["arn"].as_str().unwrap_or_default().rsplit_once('/');
+    sample["arn"] = json!(arn.map_or(String::new(), |(head, _)| format!("{head}/{id}")));
+    sample["id"] = json!(id);
     sample["service"]["additionalInfo"]["value"] = json!(r#"{"sample":true}"#);
-    stage.lab.put_in_guardduty(&sample).await?;
-    let mut bent = invented.clone();
-    bent["id"] = incident.finding["id"].clone();
-    bent["arn"] = incident.finding["arn"].clone();
-    for (what, finding) in [
-        ("a sample finding", sample),
-        ("a finding that GuardDuty does not have", invented),
-        ("a genuine finding bent to somebody else", bent),
-    ] {
-        stage.say(&format!("{what} arrives"));
-        let event = stage.lab.route(&finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
-        let refused = stage.function.invoke(event).await?.outcomes();
-        let all = !refused.is_empty() && refused.iter().all(|outcome| outcome == "refused");
-        stage.holds(Topic::Repeated, &format!("{what} is refused"), all, refused.join(", "));
-        let state = stage.lab.state().await?;
-        stage.check_unchanged(Topic::Repeated, &format!("{what} changes nothing"), &incident.after, &state);
-    }
-    check_one_run(stage, playbook, Topic::Repeated, "none of them is a run").await?;
-    let now = spent(stage).await?;
-    stage.same(Topic::Repeated, "none of them spends budget", &before, &now);
-    let messages = stage.lab.messages().await?.len();
-    stage.same(Topic::Repeated, "people are told of both forgeries", &json!(2), &json!(messages));
-    stage.lab.outcome_events().await?;
-    Ok(())
-}
-
-async fn evidence(stage: &mut Stage<'_>, playbook: &str) -> Result<()> {
-    let run = stage.run_of(playbook)?;
-    let records = stage.lab.evidence(&run).await?;
-    let verified = firebreak::evidence::verify(&run.parse()?, &records);
-    let found = verified.as_ref().map_or_else(Clone::clone, |_| format!("{} records", records.len()));
-    stage.holds(Topic::Evidence, "the records are there and their chain is whole", verified.is_ok(), found);
-    let bucket = stage.lab.stack.output("EvidenceBucket")?.to_owned();
-    let mut locked = !records.is_empty();
-    for record in &records {
-        let key = format!("cases/{run}/{}", record.name);
-        let head = stage.lab.at_hub("s3", "head_object", json!({"Bucket": bucket, "Key": key})).await?;
-        locked &= head["ObjectLockMode"] == "GOVERNANCE";
-    }
-    stage.holds(Topic::Evidence, "no record can be changed", locked, "object lock");
-    Ok(())
-}
-
-/// Undoes, and answers with the state afterwards.
-async fn undo(stage: &mut Stage<'_>, playbook: &str) -> Result<Value> {
-    let run = stage.run_of(playbook)?;
-    stage.decide(playbook, Verb::Undo).await?;
-    let undone = stage.lab.state().await?;
-    stage.moment("undone", &undone)?;
-    let state = stage.state_of_run(playbook).await?;
-    stage.same(Topic::Undone, "the run is released", &json!("released"), &json!(state));
-    stage.check_told(playbook, "undone", "UNDONE").await?;
-    let records = stage.lab.evidence(&run).await?;
-    let verified = firebreak::evidence::verify(&run.parse()?, &records);
-    let kept = verified.is_ok() && record_of(&records, "undone").is_some();
-    let what = "the undo is in the evidence, its chain whole";
-    stage.holds(Topic::Undone, what, kept, format!("{} records", records.len()));
-    let second = stage.decide(playbook, Verb::Undo).await?.outcomes();
-    stage.same(Topic::Undone, "a second undo is refused", &json!(["refused"]), &json!(second));
-    let state = stage.lab.state().await?;
-    stage.check_unchanged(Topic::Undone, "a second undo changes nothing", &undone, &state);
-    Ok(undone)
+    sample
 }
 
 fn inactive(count: usize) -> Value {

@@ -1,6 +1,7 @@
 //! The drill: an incident rehearsed from the finding to the undo, and every claim about it checked by reading AWS
 //! back with the observer, which shares no code with Firebreak.
 
+mod always;
 pub mod checks;
 pub mod facts;
 mod identities;

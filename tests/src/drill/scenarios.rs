@@ -6,13 +6,15 @@ use anyhow::{Result, anyhow};
 use firebreak::ledger::decisions::Verb;
 use serde_json::{Value, json};
 
-use super::checks::{Expect, record_of};
+use super::checks::Expect;
 use super::facts::Topic;
-use super::{Contained, ISOLATE, SNAPSHOT, Stage, identities};
+use super::{ISOLATE, SNAPSHOT, Stage, identities};
 use crate::compare::entries;
 use crate::deployment::{CONTAIN_COMPUTE, CONTAIN_IDENTITY};
-use crate::lab::{Function, Setup};
+use crate::lab::Setup;
 
+/// The playbooks that answer in them, by name.
+const PLAYBOOKS: [&str; 2] = [ISOLATE, SNAPSHOT];
 /// The event file of most scenarios.
 const FINDING: &str = "command-and-control";
 /// Sequential calls from the event to the last cut, when the VPC has a quarantine group, and when it has none.
@@ -116,7 +118,7 @@ async fn compromised_instance(stage: &mut Stage<'_>) -> Result<()> {
     let now = role_policies(stage).await?;
     stage.same(Topic::Untouched, "no policy is put on its role: sessions are another playbook's", &sessions, &now);
     check_rounds(stage, &Expect::default());
-    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    stage.check_runs(Topic::Decided, "one run of each playbook", &PLAYBOOKS).await?;
     stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
     let remains = stage.drill.remains.len();
@@ -124,8 +126,10 @@ async fn compromised_instance(stage: &mut Stage<'_>) -> Result<()> {
     stage.check_evidence(&incident.before, &incident.after).await?;
     stage.lab.outcome_events().await?;
     stage.lab.messages().await?;
-    repeated(stage, &incident).await?;
-    forged(stage, &incident).await?;
+    stage.check_repeated(&incident, &PLAYBOOKS).await?;
+    let sample = stage.lab.finding("sample", "neighbour").await?;
+    let invented = stage.lab.finding(FINDING, "neighbour").await?;
+    stage.check_forged(&incident, &PLAYBOOKS, sample, invented).await?;
     if stage.style.undo { undo(stage, &incident.before).await } else { Ok(()) }
 }
 
@@ -133,7 +137,7 @@ async fn compromised_instance(stage: &mut Stage<'_>) -> Result<()> {
 async fn simple(stage: &mut Stage<'_>, expect: Expect) -> Result<()> {
     let incident = stage.contain(FINDING).await?;
     stage.check_contained(&incident.before, &incident.after, &expect)?;
-    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    stage.check_runs(Topic::Decided, "one run of each playbook", &PLAYBOOKS).await?;
     check_rounds(stage, &expect);
     stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
@@ -280,14 +284,14 @@ async fn killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.function = stage.lab.start().await?;
     stage.say("Lambda delivers the finding again");
     stage.function.invoke(event).await?;
-    check_one_run_each(stage, Topic::Repeated, "the second delivery leaves the run to its lease").await?;
+    stage.check_runs(Topic::Repeated, "the second delivery leaves the run to its lease", &PLAYBOOKS).await?;
     stage.say("the lease ends; the schedule comes");
     stage.lab.let_time_pass().await?;
     stage.lab.schedule(&mut stage.function).await?;
     let after = stage.lab.state().await?;
     stage.learn_names(&after).await?;
     stage.check_contained(&before, &after, &Expect::default())?;
-    check_one_run_each(stage, Topic::Decided, "one run of each playbook").await?;
+    stage.check_runs(Topic::Decided, "one run of each playbook", &PLAYBOOKS).await?;
     stage.check_told(ISOLATE, "contained", "CONTAINED").await?;
     stage.read_steps().await?;
     stage.check_evidence(&before, &after).await?;
@@ -296,76 +300,9 @@ async fn killed(stage: &mut Stage<'_>) -> Result<()> {
     if stage.style.undo { undo(stage, &before).await } else { Ok(()) }
 }
 
-/// The same finding twice at once, in two processes: it joins.
-async fn repeated(stage: &mut Stage<'_>, incident: &Contained) -> Result<()> {
-    stage.say("the same finding arrives twice more, at once");
-    let event = stage.lab.route(&incident.finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
-    let mut second: Function = stage.lab.start().await?;
-    let (one, two) = tokio::join!(stage.function.invoke(event.clone()), second.invoke(event.clone()));
-    let mut outcomes = one?.outcomes();
-    outcomes.extend(two?.outcomes());
-    stage.same(Topic::Repeated, "it joins what is held", &json!(vec!["no_change"; 4]), &json!(outcomes));
-    let state = stage.lab.state().await?;
-    stage.check_unchanged(Topic::Repeated, "a repeat changes nothing", &incident.after, &state);
-    check_one_run_each(stage, Topic::Repeated, "a repeat is no second run").await?;
-    let messages = stage.lab.messages().await?.len();
-    stage.same(Topic::Repeated, "a repeat wakes nobody", &json!(0), &json!(messages));
-    Ok(())
-}
-
-/// A sample, an invented finding, and one that GuardDuty has about another instance: each names the neighbour.
-async fn forged(stage: &mut Stage<'_>, incident: &Contained) -> Result<()> {
-    let spent = spent(stage).await?;
-    let sample = stage.lab.finding("sample", "neighbour").await?;
-    stage.lab.put_in_guardduty(&sample).await?;
-    let invented = stage.lab.finding(FINDING, "neighbour").await?;
-    let mut bent = stage.lab.finding(FINDING, "neighbour").await?;
-    bent["id"] = incident.finding["id"].clone();
-    bent["arn"] = incident.finding["arn"].clone();
-    for (what, finding) in [
-        ("a sample finding", sample),
-        ("a finding that GuardDuty does not have", invented),
-        ("a genuine finding bent to another instance", bent),
-    ] {
-        stage.say(&format!("{what} arrives"));
-        let event = stage.lab.route(&finding).await?.pop().ok_or_else(|| anyhow!("not delivered"))?;
-        let answered = stage.function.invoke(event).await?;
-        let refused = answered.outcomes();
-        let all = !refused.is_empty() && refused.iter().all(|outcome| outcome == "refused");
-        stage.holds(Topic::Repeated, &format!("{what} is refused"), all, refused.join(", "));
-        let state = stage.lab.state().await?;
-        stage.check_unchanged(Topic::Repeated, &format!("{what} changes nothing"), &incident.after, &state);
-    }
-    check_one_run_each(stage, Topic::Repeated, "none of them is a run").await?;
-    let now = self::spent(stage).await?;
-    stage.same(Topic::Repeated, "none of them spends budget", &spent, &now);
-    let messages = stage.lab.messages().await?.len();
-    stage.same(Topic::Repeated, "people are told of both forgeries, for both playbooks", &json!(4), &json!(messages));
-    stage.lab.outcome_events().await?;
-    Ok(())
-}
-
 async fn undo(stage: &mut Stage<'_>, before: &Value) -> Result<()> {
-    let run = stage.run_of(ISOLATE)?;
-    stage.decide(ISOLATE, Verb::Undo).await?;
-    let undone = stage.lab.state().await?;
-    stage.check_undone(before, &undone)?;
-    let state = stage.state_of_run(ISOLATE).await?;
-    stage.same(Topic::Undone, "the run is released", &json!("released"), &json!(state));
-    stage.check_told(ISOLATE, "undone", "UNDONE").await?;
-    let records = stage.lab.evidence(&run).await?;
-    let verified = firebreak::evidence::verify(&run.parse()?, &records);
-    let kept = verified.is_ok() && record_of(&records, "undone").is_some();
-    stage.holds(
-        Topic::Undone,
-        "the undo is in the evidence, its chain whole",
-        kept,
-        format!("{} records", records.len()),
-    );
-    let second = stage.decide(ISOLATE, Verb::Undo).await?.outcomes();
-    stage.same(Topic::Undone, "a second undo is refused", &json!(["refused"]), &json!(second));
-    let state = stage.lab.state().await?;
-    stage.check_unchanged(Topic::Undone, "a second undo changes nothing", &undone, &state);
+    let undone = stage.check_undo(ISOLATE).await?;
+    stage.check_undone(before, &undone);
     Ok(())
 }
 
@@ -374,8 +311,7 @@ fn check_rounds(stage: &mut Stage<'_>, expect: &Expect) {
     let rounds = stage.drill.numbers.rounds;
     let what = format!("at most {most} AWS calls one after another up to the last cut");
     stage.holds(Topic::Budget, &what, (1..=most).contains(&rounds), format!("{rounds}"));
-    let reasonless = stage.drill.timeline.calls.iter().filter(|call| call.reason.starts_with("NO REASON")).count();
-    stage.same(Topic::Budget, "every call has a reason", &json!(0), &json!(reasonless));
+    stage.check_reasons();
     let refused: Vec<String> = stage
         .drill
         .timeline
@@ -387,23 +323,6 @@ fn check_rounds(stage: &mut Stage<'_>, expect: &Expect) {
     // Spot: EC2 refuses stop protection. It is tried, since that costs nothing, and the refusal is an outcome.
     let expected = if expect.unprotectable { json!(["ec2 ModifyInstanceAttribute (400)"]) } else { json!([]) };
     stage.same(Topic::Budget, "AWS refuses no call that it need not", &expected, &json!(refused));
-}
-
-async fn check_one_run_each(stage: &mut Stage<'_>, topic: Topic, what: &str) -> Result<()> {
-    let rows = stage.lab.runs().await?;
-    let mut found: Vec<String> =
-        rows.iter().map(|row| row.json("head")["playbook"].as_str().unwrap_or_default().to_owned()).collect();
-    found.sort();
-    stage.same(topic, what, &json!([ISOLATE, SNAPSHOT]), &json!(found));
-    Ok(())
-}
-
-/// The ledger's budget rows.
-pub(super) async fn spent(stage: &Stage<'_>) -> Result<Value> {
-    let rows = stage.lab.rows().await?;
-    let mut budgets: Vec<Value> = rows.into_iter().filter(|row| row.text("pk") == "BUDGET").map(|row| row.0).collect();
-    budgets.sort_by_key(|row| row["sk"]["S"].as_str().unwrap_or_default().to_owned());
-    Ok(Value::Array(budgets))
 }
 
 /// The policies of the victim's role: a revocation of sessions would be one.

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::facts::{alter, has_parts, is_so};
 use crate::support::{
-    Named, all, done, ends_as_undisturbed, every_pair, is_restored, named, one_of_each, results, worlds,
+    Named, all, done, ends_as_undisturbed, every_pair, is_restored, named, one_of_each, results, users_of_actions,
+    worlds,
 };
 
 /// What the function is at when it dies.
@@ -300,15 +301,8 @@ async fn dies_undoing(security: &Arc<Security>, playbook: &'static Traced, of: &
 fn whoever_dies_at_a_call_of_an_action_is_replaced() {
     run_to_end(|| async {
         let servers = Security::on_each_server(Permits::Everything).await.unwrap();
-        // An action that several playbooks use is one action.
-        let mut alike: BTreeMap<&str, Vec<(&'static Traced, &str, &str)>> = BTreeMap::new();
-        for (_, playbook) in playbooks() {
-            for (action, of) in &worlds(playbook).await.by_action {
-                alike.entry(action).or_default().push((playbook, action, of));
-            }
-        }
         let mut cases: Vec<Named<'_>> = Vec::new();
-        for (n, (playbook, action, of)) in one_of_each(alike).into_iter().enumerate() {
+        for (n, (playbook, action, of)) in one_of_each(users_of_actions().await).into_iter().enumerate() {
             let security = &servers[n % servers.len()];
             for fault in [Fault::DiesBefore, Fault::DiesAfter] {
                 let name = format!("{} {of}, {action}, {fault:?}", playbook.id());

@@ -140,6 +140,20 @@ pub async fn worlds(playbook: &Traced) -> &'static Worlds {
     &FOUND.get_or_init(|| async { find_worlds().await.unwrap() }).await[playbook.id()]
 }
 
+/// A playbook, an action of it, and the world with the shortest plan that holds the action.
+pub type User = (&'static Traced, &'static str, &'static str);
+
+/// Who uses each action: one that several playbooks use is one action.
+pub async fn users_of_actions() -> BTreeMap<&'static str, Vec<User>> {
+    let mut users: BTreeMap<&str, Vec<User>> = BTreeMap::new();
+    for (_, playbook) in playbooks() {
+        for (action, of) in &worlds(playbook).await.by_action {
+            users.entry(action).or_default().push((playbook, action, of));
+        }
+    }
+    users
+}
+
 async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
     let servers = Security::on_each_server(Permits::Everything).await?;
     let mut asked: BTreeMap<String, Vec<&'static Traced>> = BTreeMap::new();
