@@ -6,6 +6,7 @@ Firebreak and speaks to the emulator only over AWS's own protocols and the serve
 """
 
 import base64
+import gc
 import json
 import sys
 from datetime import date, datetime, timezone
@@ -59,8 +60,16 @@ class Observer:
     def do_state(self, account: str, region: str) -> Any:
         return state(self.accounts, account, region)
 
-    def do_hub(self, account: str, region: str, template: str, parameters: Any = None, stack: str = "firebreak") -> Any:
-        return Stack(self.accounts, account, region, template, parameters or {}, stack).make()
+    def do_hub(
+        self,
+        account: str,
+        region: str,
+        template: str,
+        parameters: Any = None,
+        stack: str = "firebreak",
+        without: Any = (),
+    ) -> Any:
+        return Stack(self.accounts, account, region, template, parameters or {}, stack, without).make()
 
     def do_member(
         self,
@@ -69,8 +78,9 @@ class Observer:
         parameters: Any = None,
         region: str = "us-east-1",
         stack: str = "firebreak-member",
+        without: Any = (),
     ) -> Any:
-        return Stack(self.accounts, account, region, template, parameters or {}, stack).make()
+        return Stack(self.accounts, account, region, template, parameters or {}, stack, without).make()
 
     def do_template(self, template: str) -> Any:
         return parsed(template)
@@ -177,6 +187,9 @@ class Observer:
 
 def main() -> None:
     observer = Observer()
+    # Little of what it makes is a cycle, and it ends with the tests.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     for line in sys.stdin:
         try:
             answer: Any = {"ok": observer.answer(json.loads(line))}

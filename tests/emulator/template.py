@@ -8,6 +8,7 @@ here is an error, never skipped in silence.
 import functools
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -51,7 +52,16 @@ def parsed(path: str) -> dict:
 class Stack:
     """One template deployed into one account and Region."""
 
-    def __init__(self, accounts: Accounts, account: str, region: str, path: str, given: dict, name: str):
+    def __init__(
+        self,
+        accounts: Accounts,
+        account: str,
+        region: str,
+        path: str,
+        given: dict,
+        name: str,
+        without: Iterable = (),
+    ):
         self.template = parsed(path)
         self.account, self.region, self.name = account, region, name
         self.clients = lambda service: accounts.client(account, region, service)
@@ -82,6 +92,8 @@ class Stack:
         }
         self.names: dict = {}
         self.functions: dict = {}
+        # Types and names of what is not made, though it has its name: for whoever makes many and needs few.
+        self.without = frozenset(without)
 
     # --- intrinsic functions ---
 
@@ -219,8 +231,10 @@ class Stack:
 
     def make(self) -> dict:
         for kind, maker in self.MAKERS.items():
+            if kind in self.without:
+                continue
             for logical, spec in self.resources.items():
-                if spec["Type"] == kind:
+                if spec["Type"] == kind and self.physical(logical) not in self.without:
                     getattr(self, "make_" + maker)(logical, self.resolve(spec.get("Properties", {})))
         for logical, spec in self.resources.items():
             if spec["Type"] not in self.MAKERS and spec["Type"] not in self.IGNORED:
@@ -342,7 +356,10 @@ class Stack:
         events, sqs = self.clients("events"), self.clients("sqs")
         shared = self.resolve(self.template.get("Globals", {})).get("Function", {})
         queue = f"{self.name}-{logical}-events"
-        url = sqs.create_queue(QueueName=queue)["QueueUrl"]
+        ruled = "AWS::Events::Rule" not in self.without
+        if ruled:
+            sqs.create_queue(QueueName=queue)
+        url = f"{sqs.meta.endpoint_url}/{self.account}/{queue}"
         arn = f"arn:aws:sqs:{self.region}:{self.account}:{queue}"
         rules, schedules = [], []
         for name, event in properties.get("Events", {}).items():
@@ -351,9 +368,10 @@ class Stack:
                 arguments = {"Name": rule, "EventPattern": json.dumps(event["Properties"]["Pattern"])}
                 if event["Properties"].get("EventBusName"):
                     arguments["EventBusName"] = event["Properties"]["EventBusName"]
-                events.put_rule(**arguments)
-                events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
-                rules.append(rule)
+                if ruled:
+                    events.put_rule(**arguments)
+                    events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
+                    rules.append(rule)
             elif event["Type"] in ("Schedule", "ScheduleV2"):
                 given = event["Properties"].get("Input")
                 schedules.append(

@@ -63,6 +63,30 @@ class Emulated(unittest.TestCase):
         self.assertEqual(caught.exception.response["Error"]["Code"], code)
 
 
+class Speed(unittest.TestCase):
+    def test_a_document_is_written_as_it_was(self):
+        import extension.speed  # noqa: F401
+        import xmltodict
+
+        documents = [
+            {"a": None},
+            {"a": ""},
+            {"a": {"@xmlns": 'http://x"&/', "b": ["<1>", None, {"c": 2}], "d": [], "e": True, "f": {}}},
+            {"a": {"#text": "x & y", "@n": None, "b": "ü"}},
+            {"a": {"b": {"c": [{"d": "1"}, {"d": 1.5}]}, "g": b"bytes"}},
+        ]
+        for document in documents:
+            for full in (True, False):
+                for short in (True, False):
+                    how = {"full_document": full, "short_empty_elements": short}
+                    with self.subTest(document=document, **how):
+                        # What is asked for in an unusual way is moto's own.
+                        usual = xmltodict.unparse(document, comment_key="#comment", **how)
+                        self.assertEqual(xmltodict.unparse(document, **how), usual)
+        with self.assertRaises(ValueError):
+            xmltodict.unparse({"a": {"b c": 1}})
+
+
 class Interfaces(Emulated):
     def test_groups_are_exactly_what_was_set(self):
         ids = self.seed("web-server")

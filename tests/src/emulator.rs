@@ -614,17 +614,28 @@ impl Observer {
         self.ask(json!({"do": "state", "account": account, "region": region})).await
     }
 
-    /// Make the hub's resources out of a template.
-    pub async fn hub(&self, account: &str, region: &str, template: &Path, parameters: Value) -> Result<Stack> {
+    /// Make the hub's resources out of a template, but for what `without` names by type or name.
+    pub async fn hub(
+        &self,
+        account: &str,
+        region: &str,
+        template: &Path,
+        parameters: Value,
+        without: &[&str],
+    ) -> Result<Stack> {
         self.ask_for(json!({
             "do": "hub", "account": account, "region": region, "template": template, "parameters": parameters,
+            "without": without,
         }))
         .await
     }
 
-    /// Make a member account's roles out of a template.
-    pub async fn member(&self, account: &str, template: &Path, parameters: Value) -> Result<Stack> {
-        self.ask_for(json!({"do": "member", "account": account, "template": template, "parameters": parameters})).await
+    /// Make a member account's roles out of a template, but for what `without` names by type or name.
+    pub async fn member(&self, account: &str, template: &Path, parameters: Value, without: &[&str]) -> Result<Stack> {
+        self.ask_for(json!({
+            "do": "member", "account": account, "template": template, "parameters": parameters, "without": without,
+        }))
+        .await
     }
 
     /// A template as JSON, short tags in their long form.

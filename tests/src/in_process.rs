@@ -21,6 +21,7 @@ use firebreak::hub::{Answer, DECISION_EVENT, EVENT_SOURCE, Hub, OUTCOME_EVENT, P
 use firebreak::ids::{AccountId, Region, RunId};
 use firebreak::ledger::Ledger;
 use firebreak::ledger::decisions::{Decision, Verb};
+use firebreak::operator;
 use firebreak::permission::{Grant, Permission};
 use firebreak::plan::{Leave, Plan, Step, Undo};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook};
@@ -229,7 +230,9 @@ impl Security {
         let parameters = json!({
             "OrganizationId": ORGANIZATION, "BudgetTotalPerHour": 100_000, "BreakGlassPrincipals": BREAK_GLASS,
         });
-        let stack = observer.hub(&account, REGION, &workspace().join("template.yaml"), parameters).await?;
+        // Events are handed to the functions here, not routed.
+        let template = workspace().join("template.yaml");
+        let stack = observer.hub(&account, REGION, &template, parameters, &["AWS::Events::Rule"]).await?;
         let credentials = observer.credentials(&account).await?;
         let plain = deployment::account(emulator, &account, &credentials, &connection(http(), Settings::default()))?;
         let mut security = Self {
@@ -453,7 +456,9 @@ impl Case {
         let member = fresh_account();
         let ids = security.observer.seed(&member, REGION, world).await?;
         let parameters = json!({"HubAccount": security.account, "OrganizationId": ORGANIZATION});
-        security.observer.member(&member, &workspace().join("template-member.yaml"), parameters).await?;
+        let template = workspace().join("template-member.yaml");
+        let without = roles_of_others(playbook)?;
+        security.observer.member(&member, &template, parameters, &without).await?;
         Self::about(security, playbook, member, ids, settings).await
     }
 
@@ -676,6 +681,14 @@ impl Case {
             Planned::Gone(why) | Planned::Refused(why) => bail!("there is no plan: {why}"),
         }
     }
+}
+
+/// The roles that the function of a playbook does not use.
+fn roles_of_others(playbook: &Traced) -> Result<Vec<&'static str>> {
+    let (function, _) = playbooks().iter().find(|(_, one)| one.id() == playbook.id()).context("no function has it")?;
+    let others = FUNCTIONS.iter().filter(|other| other.name != function.name);
+    let roles = others.flat_map(|other| other.playbooks.iter().map(|playbook| playbook.meta().id));
+    Ok(roles.chain([operator::PLAN, operator::ONBOARD]).collect())
 }
 
 fn process(

@@ -88,7 +88,7 @@ async fn each_world_has_a_reviewed_plan() {
         let credentials = observer.credentials(&account).await.unwrap();
         let member = deployment::account(emulator, &account, &credentials, &Connection::default()).unwrap();
         let parameters = json!({"HubAccount": "111111111111", "OrganizationId": ORGANIZATION});
-        observer.member(&account, &workspace().join("template-member.yaml"), parameters).await.unwrap();
+        observer.member(&account, &workspace().join("template-member.yaml"), parameters, &[]).await.unwrap();
         let cx = PlanContext {
             aws: &member,
             groups: &[],

@@ -6,13 +6,17 @@ Each of these costs more with every account or every row, and the laws make hund
 import copy
 import functools
 import threading
+from collections.abc import Iterable
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
+import xmltodict
 from moto.core import responses
 from moto.core.serialize import XFormedAttributePicker
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table
 from moto.iam import models as iam
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
 from .patch import override
 
@@ -123,8 +127,57 @@ def _all_items(original: Any, self: Table) -> list:
     return list(self.items.get(partition, {}).values())
 
 
+_valid_name = functools.lru_cache(maxsize=None)(xmltodict._validate_name)
+
+
+@override(xmltodict, "unparse")
+def _unparse(original: Any, document: dict, *given: Any, **more: Any) -> Any:
+    """An eighth of what answering takes: every element goes through a handler of events."""
+    full, short = more.get("full_document", True), more.get("short_empty_elements", False)
+    usual = {"full_document", "short_empty_elements", "pretty"}
+    if given or not usual.issuperset(more) or more.get("pretty") or len(document) != 1:
+        return original(document, *given, **more)
+    parts = ['<?xml version="1.0" encoding="utf-8"?>\n'] if full else []
+    for name, value in document.items():
+        _element(parts.append, name, value, short)
+    return "".join(parts)
+
+
+def _element(write: Any, name: str, value: Any, short: bool) -> None:
+    _valid_name(name, "element")
+    many = isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, memoryview, dict))
+    for one in value if many else (value,):
+        if one is None:
+            one = {}
+        if not isinstance(one, dict):
+            text = xmltodict._convert_value_to_string(one)
+            write(f"<{name}>{escape(text)}</{name}>" if text or not short else f"<{name}/>")
+            continue
+        write(f"<{name}")
+        text, children = None, []
+        for key, inner in one.items():
+            if key == "#text":
+                text = None if inner is None else xmltodict._convert_value_to_string(inner)
+            elif key.startswith("@"):
+                _valid_name(key[1:], "attribute")
+                write(f" {key[1:]}={quoteattr('' if inner is None else xmltodict._convert_value_to_string(inner))}")
+            elif not (isinstance(inner, list) and not inner):
+                children.append((key, inner))
+        if short and not children and not text:
+            write("/>")
+            continue
+        write(">")
+        for key, inner in children:
+            _element(write, key, inner, short)
+        write(f"{escape(text or '')}</{name}>")
+
+
+_backend_of = functools.lru_cache(maxsize=None)(DomainDispatcherApplication.get_backend_for_host)
+
+
 def install() -> None:
     """Put the shorter ways in place."""
+    DomainDispatcherApplication.get_backend_for_host = _backend_of
     iam.get_account_id_from = _account_of
     responses.method_names_from_class = _method_names
     Table.__deepcopy__ = _copy_table
