@@ -8,7 +8,7 @@ use firebreak::aws::Connection;
 use firebreak::config::Config;
 use firebreak::failure::{Class, Failure};
 use firebreak::hub::{Hub, Playbooks};
-use firebreak::operator::Operator;
+use firebreak::operator::{OPERATOR, Operator, PUBLISHER};
 use firebreak::playbook::Playbook;
 
 /// What the command is called where a function has a name. No due row has it: the command takes none up.
@@ -29,29 +29,38 @@ pub(crate) async fn hub() -> Result<Hub> {
 
 /// The same, and who is asking.
 pub(crate) async fn operator() -> Result<(Hub, Operator)> {
+    taking(OPERATOR).await
+}
+
+/// The same with another of the roles for people.
+pub(crate) async fn taking(role: &'static str) -> Result<(Hub, Operator)> {
     let config = Config::from_env().context(
         "the settings of the deployment are missing: set the FIREBREAK_… variables (see README, \"Settings\")",
     )?;
     let own = firebreak::lambda::connect(COMMAND, playbooks(), config, &Connection::default()).await?;
     let endpoint = std::env::var("AWS_ENDPOINT_URL").ok();
-    let taken = Operator::take(&own.aws).await;
+    let taken = Operator::take(&own.aws, role).await;
     let (operator, aws) = taken.map_err(|failure| {
-        let why = why_not(&failure, endpoint.as_deref());
+        let why = why_not(role, &failure, endpoint.as_deref());
         anyhow::Error::new(failure).context(why)
     })?;
     Ok((Hub::new(COMMAND, playbooks(), own.config, aws), operator))
 }
 
 /// What a person can do about not being let in. No answer is something else than a no.
-fn why_not(failure: &Failure, endpoint: Option<&str>) -> String {
+fn why_not(role: &str, failure: &Failure, endpoint: Option<&str>) -> String {
     match endpoint {
         Some(endpoint) if failure.class == Class::Transient && failure.code.is_none() && is_loopback(endpoint) => {
             let endpoint = firebreak::text::plain(endpoint, 120);
             format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?")
         }
-        _ => "you must be let take on the role `operator` of the security account: the parameter `OperatorPrincipals` \
-              of template.yaml says who is"
-            .to_owned(),
+        _ => {
+            let parameter = if role == PUBLISHER { "PublisherPrincipals" } else { "OperatorPrincipals" };
+            format!(
+                "you must be let take on the role `{role}` of the security account: the parameter `{parameter}` of \
+                 template.yaml says who is"
+            )
+        }
     }
 }
 
@@ -73,7 +82,7 @@ mod tests {
     fn no_answer_on_this_machine_is_not_blamed_on_the_role() {
         let silent = Failure::new(Class::Transient, "ask STS who calls in", "eu-west-1");
         for endpoint in ["http://127.0.0.1:5000", "http://localhost:5000/", "http://[::1]:5000", "http://127.0.0.1"] {
-            let why = why_not(&silent, Some(endpoint));
+            let why = why_not(OPERATOR, &silent, Some(endpoint));
             assert_eq!(
                 why,
                 format!("could not reach AWS at {endpoint} (AWS_ENDPOINT_URL): is the drill still running?")
@@ -86,7 +95,8 @@ mod tests {
             (&silent, Some("https://localhost.example.com")),
             (&silent, Some("https://10.0.0.1:443")),
         ] {
-            assert!(why_not(failure, endpoint).contains("OperatorPrincipals"), "{endpoint:?}");
+            assert!(why_not(OPERATOR, failure, endpoint).contains("OperatorPrincipals"), "{endpoint:?}");
+            assert!(why_not(PUBLISHER, failure, endpoint).contains("PublisherPrincipals"), "{endpoint:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use firebreak::door::wire::{Answer, Asked, ByHand};
+use firebreak::door::wire::{Answer, Asked, ByHand, RefusalKind};
 use firebreak::ids::{AccountId, Region};
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak::target::Target;
@@ -28,9 +28,20 @@ pub(crate) async fn run(url: Option<&str>, asked: Asked, wait: bool) -> Result<E
     let Answer::Decided { run, by, .. } = answer else { return waits(&mut out, asked.as_str(), &answer) };
     writeln!(out, "decided: {} run {run}, as {}", asked.as_str(), by.join(" and "))?;
     let Some(before) = before else { return Ok(Exit::Well) };
-    let Some(after) = settled(&door, &before).await? else {
-        writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
-        return Ok(Exit::NotWell);
+    let after = match settled(&door, &before).await? {
+        Settled::Moved(after) => *after,
+        Settled::WorkedOn => {
+            writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
+            return Ok(Exit::NotWell);
+        }
+        Settled::AsBefore => {
+            writeln!(
+                out,
+                "nothing has become of it so far: where the function refuses a decision, people are told why; see the \
+                 topic's messages, and: firebreak show {run}"
+            )?;
+            return Ok(Exit::NotWell);
+        }
     };
     if matches!(asked, Asked::Retry { .. }) {
         writeln!(out, "{}", what_was_done(&before, &after))?;
@@ -83,6 +94,7 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
     }
     let until = Instant::now() + PATIENCE;
     let mut look = tokio::time::interval(LOOK);
+    let mut begun = false;
     while Instant::now() < until {
         look.tick().await;
         match door.run(&run).await {
@@ -93,10 +105,14 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
                     run.state == RunState::Proposed || matches!(outcome, Some(Outcome::Contained | Outcome::Preserved));
                 return Ok(Exit::from(well));
             }
-            Ok(_) => {}
-            Err(error) if error.is::<Refused>() => {}
+            Ok(_) => begun = true,
+            Err(error) if error.downcast_ref::<Refused>().is_some_and(|no| no.kind == RefusalKind::Unknown) => {}
             Err(error) => return Err(error),
         }
+    }
+    if begun {
+        writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
+        return Ok(Exit::NotWell);
     }
     writeln!(out, "it has come to no run: it was refused, or another run has the target; see: firebreak runs")?;
     Ok(Exit::NotWell)
@@ -132,19 +148,31 @@ fn is_worked_on(run: &Run) -> bool {
     matches!(run.state, RunState::Applying | RunState::Undoing)
 }
 
+/// What has become of a run.
+enum Settled {
+    /// Something of it has changed, and nobody works on it.
+    Moved(Box<Run>),
+    /// A function works on it still.
+    WorkedOn,
+    /// It is as it was.
+    AsBefore,
+}
+
 /// Waits until something of the run has changed and nobody works on it.
-async fn settled(door: &Door, before: &Run) -> Result<Option<Run>> {
+async fn settled(door: &Door, before: &Run) -> Result<Settled> {
+    let mut worked_on = false;
     let until = Instant::now() + PATIENCE;
     let mut look = tokio::time::interval(LOOK);
     while Instant::now() < until {
         look.tick().await;
         let run = door.run(&before.head.id).await?;
         let moved = run.epoch != before.epoch || run.state != before.state || run.hold != before.hold;
-        if !is_worked_on(&run) && moved {
-            return Ok(Some(run));
+        worked_on = is_worked_on(&run);
+        if !worked_on && moved {
+            return Ok(Settled::Moved(Box::new(run)));
         }
     }
-    Ok(None)
+    Ok(if worked_on { Settled::WorkedOn } else { Settled::AsBefore })
 }
 
 /// Whether a further attempt has done anything.

@@ -11,6 +11,8 @@ use firebreak::run::Run;
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct Refused {
+    /// The kind of refusal.
+    pub(crate) kind: RefusalKind,
     why: String,
 }
 
@@ -32,7 +34,7 @@ impl Door {
     pub(crate) async fn ask(&self, asked: &Asked) -> Result<Answer> {
         match self.0.ask(asked).await? {
             Answer::Refused { kind: RefusalKind::Failed, why } => bail!(why),
-            Answer::Refused { why, .. } => Err(Refused { why }.into()),
+            Answer::Refused { kind, why } => Err(Refused { kind, why }.into()),
             answer => Ok(answer),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use firebreak::guard::Policies;
+use firebreak::operator::PUBLISHER;
 use jiff::Timestamp;
 
 use crate::connect::playbooks;
@@ -50,7 +51,7 @@ pub(crate) async fn publish(path: &Path, yes: bool) -> Result<bool> {
         writeln!(anstream::stdout(), "not published: {warnings}; with --yes it is published all the same")?;
         return Ok(false);
     }
-    let (hub, operator) = crate::connect::operator().await?;
+    let (hub, publisher) = crate::connect::taking(PUBLISHER).await?;
     let Some((bucket, key)) = &hub.config.policy_object else {
         bail!("FIREBREAK_POLICY_BUCKET and FIREBREAK_POLICY_KEY are not set: there is nowhere to publish to");
     };
@@ -64,7 +65,7 @@ pub(crate) async fn publish(path: &Path, yes: bool) -> Result<bool> {
         .send()
         .await
         .with_context(|| format!("could not write s3://{bucket}/{key}"))?;
-    hub.ledger.accept_policy(&policies.sha256, &operator.arn, Timestamp::now()).await?;
+    hub.ledger.accept_policy(&policies.sha256, &publisher.arn, Timestamp::now()).await?;
     writeln!(anstream::stdout(), "published to s3://{bucket}/{key}, accepted sha256 {}", policies.sha256)?;
     Ok(true)
 }

@@ -28,7 +28,8 @@ use crate::run::Run;
 use crate::target::TargetKind;
 use crate::telemetry;
 use crate::text::plain;
-use caller::{Caller, Nobody};
+use crate::units;
+use caller::{Caller, Nobody, PersonKind};
 use wire::{Answer, Asked, Brief, ByHand, LONGEST_REASON, MOST_HOURS, MOST_RUNS, RefusalKind};
 
 /// The longest body that is read, in bytes: what is asked is short.
@@ -89,6 +90,7 @@ struct Matter<'a> {
     about: String,
     plan_hash: &'a str,
     question: Question<'a>,
+    asked_by: &'a [String],
     now: Timestamp,
 }
 
@@ -126,27 +128,28 @@ impl Door {
     }
 
     async fn answer(&self, bytes: &[u8], now: Timestamp) -> Result<Answer, Refusal> {
-        let read = serde_json::from_slice::<LambdaFunctionUrlRequest>(bytes).map_err(|_| Nobody::NotAuthenticated);
-        let caller = read.as_ref().map_err(Clone::clone).and_then(|event| Caller::of(event, &self.config.hub_account));
-        let (event, caller) = match (read, caller) {
-            (Ok(event), Ok(caller)) => (event, caller),
-            (_, Err(nobody)) | (Err(nobody), _) => {
-                let refusal = Refusal::from(nobody);
-                refused("-", "-", &refusal);
-                return Err(refusal);
-            }
-        };
+        let (caller, event) = self.called(bytes).map_err(|nobody| {
+            let refusal = Refusal::from(nobody);
+            refused("-", "-", &refusal);
+            refusal
+        })?;
         let asked = asked(&event);
         let word = asked.as_ref().map_or("-", Asked::as_str);
-        let answered = match &asked {
-            Ok(asked) => self.answer_caller(&caller, asked, now).await,
-            Err(refusal) => Err(Refusal::new(refusal.kind, refusal.why.clone())),
+        let answered = match asked {
+            Ok(asked) => self.answer_caller(&caller, &asked, now).await,
+            Err(refusal) => Err(refusal),
         };
         match &answered {
             Ok(answer) => answered_well(&caller, word, answer),
             Err(refusal) => refused(&caller.person.id, word, refusal),
         }
         answered
+    }
+
+    /// Who calls, and what came with the call. What is no request to the function's URL is nobody's.
+    fn called(&self, bytes: &[u8]) -> Result<(Caller, LambdaFunctionUrlRequest), Nobody> {
+        let event = serde_json::from_slice(bytes).map_err(|_| Nobody::NotAuthenticated)?;
+        Ok((Caller::of(&event, &self.config.hub_account)?, event))
     }
 
     async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
@@ -219,9 +222,10 @@ impl Door {
             None => format!("{id}#{}", verb.as_str()),
         };
         let head = &run.head;
-        let known = self.known_of(&head.playbook, &head.target.account, now).await?;
+        let known = self.known_of(&policies, &head.playbook, &head.target.account, now).await?;
         let question = known.question(&self.config, &head.playbook, &head.plan, &head.finding, now);
-        let matter = Matter { caller, verb, about, plan_hash: &head.plan_hash, question, now };
+        let asked_by = &head.finding.asked_by;
+        let matter = Matter { caller, verb, about, plan_hash: &head.plan_hash, question, asked_by, now };
         let decision = Decision::new(&run, verb, &caller.arn, now);
         let decision = Decision { until: extend.map(|(_, until)| until), ..decision };
         self.say(&policies, matter, decision).await
@@ -249,52 +253,70 @@ impl Door {
         if let Some(away) = crate::screen::screen(&finding, None, Some(&self.config.hub_account)) {
             return Err(Refusal::new(RefusalKind::Forbidden, away.to_string()));
         }
-        let (policies, known) = tokio::join!(self.policies(), self.known_of(playbook, &asked.target.account, now));
-        let (policies, known) = (policies?, known?);
+        let policies = self.policies().await?;
+        let known = self.known_of(&policies, playbook, &asked.target.account, now).await?;
         // Nothing is planned yet: tags and who it is are the business of the guard that answers the request.
         let plan = Plan::new(playbook, asked.target.clone());
         let question = known.question(&self.config, playbook, &plan, &finding, now);
         let about = format!("request#{playbook}#{}", asked.target);
-        let matter = Matter { caller, verb: Verb::Request, about, plan_hash: "", question, now };
+        // Several persons ask for one thing, in the same words.
+        let words = asked.fingerprint();
+        let matter = Matter { caller, verb: Verb::Request, about, plan_hash: &words, question, asked_by: &[], now };
         self.say(&policies, matter, decision).await
     }
 
     async fn known_of(
         &self,
+        policies: &Policies,
         playbook: &str,
         account: &crate::ids::AccountId,
         now: Timestamp,
     ) -> Result<Known, Refusal> {
         let (spent, units) = tokio::try_join!(self.ledger.spent(playbook, account, now), self.ledger.units(account))?;
-        let units = units.map(|known| known.units).ok_or("the ledger does not have it".to_owned());
-        Ok(Known { spent, units })
+        let asked = policies.asking_people_for_units().is_some();
+        let units = units::believed(&self.aws, units.as_ref(), account, asked, now).await;
+        Ok(Known { spent, units: units.map(|found| found.units) })
     }
 
     /// Decides, if the policies let this person, and if that is all it takes; else it waits for others.
     async fn say(&self, policies: &Policies, matter: Matter<'_>, decision: Decision) -> Result<Answer, Refusal> {
-        let Matter { caller, verb, about, plan_hash, question, now } = matter;
-        let word = Word { person: &caller.person, verb, about: question };
-        if people::may(policies, &word, 1).allowed {
-            self.ledger.decide(&decision).await?;
-            return self.send(decision, vec![caller.arn.clone()]).await;
+        let Matter { caller, verb, about, plan_hash, question, asked_by, now } = matter;
+        let mine = Word { person: &caller.person, verb, about: &question, asked_by };
+        let forbidden = |persons: usize| {
+            let ruled = people::may(policies, &mine, persons);
+            if ruled.failed {
+                telemetry::alarm("guard-failed", &ruled.reasons.join("; "));
+            }
+            Refusal::new(RefusalKind::Forbidden, ruled.reasons.join("; "))
+        };
+        match people::needed(policies, &[mine]) {
+            None => return Err(forbidden(people::MOST_PERSONS)),
+            Some(1) => {
+                let decision = Decision { persons: vec![caller.person.id.clone()], ..decision };
+                self.ledger.decide(&decision).await?;
+                return self.send(decision, vec![caller.arn.clone()]).await;
+            }
+            // It may be the session of somebody who says it under their own name as well.
+            Some(persons) if caller.person.kind == PersonKind::Role => {
+                let why = format!("it takes {persons} persons, and a session of a role does not say who it is");
+                return Err(Refusal::new(RefusalKind::Forbidden, format!("{why}: come with credentials of your own")));
+            }
+            Some(_) => {}
         }
         let seen = self.ledger.waiting(&about).await?;
-        let before = seen.clone().standing(plan_hash, now);
-        let said = SaidSo { person: caller.person.id.clone(), arn: caller.arn.clone() };
-        let with = before.clone().with(said, plan_hash, now);
+        let mut with = seen.clone().standing(plan_hash, now);
+        // The policies may have changed since they said it.
+        with.said.retain(|said| people::needed(policies, &[Word { person: &said.person, ..mine }]).is_some());
+        let with = with.with(SaidSo { person: caller.person.clone(), arn: caller.arn.clone() }, plan_hash, now);
         let names: Vec<String> = with.said.iter().map(|said| said.arn.clone()).collect();
-        let count = with.said.len();
+        let words: Vec<Word<'_>> = with.said.iter().map(|said| Word { person: &said.person, ..mine }).collect();
+        let count = words.len();
         let meanwhile = || Refusal::new(RefusalKind::State, "somebody has said something meanwhile: say it again");
-        match people::needed(policies, &word, count) {
-            None => {
-                let ruled = people::may(policies, &word, count);
-                if ruled.failed {
-                    telemetry::alarm("guard-failed", &ruled.reasons.join("; "));
-                }
-                Err(Refusal::new(RefusalKind::Forbidden, ruled.reasons.join("; ")))
-            }
+        match people::needed(policies, &words) {
+            None => Err(forbidden(count)),
             Some(needed) if needed == count => {
-                let decision = Decision { by: names.join(" and "), ..decision };
+                let persons = with.said.iter().map(|said| said.person.id.clone()).collect();
+                let decision = Decision { by: names.join(" and "), persons, ..decision };
                 if !self.ledger.decide_together(&decision, &about, &seen, now).await? {
                     return Err(meanwhile());
                 }
@@ -302,7 +324,7 @@ impl Door {
             }
             Some(needed) => {
                 // Who says it twice is one person.
-                if with != before && !self.ledger.wait_for_others(&about, &seen, &with).await? {
+                if with != seen && !self.ledger.wait_for_others(&about, &seen, &with).await? {
                     return Err(meanwhile());
                 }
                 Ok(Answer::Waits { said: names, more: needed - count, until: with.until.unwrap_or(now) })
@@ -324,12 +346,21 @@ impl Door {
                 return Ok(Answer::Decided { decision: decision.id, run: decision.run, by });
             }
             // HTTP 200 with failures inside.
-            Ok(_) => Failure::new(Class::Transient, "send decision", id),
+            Ok(_) => {
+                Failure { code: Some("FailedEntry".to_owned()), ..Failure::new(Class::Transient, "send decision", id) }
+            }
             Err(failure) => failure,
         };
         telemetry::alarm("decision-unsent", &failure.brief());
-        let why = format!("it was written down and did not get any further, so nothing is done: {}", failure.brief());
-        Err(Refusal::new(RefusalKind::Failed, format!("{why}; say it again")))
+        let brief = failure.brief();
+        let why = if failure.class == Class::Transient && failure.code.is_none() {
+            format!(
+                "it was written down, and whether it went on is not known ({brief}): look at the run before you say it again"
+            )
+        } else {
+            format!("it was written down and did not get any further, so nothing is done: {brief}; say it again")
+        };
+        Err(Refusal::new(RefusalKind::Failed, why))
     }
 }
 

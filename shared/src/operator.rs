@@ -1,7 +1,8 @@
 //! People at the command: the roles through which they reach the security account and member accounts.
 //!
 //! A person's own credentials do one thing: they take on the role `operator` of the security account, whose trust
-//! policy says who may. It holds what the command's calls need. In a member account it can take on two roles: `plan`,
+//! policy says who may. It holds what the command's calls need, but for publishing policies, which has the role
+//! `publisher`. In a member account it can take on two roles: `plan`,
 //! which reads what playbooks read, and `onboard`, which makes and empties quarantine groups. The playbooks' own
 //! roles are for the functions alone.
 
@@ -19,8 +20,10 @@ use crate::permission::Permission;
 use crate::playbook::Playbook;
 use crate::session::{self, SESSION_SECONDS, Take};
 
-/// The role of the security account.
+/// The role of the security account with which people look, plan and onboard.
 pub const OPERATOR: &str = "operator";
+/// The role of the security account that puts policy sets in force. Whoever has it says what everybody else may.
+pub const PUBLISHER: &str = "publisher";
 /// The role of a member account that reads for plans and checks.
 pub const PLAN: &str = "plan";
 /// The role of a member account that makes and empties quarantine groups.
@@ -59,21 +62,21 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Takes on the role of the security account, unless `own` are credentials of that role already.
+    /// Takes on a role of the security account, unless `own` are credentials of that role already.
     ///
     /// # Errors
     /// When STS cannot be asked, or does not let this person take the role on.
-    pub async fn take(own: &Aws) -> Result<(Self, Aws), Failure> {
+    pub async fn take(own: &Aws, role: &'static str) -> Result<(Self, Aws), Failure> {
         let asked = own.sts().get_caller_identity().send().await;
         let identity = asked.map_err(Failure::from_sdk("ask STS who calls in", &own.region))?;
         let arn = identity.arn().unwrap_or_default().to_owned();
         let operator = Self { arn };
-        if operator.has_the_role(&own.account) {
+        if operator.has(role, &own.account) {
             let same = own.in_region(own.region.clone());
             return Ok((operator, same));
         }
         let name = operator.name();
-        let take = Take { role: OPERATOR, name: &name, source_identity: None, seconds: HUB_SECONDS, policy: None };
+        let take = Take { role, name: &name, source_identity: None, seconds: HUB_SECONDS, policy: None };
         let aws = take.on(own, &own.account, &own.region).await?;
         Ok((operator, aws))
     }
@@ -93,11 +96,11 @@ impl Operator {
         take.on(hub, account, region).await
     }
 
-    fn has_the_role(&self, hub: &AccountId) -> bool {
+    fn has(&self, role: &str, hub: &AccountId) -> bool {
         self.arn.parse::<Arn>().is_ok_and(|arn| {
             arn.service == "sts"
                 && arn.account.as_ref() == Some(hub)
-                && arn.resource.starts_with(&format!("assumed-role/{OPERATOR}/"))
+                && arn.resource.starts_with(&format!("assumed-role/{role}/"))
         })
     }
 
@@ -138,14 +141,14 @@ mod tests {
     #[test]
     fn only_the_security_accounts_role_is_taken_for_it() {
         let hub = "111111111111".parse().unwrap();
-        assert!(operator("arn:aws:sts::111111111111:assumed-role/operator/ann").has_the_role(&hub));
+        assert!(operator("arn:aws:sts::111111111111:assumed-role/operator/ann").has(OPERATOR, &hub));
         for other in [
             "arn:aws:sts::222222222222:assumed-role/operator/ann",
             "arn:aws:sts::111111111111:assumed-role/operators/ann",
             "arn:aws:iam::111111111111:user/assumed-role/operator/ann",
             "",
         ] {
-            assert!(!operator(other).has_the_role(&hub), "{other}");
+            assert!(!operator(other).has(OPERATOR, &hub), "{other}");
         }
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::evidence::Kept;
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::ids::RunId;
 use crate::playbook::Purpose;
 use crate::run::{Outcome, Run, RunState};
@@ -28,6 +28,8 @@ pub struct Report {
     pub finding_type: String,
     /// The finding's severity.
     pub severity: f64,
+    /// Who asked for it by hand, as AWS names them, and why, where a person did and no finding reported it.
+    pub asked_for: Option<AskedFor>,
     /// How it ended.
     pub outcome: Outcome,
     /// What the report is about, when it is not the outcome itself.
@@ -71,6 +73,15 @@ pub struct Report {
     pub untold: bool,
 }
 
+/// That a person asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AskedFor {
+    /// Who.
+    pub by: String,
+    /// Why, in that person's words.
+    pub reason: String,
+}
+
 /// What a report is about when no step has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +118,11 @@ impl Report {
             finding: finding.id.to_string(),
             finding_type: finding.finding_type.clone(),
             severity: finding.severity,
+            asked_for: finding
+                .request
+                .as_ref()
+                .filter(|_| finding.source == Source::Request)
+                .map(|by| AskedFor { by: by.clone(), reason: finding.title.clone() }),
             outcome,
             topic: None,
             reasons: vec![why.into()],
@@ -181,6 +197,7 @@ impl Report {
             },
             "run": self.run,
             "finding": { "id": self.finding, "type": self.finding_type, "severity": self.severity },
+            "asked_for": self.asked_for,
             "reasons": self.reasons,
             "not_done": self.not_done,
             "remains": self.remains,
@@ -245,7 +262,10 @@ impl Report {
         let mut lines = vec![
             format!("{}: {} ({})", self.headline(), self.target.id, self.playbook),
             format!("Where: account {}, {region}", self.target.account),
-            format!("Finding: {}, severity {:.1}", plain(&self.finding_type, 90), self.severity),
+            match &self.asked_for {
+                Some(AskedFor { by, reason }) => format!("Asked for by {}: {}", names(by), plain(reason, LINE)),
+                None => format!("Finding: {}, severity {:.1}", plain(&self.finding_type, 90), self.severity),
+            },
         ];
         let cut = matches!(self.outcome, Outcome::Contained | Outcome::Partial) && self.topic.is_none();
         if let (true, Some(ms)) = (cut, self.contained_after_ms) {
@@ -317,6 +337,12 @@ impl Report {
             (Outcome::Observed | Outcome::Gone | Outcome::Rejected | Outcome::Undone, _) => "nothing",
         }
     }
+}
+
+/// Those who decided, as a phone shows them: of each ARN its last part, which is the user's or the session's name.
+pub(crate) fn names(by: &str) -> String {
+    let of = |arn: &str| plain(arn.rsplit('/').next().unwrap_or(arn), 64);
+    by.split(" and ").map(of).collect::<Vec<_>>().join(" and ")
 }
 
 /// Items on so many lines at most, one each; the last line says how many more there are.

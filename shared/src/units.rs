@@ -5,12 +5,15 @@
 //! <https://docs.aws.amazon.com/organizations/latest/APIReference/API_DescribeAccount.html>
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::ids::AccountId;
+use crate::ledger::KnownUnits;
 
 /// The root and the organizational units above an account, by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,32 @@ pub async fn look_up(security: &Aws, account: &AccountId) -> Result<Units, Failu
         let failure = Failure::new(Class::Malformed, "find the organizational unit of", account.as_str());
         failure.because(format!("AWS names {} paths", paths.len()))
     })
+}
+
+/// Where an account stands is believed for this long.
+const BELIEVED: SignedDuration = SignedDuration::from_hours(24);
+
+/// AWS Organizations is waited for this long. Only a set of policies that asks waits at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where an account stands, as the ledger has `known` it, or as AWS says if policies ask and that is no longer believed;
+/// else why it is not known, in words.
+pub async fn believed(
+    security: &Aws,
+    known: Option<&KnownUnits>,
+    account: &AccountId,
+    asked: bool,
+    now: Timestamp,
+) -> Result<KnownUnits, String> {
+    match known.filter(|known| now.duration_since(known.read_at) < BELIEVED) {
+        Some(known) => Ok(known.clone()),
+        None if !asked => Err("no policy asks for it".to_owned()),
+        None => match tokio::time::timeout(PATIENCE, look_up(security, account)).await {
+            Ok(Ok(units)) => Ok(KnownUnits { units, read_at: now }),
+            Ok(Err(failure)) => Err(failure.brief()),
+            Err(_) => Err("AWS Organizations did not answer in time".to_owned()),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -60,10 +60,7 @@ impl Binary {
     /// A function built with a Cargo profile, from the directory of the workspace and
     /// without choosing packages: another choice would be other features, and AWS's crates built again.
     pub async fn build(function: deployment::Function, profile: &str) -> Result<Self> {
-        let profile = profile.to_owned();
-        tokio::task::spawn_blocking(move || Self::build_blocking(function.name, profile))
-            .await
-            .context("building failed")?
+        Self::built(function.name, profile).await
     }
 
     /// The command `firebreak`, built like the function.
@@ -73,9 +70,12 @@ impl Binary {
 
     /// A binary of the workspace, built like the function.
     pub async fn of(name: &'static str) -> Result<Self> {
-        tokio::task::spawn_blocking(move || Self::build_blocking(name, "dev".to_owned()))
-            .await
-            .context("building failed")?
+        Self::built(name, "dev").await
+    }
+
+    async fn built(name: &'static str, profile: &str) -> Result<Self> {
+        let profile = profile.to_owned();
+        tokio::task::spawn_blocking(move || Self::build_blocking(name, profile)).await.context("building failed")?
     }
 
     /// The one of `contain-compute` that the tests of this process share.
@@ -328,11 +328,13 @@ impl<'e> Lab<'e> {
         if parameters.get("BreakGlassPrincipals").is_none() {
             parameters["BreakGlassPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/break-glass"));
         }
-        parameters["OperatorPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/responder"));
+        for people in ["OperatorPrincipals", "PublisherPrincipals"] {
+            parameters[people] = json!(format!("arn:aws:iam::{hub}:role/responder"));
+        }
         let root = workspace();
-        let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters).await?;
+        let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters, &[]).await?;
         let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
-        observer.member(&member, &root.join("template-member.yaml"), of_member).await?;
+        observer.member(&member, &root.join("template-member.yaml"), of_member, &[]).await?;
         let ids = observer.seed(&member, REGION, &emulator::world(setup.world)?).await?;
         let aws = deployment::account(emulator, &hub, &observer.credentials(&hub).await?, &Connection::default())?;
         let mut lab = Self {

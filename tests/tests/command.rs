@@ -469,6 +469,11 @@ async fn every_command(operator: &Operator<'_, '_>) {
     operator.good(&["policy", "publish", asking.to_str().unwrap(), "--yes"]).await;
     let shown = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
     assert!(shown.contains("`all` asks for it"), "{shown}");
+    let victim = lab.ids.get("victim").unwrap();
+    let asked = ["request", "isolate-instance", victim, "--account", member, "--reason", "now", "--no-wait"];
+    let refused = operator.run(&asked).await;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(3) && why.contains("`all` asks for it"), "{why}");
 }
 
 /// The emulator enforces no policy, so this holds the calls of the commands against the roles of the templates.
@@ -510,8 +515,10 @@ async fn the_commands_call_exactly_what_the_operators_roles_hold() {
         .collect();
     assert_eq!(taken, BTreeSet::from(["onboard", "plan"]));
 
-    let statements = held(&hub, "operator");
-    assert_eq!(used(&people), granted(&statements), "called, and held by operator");
+    let publishing = of_role("firebreak/publisher");
+    for (role, people) in [("operator", &people), ("publisher", &publishing)] {
+        assert_eq!(used(people), granted(&held(&hub, role)), "called, and held by {role}");
+    }
     let onboarding = of_role("firebreak/onboard");
     assert_eq!(used(&onboarding), granted(&held(&member, "onboard")), "called, and held by onboard");
     let planning = used(&of_role("firebreak/plan"));
@@ -519,7 +526,9 @@ async fn the_commands_call_exactly_what_the_operators_roles_hold() {
     assert!(planning.len() > 10 && planning.is_subset(&granted(&held(&member, "plan"))), "{planning:?}");
 
     // Each call is about something that the statement names.
-    for call in &people {
+    let people = people.iter().map(|call| ("operator", *call));
+    for (role, call) in people.chain(publishing.iter().map(|call| ("publisher", *call))) {
+        let statements = held(&hub, role);
         let action = format!("{}:{}", call.service, call.operation);
         let holds = |statement: &&&Value| list(&statement["Action"]).iter().any(|held| **held == action.as_str());
         let about = call.about.first().map(String::as_str).unwrap_or_default();

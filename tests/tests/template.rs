@@ -10,7 +10,7 @@ use firebreak::finding::{Finding, Source, Trigger};
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Playbooks};
 use firebreak::ids::AccountId;
 use firebreak::ledger::LEASE;
-use firebreak::operator::{ONBOARD, OPERATOR, PLAN};
+use firebreak::operator::{ONBOARD, OPERATOR, PLAN, PUBLISHER};
 use firebreak::screen::screen;
 use firebreak::session;
 use firebreak_tests::deployment::{FUNCTIONS, Function, OPERATE, ORGANIZATION, REGION, deployed};
@@ -59,7 +59,7 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
 
     let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
-    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     for Function { logical, name, .. } in deployed() {
         let function = stack.function(logical).unwrap();
         let given: BTreeSet<String> = function.environment.keys().cloned().collect();
@@ -199,7 +199,7 @@ fn keeps(template: &Value, arn: &Value) {
 async fn a_decision_of_another_account_does_not_arrive() {
     let (account, other, parameters) = (fresh_account(), fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
-    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     let rule = json!({"Name": "forward", "EventPattern": json!({"source": [EVENT_SOURCE]}).to_string()});
     observer.call(&other, REGION, "events", "put_rule", rule).await.unwrap();
     let bus = format!("arn:aws:events:{REGION}:{account}:event-bus/default");
@@ -252,7 +252,7 @@ fn events() -> BTreeMap<String, Value> {
 async fn each_event_reaches_the_functions_that_answer_it() {
     let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
-    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters).await.unwrap();
+    let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     let events = events();
     let mut files = BTreeMap::new();
     for (file, event) in &events {
@@ -431,18 +431,23 @@ fn trusts_only(role: &Value, taker: &str) {
 #[tokio::test]
 async fn people_have_roles_of_their_own_that_only_named_principals_may_take() {
     let (hub, member) = (template(HUB).await, template(MEMBER).await);
-    let operator = &hub["Resources"]["OperatorRole"];
-    let role = &operator["Properties"];
-    assert_eq!((&role["Path"], &role["RoleName"]), (&json!("/firebreak/"), &json!(OPERATOR)));
-    let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]);
-    assert_eq!(trust.len(), 1, "{role}");
-    assert_eq!(trust[0]["Principal"], json!({"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}));
-    let wanted = json!({
-        "ArnEquals": {"aws:PrincipalArn": {"Ref": "OperatorPrincipals"}},
-        "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
-    });
-    assert_eq!(trust[0]["Condition"], wanted);
-    assert_eq!(taken_on_by(role), BTreeSet::from([PLAN, ONBOARD]));
+    for (logical, name, principals, takes) in [
+        ("OperatorRole", OPERATOR, "OperatorPrincipals", BTreeSet::from([PLAN, ONBOARD])),
+        ("PublisherRole", PUBLISHER, "PublisherPrincipals", BTreeSet::new()),
+    ] {
+        let role = &hub["Resources"][logical]["Properties"];
+        assert_eq!((&role["Path"], &role["RoleName"]), (&json!("/firebreak/"), &json!(name)));
+        let trust = list(&role["AssumeRolePolicyDocument"]["Statement"]);
+        assert_eq!(trust.len(), 1, "{role}");
+        let root = json!({"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}});
+        assert_eq!(trust[0]["Principal"], root);
+        let wanted = json!({
+            "ArnEquals": {"aws:PrincipalArn": {"Ref": principals}},
+            "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
+        });
+        assert_eq!(trust[0]["Condition"], wanted);
+        assert_eq!(taken_on_by(role), takes);
+    }
     for name in [PLAN, ONBOARD] {
         trusts_only(roles_of(&member).find(|role| role["RoleName"] == name).unwrap(), OPERATOR);
     }
@@ -452,13 +457,19 @@ async fn people_have_roles_of_their_own_that_only_named_principals_may_take() {
     }
 
     // Nobody by default, and then there is no role; a condition that is always met would be one for everybody.
-    assert_eq!(hub["Parameters"]["OperatorPrincipals"]["Default"], "");
+    for principals in ["OperatorPrincipals", "PublisherPrincipals"] {
+        assert_eq!(hub["Parameters"][principals]["Default"], "");
+    }
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     for (given, expected) in [(None, false), (Some("arn:aws:iam::111111111111:role/responder"), true)] {
         let mut parameters = json!({"OrganizationId": "o-abcdefghij"});
-        parameters["OperatorPrincipals"] = json!(given.unwrap_or_default());
-        let stack = observer.hub(&fresh_account(), "eu-west-1", &workspace().join(HUB), parameters).await.unwrap();
-        assert_eq!(stack.resources.contains_key("OperatorRole"), expected, "{given:?}");
+        for principals in ["OperatorPrincipals", "PublisherPrincipals"] {
+            parameters[principals] = json!(given.unwrap_or_default());
+        }
+        let stack = observer.hub(&fresh_account(), "eu-west-1", &workspace().join(HUB), parameters, &[]).await.unwrap();
+        for logical in ["OperatorRole", "OperatorPolicy", "PublisherRole", "PublisherPolicy"] {
+            assert_eq!(stack.resources.contains_key(logical), expected, "{logical}: {given:?}");
+        }
     }
 }
 
@@ -482,8 +493,9 @@ async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
         let template = self::template(document).await;
         for statement in statements(&template) {
             for action in list(&statement["Action"]).into_iter().filter_map(Value::as_str) {
-                if action.starts_with("lambda:") {
-                    assert_eq!((&statement["Effect"], &statement["Resource"]), (&json!("Allow"), &arn), "{statement}");
+                let calls = ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"];
+                if statement["Effect"] == "Allow" && calls.iter().any(|call| matches_wildcard(action, call)) {
+                    assert_eq!(statement["Resource"], arn, "{statement}");
                     granted.insert(action.to_owned(), statement["Condition"].clone());
                 }
             }
@@ -508,24 +520,35 @@ async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
 #[tokio::test]
 async fn decisions_are_written_by_peoples_door_alone() {
     let template = template(HUB).await;
-    let writing = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLInsert", "PartiQLUpdate"];
-    let writes = |action: &&Value| action.as_str().is_some_and(|action| writing.iter().any(|w| action.ends_with(w)));
-    let mut writers = BTreeSet::new();
-    for role in roles_of(&template) {
-        for statement in statements(&role["Policies"]) {
-            if list(&statement["Action"]).iter().any(writes) {
-                for table in list(&statement["Resource"]) {
-                    let table = table["Fn::GetAtt"][0].as_str().unwrap().to_owned();
-                    writers.insert((table, role["RoleName"].as_str().unwrap().to_owned()));
-                }
-            }
-        }
-    }
-    let of = |table: &str| -> BTreeSet<&str> {
-        writers.iter().filter(|(of, _)| of == table).map(|(_, role)| role.as_str()).collect()
+    let writing = [
+        "dynamodb:BatchWriteItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:PartiQLDelete",
+        "dynamodb:PartiQLInsert",
+        "dynamodb:PartiQLUpdate",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+    ];
+    let writers = |table: &str| -> BTreeSet<&str> {
+        let (arn, everything) = (json!({"Fn::GetAtt": [table, "Arn"]}), json!("*"));
+        let of = |resource: &Value| {
+            let allows = |statement: &&Value| {
+                statement["Effect"] == "Allow"
+                    && list(&statement["Resource"]).iter().any(|of| **of == arn || **of == everything)
+                    && list(&statement["Action"])
+                        .iter()
+                        .filter_map(|action| action.as_str())
+                        .any(|action| writing.iter().any(|written| matches_wildcard(action, written)))
+            };
+            statements(resource).iter().any(allows)
+        };
+        let resources = template["Resources"].as_object().unwrap();
+        resources.iter().filter(|(_, resource)| of(resource)).map(|(logical, _)| logical.as_str()).collect()
     };
-    assert_eq!(of("DecisionsTable"), BTreeSet::from([OPERATE.name]));
-    assert!(!of("LedgerTable").contains(OPERATE.name), "{writers:?}");
+    assert_eq!(writers("DecisionsTable"), BTreeSet::from(["OperateRole"]));
+    let of_the_ledger = ["ContainComputeRole", "ContainIdentityRole", "OperatorRole", "PublisherRole"];
+    assert_eq!(writers("LedgerTable"), BTreeSet::from(of_the_ledger));
+    assert!(matches_wildcard("dynamodb:*", "dynamodb:PutItem") && !matches_wildcard("s3:*", "dynamodb:PutItem"));
     let role = &template["Resources"]["OperateRole"]["Properties"];
     assert_eq!(role["RoleName"], OPERATE.name);
     assert!(!statements(&role["Policies"]).into_iter().any(|s| s.to_string().contains("sts:")), "{role}");

@@ -5,7 +5,8 @@
 //! - an IAM user, by its name;
 //! - whoever signs in through IAM Identity Center, by the name that it gives the session: the same in every permission
 //!   set and in small letters. A user and a session of the same name are one person;
-//! - of any other role, all sessions together are one person: whoever takes it on chooses the session's name.
+//! - of any other role, all sessions together are one person: whoever takes it on chooses the session's name. Which human
+//!   it is they do not say, so where several persons are needed such a session is none of them.
 //!
 //! That nobody else can make a role of Identity Center's holds of its path, which the ARN of a session does not show: who
 //! may call at all is named with the path, by `OperatorPrincipals`.
@@ -15,22 +16,27 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html> (what `userid` is of whom).
 
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::identity::IDENTITY_CENTER_ROLE;
 use crate::ids::{AccountId, Arn};
-use crate::operator::OPERATOR;
+use crate::operator::{OPERATOR, PUBLISHER};
 
 /// The roles of Firebreak's in the security account: whoever takes them on says nothing of who it is.
-const OWN_ROLES: [&str; 4] = [OPERATOR, "contain-compute", "contain-identity", "operate"];
+const OWN_ROLES: [&str; 5] = [OPERATOR, PUBLISHER, "contain-compute", "contain-identity", "operate"];
 
 /// What a person is known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PersonKind {
     /// A user of IAM.
+    #[serde(rename = "user")]
     User,
     /// A user of IAM Identity Center.
+    #[serde(rename = "sso")]
     IdentityCenter,
-    /// Whoever may take a role on.
+    /// Whoever may take a role on. Who that is, the session does not say, so it is never one of several persons: it may
+    /// be the same human as another of them.
+    #[serde(rename = "role")]
     Role,
 }
 
@@ -46,7 +52,7 @@ impl PersonKind {
 }
 
 /// A person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// Who it is: two callers with the same id are one person.
     pub id: String,

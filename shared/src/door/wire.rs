@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::ids::RunId;
 use crate::ledger::decisions::Verb;
+use crate::plan::hex;
 use crate::run::{Outcome, Run, RunState};
 use crate::target::Target;
 
@@ -103,6 +105,14 @@ mod canonical {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Target, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl ByHand {
+    /// What two who ask for the same have in common: the words, which all of them are on record for.
+    pub(super) fn fingerprint(&self) -> String {
+        let name = self.name.as_deref().unwrap_or_default();
+        hex(&Sha256::digest(format!("{}\n{name}", self.reason)))
     }
 }
 

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::wire::{ByHand, LONGEST_REASON};
 use crate::ids::{AccountId, Arn, FindingId, InstanceId, InterfaceId, InvalidId, Partition, Region};
-use crate::ledger::decisions::Decision;
+use crate::ledger::decisions::{Decision, MOST_NAMES};
 use crate::text::plain;
 
 /// What a detector reported, in our normal form. Everything that decides is typed and checked; text
@@ -113,6 +113,9 @@ pub struct Finding {
     /// the answer is at most a proposal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// Who asked for it by hand: the ids of persons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_by: Vec<String>,
     /// The title, written by the service, with names in it that an attacker may have chosen.
     pub title: String,
 }
@@ -134,7 +137,7 @@ impl Finding {
     }
 
     /// What somebody asked for by hand, in the form of a finding. Its id is that of the run it may begin. It rates
-    /// nothing, so only a policy that asks for the source lets it be enforced.
+    /// nothing, and only a policy that names the source lets it be enforced ([`crate::guard::rule`]).
     ///
     /// # Errors
     /// When the id of the run is none of a finding's, which does not happen.
@@ -145,7 +148,8 @@ impl Finding {
         let id = decision.run.as_str().parse()?;
         let mut finding = Self::new(Source::Request, id, kind, 0.0, target.account.clone(), region);
         finding.partition = target.partition;
-        finding.request = Some(plain(&decision.by, 256));
+        finding.request = Some(plain(&decision.by, MOST_NAMES));
+        finding.asked_by = decision.persons.clone();
         finding.title = plain(&asked.reason, LONGEST_REASON);
         if target.kind.is_identity() {
             let user_type = if target.role_and_session().is_some() { UserType::AssumedRole } else { UserType::IamUser };
@@ -191,6 +195,7 @@ impl Finding {
             control: None,
             product: None,
             request: None,
+            asked_by: Vec::new(),
             title: String::new(),
         }
     }

@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::plan::{Leave, Plan, hex};
 use crate::run::Mode;
 use crate::target::Target;
@@ -332,6 +332,12 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
                     failed: true,
                 };
             }
+            Ok(answer) if mode == Mode::Enforce && !answer.names_requests && answer.allowed && asked_for(question) => {
+                reasons.push(format!(
+                    "enforce is permitted by {}, and none of it names requests",
+                    answer.because.join(", ")
+                ));
+            }
             Ok(answer) if answer.allowed => {
                 reasons.extend(answer.because.iter().map(|why| format!("{} permitted by {why}", mode.as_str())));
                 let leaves = match mode {
@@ -359,7 +365,15 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
     Ruling { mode: Mode::Refuse, leaves: BTreeSet::new(), reasons, hold_seconds: None, owner: None, failed: false }
 }
 
+/// Whether a person asked by hand. Who wrote that everything of an account is enforced thought of findings: what somebody
+/// asks for is done at once only where a policy says so of requests.
+fn asked_for(question: &Question<'_>) -> bool {
+    question.finding.source == Source::Request
+}
+
 struct Answer {
+    /// Whether a policy that decided names requests by hand.
+    names_requests: bool,
     allowed: bool,
     because: Vec<String>,
     hold_seconds: Option<i64>,
@@ -381,9 +395,11 @@ fn decide(
     let mut because = Vec::new();
     let mut hold_seconds: Option<i64> = None;
     let mut owners = std::collections::BTreeSet::new();
+    let mut names_requests = false;
     for id in response.diagnostics().reason() {
         let Some(policy) = policies.policy(id) else { continue };
         because.push(label(policy));
+        names_requests |= asked_for(question) && names(policy, &[Source::Request.as_str()]);
         owners.extend(policy.annotation("owner").filter(|owner| !owner.is_empty()).map(|o| crate::text::plain(o, 80)));
         if let Some(hold) = policy.annotation("hold").and_then(parse_hold) {
             // Several permits: the shortest hold asks a person soonest.
@@ -391,7 +407,13 @@ fn decide(
         }
     }
     because.sort();
-    Ok(Answer { allowed: response.decision() == Decision::Allow, because, hold_seconds, owner: owners.pop_first() })
+    Ok(Answer {
+        names_requests,
+        allowed: response.decision() == Decision::Allow,
+        because,
+        hold_seconds,
+        owner: owners.pop_first(),
+    })
 }
 
 /// A policy as reasons name it: by `@id`, with its `@reason`.

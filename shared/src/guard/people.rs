@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, PolicySet, PrincipalConstraint, Request};
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, Entity, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
+};
 
 use super::{Policies, Question, facts, label, long, names, string, target, uid};
 use crate::door::caller::Person;
@@ -13,14 +15,16 @@ use crate::ledger::decisions::Verb;
 pub const MOST_PERSONS: usize = 5;
 
 /// What somebody decides.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Word<'a> {
     /// Who.
     pub person: &'a Person,
     /// What.
     pub verb: Verb,
     /// About what: a run's finding, plan and target, or what is asked for.
-    pub about: Question<'a>,
+    pub about: &'a Question<'a>,
+    /// Who asked by hand for what is decided on: the ids of persons.
+    pub asked_by: &'a [String],
 }
 
 /// What the policies say to it.
@@ -50,9 +54,10 @@ pub fn may(policies: &Policies, word: &Word<'_>, persons: usize) -> Said {
     if with.allowed && !word.about.tags.is_empty() { ask(&in_force, word, &none, persons) } else { with }
 }
 
-/// How many persons it takes at least, so many having said it: `None` where no number is enough.
-pub fn needed(policies: &Policies, word: &Word<'_>, said: usize) -> Option<usize> {
-    (said..=MOST_PERSONS).find(|persons| may(policies, word, *persons).allowed)
+/// How many persons it takes at least, these having said it: the least number at which each of them may. `None` where
+/// no number is enough.
+pub fn needed(policies: &Policies, words: &[Word<'_>]) -> Option<usize> {
+    (words.len().max(1)..=MOST_PERSONS).find(|persons| words.iter().all(|word| may(policies, word, *persons).allowed))
 }
 
 fn ask(policies: &PolicySet, word: &Word<'_>, tags: &BTreeMap<String, String>, persons: usize) -> Said {
@@ -83,7 +88,7 @@ fn failed(problem: &str) -> Said {
 }
 
 fn request(word: &Word<'_>, tags: &BTreeMap<String, String>, persons: usize) -> Result<(Request, Entities), String> {
-    let (resource, entity) = target(&word.about, tags)?;
+    let (resource, entity) = target(word.about, tags)?;
     let person = word.person;
     let who = uid("Person", &person.id)?;
     let mut attributes = vec![
@@ -95,9 +100,12 @@ fn request(word: &Word<'_>, tags: &BTreeMap<String, String>, persons: usize) -> 
     let attributes = attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let somebody = Entity::new(who.clone(), attributes, Default::default()).map_err(|error| error.to_string())?;
     let entities = Entities::from_entities([entity, somebody], None).map_err(|error| error.to_string())?;
-    let mut context = facts(&word.about)?;
+    let mut context = facts(word.about)?;
+    let asked_by = word.asked_by.iter().map(|id| uid("Person", id).map(RestrictedExpression::new_entity_uid));
+    let asked_by = asked_by.collect::<Result<Vec<_>, _>>()?;
+    context.push(("asked_by".to_owned(), RestrictedExpression::new_set(asked_by)));
     let playbook = uid("Playbook", word.about.playbook)?;
-    context.push(("playbook".to_owned(), cedar_policy::RestrictedExpression::new_entity_uid(playbook)));
+    context.push(("playbook".to_owned(), RestrictedExpression::new_entity_uid(playbook)));
     context.push(("persons".to_owned(), long(u64::try_from(persons).unwrap_or(u64::MAX))));
     let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
     let action = uid("Action", word.verb.as_str())?;
@@ -107,7 +115,7 @@ fn request(word: &Word<'_>, tags: &BTreeMap<String, String>, persons: usize) -> 
 
 impl Policies {
     /// The first policy that may be about people and asks where the account stands in the organization.
-    fn asking_people_for_units(&self) -> Option<String> {
+    pub(crate) fn asking_people_for_units(&self) -> Option<String> {
         let about_people = self.all.policies().filter(|policy| is_about_people(policy));
         about_people.filter(|policy| names(policy, &["ou", "ous"])).map(|policy| policy.id().to_string()).min()
     }
@@ -115,13 +123,18 @@ impl Policies {
 
 /// Whether a policy's scope may hold for a person and something that people decide.
 pub(super) fn is_about_people(policy: &cedar_policy::Policy) -> bool {
+    Verb::ALL.iter().any(|verb| lets_people(policy, *verb))
+}
+
+/// Whether a policy's scope may hold for a person and this verb.
+pub(super) fn lets_people(policy: &cedar_policy::Policy, verb: Verb) -> bool {
     let is_person = |kind: &cedar_policy::EntityTypeName| kind.to_string() == "Person";
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::Any => true,
         PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => is_person(&kind),
         PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_person(uid.type_name()),
     };
-    let decides = |uid: &cedar_policy::EntityUid| Verb::ALL.iter().any(|verb| verb.as_str() == uid.id().unescaped());
+    let decides = |uid: &cedar_policy::EntityUid| verb.as_str() == uid.id().unescaped();
     principal
         && match policy.action_constraint() {
             cedar_policy::ActionConstraint::Any => true,

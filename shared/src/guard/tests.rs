@@ -35,6 +35,7 @@ pub(super) fn finding(severity: f64) -> Finding {
         control: None,
         product: None,
         request: None,
+        asked_by: Vec::new(),
         title: String::new(),
     }
 }
@@ -271,7 +272,10 @@ fn a_set_that_permits_no_mode_or_forgets_what_is_never_is_warned_of() {
     for mode in ["enforce", "propose", "observe"] {
         let one = format!(r#"@id("one") permit (principal, action in [Action::"{mode}"], resource);"#);
         let never = ["never-a-sample", "never-break-glass", "never-the-security-account"].map(Warning::Never);
-        assert_eq!(of(&one), [vec![Warning::NobodyDecides], never.to_vec()].concat());
+        assert_eq!(
+            of(&one),
+            [vec![Warning::NobodyDecides(vec!["approve", "reject", "undo"])], never.to_vec()].concat()
+        );
     }
     insta::assert_snapshot!(of(leaves_only).iter().map(|warning| format!("{warning}\n")).collect::<String>(), @"
     policy `over`: expired 2026-01-01, so it does not count

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Policies;
-use super::people::is_about_people;
+use super::people::lets_people;
 use crate::ids::AccountId;
+use crate::ledger::decisions::Verb;
 use crate::run::Mode;
 use crate::text::quoted;
 
@@ -51,8 +52,15 @@ pub enum Warning {
     },
     /// No policy in force permits any of the modes.
     PermitsNothing,
-    /// No policy in force permits people to decide: nobody can approve, reject or undo.
-    NobodyDecides,
+    /// No policy in force permits people one of what they must be able to say: to approve, to reject or to undo.
+    NobodyDecides(Vec<&'static str>),
+    /// A policy names a person as nobody is known here, so it never counts.
+    Person {
+        /// The policy.
+        policy: String,
+        /// What it names.
+        person: String,
+    },
     /// A policy forbids people everything that it forbids playbooks, to undo among it.
     ForbidsPeople(String),
     /// One of the policies that belong into every set is missing, judged by its id.
@@ -81,9 +89,17 @@ impl fmt::Display for Warning {
             Self::PermitsNothing => {
                 f.write_str("no policy permits to enforce, to propose or to observe: every finding is refused")
             }
-            Self::NobodyDecides => {
-                f.write_str("no policy permits people to approve, to reject or to undo: write `permit (principal is Person, action, resource);`")
-            }
+            Self::NobodyDecides(verbs) => write!(
+                f,
+                "no policy permits people to {}: write `permit (principal is Person, action, resource);`",
+                verbs.join(", to ")
+            ),
+            Self::Person { policy, person } => write!(
+                f,
+                "policy `{policy}`: nobody is known here as {}, so what it says of them never counts: persons are named \
+                 in small letters, whoever comes with a role that is not Identity Center's as role/NAME",
+                quoted(person)
+            ),
             Self::ForbidsPeople(policy) => write!(
                 f,
                 "policy `{policy}`: it also forbids people to decide, to undo among it; where it is about playbooks, \
@@ -108,9 +124,14 @@ impl Policies {
             let unknown = literals.map(|uid| uid.id().unescaped().to_owned());
             let unknown = unknown.filter(|playbook| !playbooks.contains(&playbook.as_str()));
             found.extend(unknown.map(|playbook| Warning::Playbook { policy: id.clone(), playbook }));
+            let literals = policy.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Person");
+            let persons = literals.map(|uid| uid.id().unescaped().to_owned());
+            let persons = persons.chain(compared_with(policy, &is_name)).filter(|name| *name != name.to_lowercase());
+            found.extend(persons.map(|person| Warning::Person { policy: id.clone(), person }));
             let unread = policy.annotations().map(|(name, _)| name).filter(|name| !ANNOTATIONS.contains(name));
             found.extend(unread.map(|name| Warning::Annotation { policy: id.clone(), annotation: name.to_owned() }));
-            let accounts = accounts(policy).into_iter().filter(|account| account.parse::<AccountId>().is_err());
+            let accounts =
+                compared_with(policy, &is_account).into_iter().filter(|account| account.parse::<AccountId>().is_err());
             found.extend(accounts.map(|account| Warning::Account { policy: id.clone(), account }));
         }
         let everything = |policy: &&Policy| {
@@ -120,13 +141,18 @@ impl Policies {
         };
         let everything = self.all.policies().filter(everything);
         found.extend(everything.map(|policy| Warning::ForbidsPeople(policy.id().to_string())));
-        let decides = |policy: &Policy| policy.effect() == Effect::Permit && is_about_people(policy);
-        if !self.in_force(now).policies().any(decides) {
-            found.push(Warning::NobodyDecides);
+        let in_force = self.in_force(now);
+        let lets = |verb: Verb| {
+            in_force.policies().any(|policy| policy.effect() == Effect::Permit && lets_people(policy, verb))
+        };
+        let missing = [Verb::Approve, Verb::Reject, Verb::Undo].into_iter().filter(|verb| !lets(*verb));
+        let missing: Vec<&str> = missing.map(Verb::as_str).collect();
+        if !missing.is_empty() {
+            found.push(Warning::NobodyDecides(missing));
         }
         let over = self.expires.iter().filter(|(_, until)| **until <= now);
         found.extend(over.map(|(id, until)| Warning::Expired { policy: id.clone(), since: *until }));
-        if !self.in_force(now).policies().any(permits_a_mode) {
+        if !in_force.policies().any(permits_a_mode) {
             found.push(Warning::PermitsNothing);
         }
         let has = |id: &str| self.all.policies().any(|policy| policy.id().to_string() == id);
@@ -156,33 +182,38 @@ fn permits_a_mode(policy: &Policy) -> bool {
         }
 }
 
-/// The texts that a policy compares an account with: by `==` and `!=`, or as members of a set.
-fn accounts(policy: &Policy) -> Vec<String> {
+/// The texts that a policy compares something with: by `==` and `!=`, or as members of a set.
+fn compared_with(policy: &Policy, is: &dyn Fn(&Value) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(json) = policy.to_json() {
-        compared(&json, &mut found);
+        compared(&json, is, &mut found);
     }
     found
 }
 
-fn compared(json: &Value, found: &mut Vec<String>) {
+fn compared(json: &Value, is: &dyn Fn(&Value) -> bool, found: &mut Vec<String>) {
     match json {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if matches!(name.as_str(), "==" | "!=" | "contains") {
                     let (left, right) = (&value["left"], &value["right"]);
                     for (side, other) in [(left, right), (right, left)] {
-                        if is_account(side) {
+                        if is(side) {
                             texts(other, found);
                         }
                     }
                 }
-                compared(value, found);
+                compared(value, is, found);
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| compared(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| compared(value, is, found)),
         _ => {}
     }
+}
+
+/// `principal.name`, as Cedar writes it in JSON.
+fn is_name(json: &Value) -> bool {
+    json["."]["left"]["Var"] == "principal" && json["."]["attr"] == "name"
 }
 
 /// `resource.account` and `context.hub_account`, as Cedar writes them in JSON.

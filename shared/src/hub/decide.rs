@@ -11,16 +11,13 @@ use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::guard::Ruling;
 use crate::ids::RunId;
-use crate::ledger::decisions::{Decision, Verb};
+use crate::ledger::decisions::{Decision, MOST_NAMES, Verb};
 use crate::ledger::{Claim, DueAt, DueKind};
 use crate::plan::Plan;
 use crate::playbook::{Planned, Playbook};
 use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunHead, RunState};
 use crate::telemetry;
-
-/// The longest that those who decided are named, in characters: several ARNs.
-const MOST_NAMES: usize = 400;
 
 impl Hub {
     pub(super) async fn carry_decision(&self, id: &str, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {

@@ -136,7 +136,7 @@ impl Hub {
                 let hours = now.duration_since(since).as_hours();
                 let whose = match &run.hold {
                     None => "the time that the policy gave it is over".to_owned(),
-                    Some(set) => format!("its end was set by {}", crate::text::plain(&set.by, 120)),
+                    Some(set) => format!("its end was set by {}", crate::report::names(&set.by)),
                 };
                 report.reasons.insert(0, format!("held for {hours} h; {whose}"));
                 report.topic = Some(Topic::HoldEnds);

@@ -1,9 +1,7 @@
 //! What is known before a decision: the ledger's view, the policy set in force, and where the account stands
 //! in the organization, if the policies ask.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Hub;
 use super::policy::Choice;
@@ -14,12 +12,6 @@ use crate::playbook::Meta;
 use crate::target::Target;
 use crate::telemetry;
 use crate::units::{self, Units};
-
-/// Where an account stands is believed for this long.
-const BELIEVED: SignedDuration = SignedDuration::from_hours(24);
-
-/// AWS Organizations is waited for this long. Only a set that asks waits at all.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known.
 pub(super) struct Known {
@@ -38,23 +30,13 @@ impl Hub {
         let (view, fetched) = tokio::join!(self.ledger.view(playbook, target, now), self.policies.fetch(&self.aws));
         let view = view?;
         let policies = self.policies.choose(fetched, view.accepted_policy.as_deref());
-        let believed = view.units.as_ref().filter(|known| now.duration_since(known.read_at) < BELIEVED);
-        let mut learned = None;
-        let units = match believed {
-            Some(known) => Ok(known.units.clone()),
-            None if policies.set.asking_for_units().is_empty() => Err("no policy asks for it".to_owned()),
-            None => match tokio::time::timeout(PATIENCE, units::look_up(&self.aws, &target.account)).await {
-                Ok(Ok(units)) => {
-                    learned = Some(units.clone());
-                    Ok(units)
-                }
-                Ok(Err(failure)) => Err(failure.brief()),
-                Err(_) => Err("AWS Organizations did not answer in time".to_owned()),
-            },
-        };
-        if let (Err(why), false) = (&units, policies.set.asking_for_units().is_empty()) {
+        let asked = !policies.set.asking_for_units().is_empty();
+        let found = units::believed(&self.aws, view.units.as_ref(), &target.account, asked, now).await;
+        if let (Err(why), true) = (&found, asked) {
             telemetry::alarm("unit-unknown", why);
         }
+        let learned = found.as_ref().ok().filter(|found| found.read_at == now).map(|found| found.units.clone());
+        let units = found.map(|found| found.units);
         Ok(Known { view, policies, units, learned })
     }
 

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::items::{self, Item, json, n, s, text};
 use super::{Budget, Claim, DueAt, DueKind, Hold, Ledger};
+use crate::door::caller::Person;
 use crate::door::wire::ByHand;
 use crate::failure::{Class, Failure};
+use crate::guard::people::MOST_PERSONS;
 use crate::ids::RunId;
 use crate::run::{HoldSet, Run, RunHead, RunState};
 
@@ -88,6 +90,8 @@ pub struct Decision {
     pub verb: Verb,
     /// Who decided, as AWS STS names the caller.
     pub by: String,
+    /// The persons who decided, by their ids: compared, not shown.
+    pub persons: Vec<String>,
     /// The plan that was seen: an approval is of this plan and no other.
     pub plan_hash: String,
     /// When it lapses.
@@ -114,11 +118,15 @@ pub struct Waiting {
 /// One of several persons who say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaidSo {
-    /// The person.
-    pub person: String,
+    /// The person, to be judged again when the next one says it.
+    pub person: Person,
     /// How AWS names the caller.
     pub arn: String,
 }
+
+/// The longest that those who decided are named, in characters: [`MOST_PERSONS`] ARNs of sessions, each of a role and a
+/// session of 64 characters, and the words between.
+pub const MOST_NAMES: usize = MOST_PERSONS * 200;
 
 /// What the first of several persons said stands for so long.
 const WAITS: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -137,6 +145,7 @@ impl Decision {
             run: run.head.id.clone(),
             verb,
             by: by.to_owned(),
+            persons: Vec::new(),
             plan_hash: run.head.plan_hash.clone(),
             expires_at: now + VALID,
             used: false,
@@ -153,6 +162,7 @@ impl Decision {
             run: RunId::new(),
             verb: Verb::Request,
             by: by.to_owned(),
+            persons: Vec::new(),
             plan_hash: String::new(),
             expires_at: now + VALID,
             used: false,
@@ -171,7 +181,7 @@ impl Waiting {
 
     /// The same with another person, unless that one has said so before.
     pub fn with(mut self, said: SaidSo, plan_hash: &str, now: Timestamp) -> Self {
-        if !self.said.iter().any(|other| other.person == said.person) {
+        if !self.said.iter().any(|other| other.person.id == said.person.id) {
             self.said.push(said);
         }
         self.plan_hash = plan_hash.to_owned();
@@ -195,6 +205,7 @@ fn read(item: &Item, used: bool) -> Option<Decision> {
         run: text(item, "run")?.parse().ok()?,
         verb: serde_json::from_value(serde_json::Value::String(text(item, "verb")?)).ok()?,
         by: text(item, "by")?,
+        persons: items::parse(item, "persons").ok()?,
         plan_hash: text(item, "plan_hash")?,
         expires_at: items::timestamp(item, "valid_until")?,
         used,
@@ -282,6 +293,7 @@ impl Ledger {
             .item("run", s(decision.run.as_str()))
             .item("verb", s(decision.verb.as_str()))
             .item("by", s(&decision.by))
+            .item("persons", json(&decision.persons))
             .item("plan_hash", s(&decision.plan_hash))
             .item("valid_until", n(decision.expires_at.as_millisecond()))
             .item("expires_at", n((decision.expires_at + KEPT).as_second()))

@@ -15,6 +15,7 @@ fn report(outcome: Outcome) -> Report {
         finding: "0123456789abcdef0123456789abcdef".to_owned(),
         finding_type: "CryptoCurrency:EC2/BitcoinTool.B!DNS".to_owned(),
         severity: 8.0,
+        asked_for: None,
         outcome,
         topic: None,
         reasons: vec!["enforce permitted by `isolate-when-severe`: a severe finding about an instance".to_owned()],
@@ -65,10 +66,16 @@ fn messages_are_short_and_say_what_to_do() {
     let mut also = report(Outcome::NoChange);
     also.topic = Some(Topic::SeenAlso);
     also.reasons = vec!["another finding; you were asked about this target at 03:12 UTC".to_owned()];
+    let mut by_hand = report(Outcome::Proposed);
+    by_hand.asked_for = Some(AskedFor {
+        by: "arn:aws:iam::111111111111:user/blue/ann and arn:aws:sts::111111111111:assumed-role/AWSReservedSSO_R_1/ben@example.com"
+            .to_owned(),
+        reason: "it beacons, says the network team".to_owned(),
+    });
     let mut text = String::new();
     let outcomes =
         [Outcome::Contained, Outcome::Proposed, Outcome::Failed, Outcome::NotContained, Outcome::Undone].map(report);
-    for report in outcomes.into_iter().chain([partial, ends, again, also]) {
+    for report in outcomes.into_iter().chain([partial, ends, again, also, by_hand]) {
         let message = report.message();
         assert!(message.lines().count() <= MOST_LINES, "{message}");
         assert!(report.subject().len() <= 99 && report.subject().is_ascii());

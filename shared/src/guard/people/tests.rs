@@ -41,8 +41,9 @@ fn said(text: &str, verb: Verb, persons: usize, tags: &[(&str, &str)]) -> Said {
         hub_account: "111111111111",
         break_glass: &[],
     };
-    let word = Word { person: &ann, verb, about };
-    assert_eq!(needed(&policies, &word, persons) == Some(persons), may(&policies, &word, persons).allowed);
+    let word = Word { person: &ann, verb, about: &about, asked_by: &["ben".to_owned()] };
+    let words = vec![word; persons];
+    assert_eq!(needed(&policies, &words) == Some(persons), may(&policies, &word, persons).allowed);
     may(&policies, &word, persons)
 }
 
@@ -62,6 +63,58 @@ fn a_policy_can_want_two_persons() {
     );
     assert!(said(TWO, Verb::Approve, 2, &[]).allowed && said(TWO, Verb::Reject, 1, &[]).allowed);
     assert!(!said(TWO, Verb::Undo, 1, &[]).allowed);
+}
+
+#[test]
+fn each_of_several_must_be_allowed_at_the_number_that_decides() {
+    let run = begun();
+    let more_of_roles = r#"@id("people") permit (principal is Person, action, resource);
+        @id("two") forbid (principal is Person, action, resource) when { context.persons < 2 };
+        @id("three") forbid (principal is Person, action, resource) when { principal.name == "cy" && context.persons < 3 };
+        @id("gone") forbid (principal == Person::"mallory", action, resource);"#;
+    let policies = Policies::parse(more_of_roles).unwrap();
+    let named = |name: &str| Person { id: name.to_owned(), name: name.to_owned(), ..ann() };
+    let people = [named("ann"), named("ben"), named("cy"), named("mallory")];
+    let none = BTreeMap::new();
+    let about = Question {
+        playbook: "isolate-instance",
+        target: &run.head.target,
+        tags: &none,
+        units: Err("no policy asks"),
+        finding: &run.head.finding,
+        plan: PlanFacts::default(),
+        spent_account: 0,
+        spent_total: 0,
+        now: Timestamp::UNIX_EPOCH,
+        hub_account: "111111111111",
+        break_glass: &[],
+    };
+    let words = |which: &[usize]| -> Vec<Word<'_>> {
+        let of = |n: &usize| Word { person: &people[*n], verb: Verb::Approve, about: &about, asked_by: &[] };
+        which.iter().map(of).collect()
+    };
+    for (which, wanted) in [
+        (&[0, 1][..], Some(2)),
+        // In whichever order they say it.
+        (&[0, 2], Some(3)),
+        (&[2, 0], Some(3)),
+        (&[0, 1, 2], Some(3)),
+        (&[0, 3], None),
+    ] {
+        assert_eq!(needed(&policies, &words(which)), wanted, "{which:?}");
+    }
+}
+
+#[test]
+fn a_policy_can_want_another_person_than_the_one_who_asked() {
+    let another = r#"@id("people") permit (principal is Person, action, resource);
+        @id("another") forbid (principal is Person, action == Action::"approve", resource)
+        when { context.asked_by.contains(principal) };"#;
+    Policies::parse(another).unwrap().validate().unwrap();
+    // Ben asked; ann decides.
+    assert!(said(another, Verb::Approve, 1, &[]).allowed);
+    let ann_asked = another.replace("(principal)", "(Person::\"ben\")");
+    assert!(!said(&ann_asked, Verb::Approve, 1, &[]).allowed);
 }
 
 #[test]
@@ -117,9 +170,23 @@ fn what_is_written_about_people_is_checked_strictly() {
 fn a_set_that_leaves_people_nothing_is_warned_of() {
     let warns = |text: &str| Policies::parse(text).unwrap().warnings(&["isolate-instance"], Timestamp::UNIX_EPOCH);
     let nobody = warns(r#"@id("x") permit (principal is Playbook, action, resource);"#);
-    assert!(nobody.contains(&Warning::NobodyDecides), "{nobody:?}");
+    assert!(nobody.contains(&Warning::NobodyDecides(vec!["approve", "reject", "undo"])), "{nobody:?}");
+    let some =
+        warns(r#"@id("x") permit (principal is Person, action in [Action::"request", Action::"reject"], resource);"#);
+    assert!(some.contains(&Warning::NobodyDecides(vec!["approve", "undo"])), "{some:?}");
+    let loud = warns(
+        r#"@id("x") forbid (principal == Person::"Ann", action, resource);
+        @id("y") forbid (principal is Person, action, resource) when { principal.name == "Ben" };"#,
+    );
+    for (policy, person) in [("x", "Ann"), ("y", "Ben")] {
+        let wanted = Warning::Person { policy: policy.to_owned(), person: person.to_owned() };
+        assert!(loud.contains(&wanted), "{loud:?}");
+    }
     let everybody = warns(TWO);
-    assert!(everybody.contains(&Warning::PermitsNothing) && !everybody.contains(&Warning::NobodyDecides));
+    assert!(
+        everybody.contains(&Warning::PermitsNothing)
+            && !everybody.iter().any(|warning| matches!(warning, Warning::NobodyDecides(_)))
+    );
     let forbids = warns(r#"@id("x") forbid (principal, action, resource) when { context.finding.sample };"#);
     assert!(forbids.contains(&Warning::ForbidsPeople("x".to_owned())), "{forbids:?}");
 }
