@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use firebreak::finding::Trigger;
 use firebreak::guard::Policies;
 use firebreak::ids::AccountId;
@@ -22,8 +22,15 @@ pub(crate) fn print(
         Some(path) => crate::policy::read(path)?,
     };
     current.validate().context("the current set cannot be used")?;
+    let next = crate::policy::read(file)?;
+    if let (None, Some(asking)) =
+        (&hub_account, next.asking_for_hub_account().or_else(|| current.asking_for_hub_account()))
+    {
+        // Nothing is enforced where it is not known, so nothing would seem to change.
+        bail!("give --hub-account: `{asking}` asks for the security account, which is not known here");
+    }
     let explainer = |policies| Explainer { policies, hub_account: hub_account.clone(), at: None };
-    let (before, after) = (explainer(current), explainer(crate::policy::read(file)?));
+    let (before, after) = (explainer(current), explainer(next));
     let (mut answers, mut changed, mut well) = (0, 0, true);
     let mut out = anstream::stdout().lock();
     for path in files_in(events)? {

@@ -114,7 +114,11 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
         writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
         return Ok(Exit::NotWell);
     }
-    writeln!(out, "it has come to no run: it was refused, or another run has the target; see: firebreak runs")?;
+    writeln!(
+        out,
+        "it has come to no run: there is no such target, it was refused, or another run has it; people are told which, and \
+         firebreak runs shows the others"
+    )?;
     Ok(Exit::NotWell)
 }
 
@@ -134,11 +138,16 @@ fn target(arguments: &ByHandArguments) -> Result<Target> {
 
 /// Says that more persons must say the same.
 fn waits(out: &mut impl Write, what: &str, answer: &Answer) -> Result<Exit> {
-    let Answer::Waits { said, more, until } = answer else { bail!("the door gave another answer than a decision") };
+    let Answer::Waits { said, more, until, told } = answer else {
+        bail!("the door gave another answer than a decision")
+    };
     let persons = if *more == 1 { "one more person".to_owned() } else { format!("{more} more persons") };
     writeln!(out, "not decided yet: {persons} must {what} it as well, until {}", until.strftime("%Y-%m-%d %H:%M UTC"))?;
     for arn in said {
         writeln!(out, "  said by {}", firebreak::text::plain(arn, 256))?;
+    }
+    if !told {
+        writeln!(out, "  nobody could be told: tell them yourself")?;
     }
     Ok(Exit::Waits)
 }

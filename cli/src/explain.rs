@@ -88,8 +88,11 @@ pub(crate) fn run(
     };
     policies.validate()?;
     if let (None, Some(asking)) = (&hub_account, policies.asking_for_hub_account()) {
-        let asks = format!("`{asking}` asks for the security account, which is not known here");
-        writeln!(anstream::stderr(), "firebreak: give --hub-account: {asks}, so the strictest answer is given")?;
+        writeln!(
+            anstream::stderr(),
+            "firebreak: give --hub-account: `{asking}` asks for the security account, which is not known here, so nothing is \
+             enforced; and what is about it is answered as if it were about another account"
+        )?;
     }
     let explainer = Explainer { policies, hub_account, at };
     let mut out = anstream::stdout().lock();

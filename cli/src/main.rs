@@ -220,6 +220,8 @@ enum EvidenceCommand {
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(exit) => ExitCode::from(exit as u8),
+        // Whoever reads it has read enough.
+        Err(error) if error.chain().any(is_closed_pipe) => ExitCode::SUCCESS,
         Err(error) => {
             let mut err = anstream::stderr().lock();
             // With standard error closed there is nobody left to tell.
@@ -227,6 +229,11 @@ async fn main() -> ExitCode {
             ExitCode::from(if error.is::<door::Refused>() { Exit::Refused } else { Exit::Failed } as u8)
         }
     }
+}
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The exit statuses. They are documented in the command's help and in the README.
@@ -256,7 +263,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
     let well = match arguments.command {
         Command::Explain { files, policy, hub_account, at } => explain::run(&files, policy, hub_account, at),
         Command::Plan { event } => plan::run(&event).await,
-        Command::Preflight { accounts, regions } => preflight::run(&accounts, regions).await,
+        Command::Preflight { accounts, regions } => preflight::run(url, &accounts, regions).await,
         Command::Onboard { account, regions, vpcs } => preflight::onboard(&account, regions, vpcs).await,
         Command::Runs { most, after, json } => show::runs(url, most, after, json).await,
         Command::Show { run, requests, json } => show::show(url, &run, requests, json).await,

@@ -5,12 +5,15 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
 use firebreak::aws::Aws;
+use firebreak::door::wire::Asked;
 use firebreak::failure::Failure;
 use firebreak::hub::{Hub, Quarantine};
 use firebreak::ids::{AccountId, Region, VpcId};
 use firebreak::operator::{ONBOARD, Operator, PLAN};
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
+
+use crate::door::Door;
 
 /// One line of the table.
 struct Check {
@@ -29,10 +32,11 @@ fn brief<T>(result: Result<T, Failure>, good: impl FnOnce(T) -> String) -> Resul
     result.map(good).map_err(|failure| failure.brief())
 }
 
-pub(crate) async fn run(accounts: &[AccountId], regions: Vec<Region>) -> Result<bool> {
+pub(crate) async fn run(url: Option<&str>, accounts: &[AccountId], regions: Vec<Region>) -> Result<bool> {
     let (hub, operator) = crate::connect::operator().await?;
     let regions = if regions.is_empty() { vec![hub.aws.region.clone()] } else { regions };
     let mut checks = of_the_hub(&hub).await;
+    checks.push(Check::new("hub", "people's door answers", door(url).await));
     for region in &regions {
         guardduty(&hub, region, accounts, &mut checks).await;
     }
@@ -66,6 +70,15 @@ async fn of_the_hub(hub: &Hub) -> Vec<Check> {
             },
         ),
     ]
+}
+
+/// People's door, with the person's own credentials.
+async fn door(url: Option<&str>) -> Result<String, String> {
+    if url.is_none() {
+        return Ok("not asked: FIREBREAK_OPERATE_URL is not set".to_owned());
+    }
+    let asked = async { Door::at(url).await?.ask(&Asked::Runs { most: 1, after: None }).await };
+    asked.await.map(|_| "yes".to_owned()).map_err(|error| format!("{error:#}"))
 }
 
 /// GuardDuty in a Region: on in the security account, and the accounts are members of it.

@@ -7,8 +7,9 @@ use comfy_table::{Table, presets};
 use firebreak::door::wire::{Answer, Asked, Brief};
 use firebreak::finding::Source;
 use firebreak::ids::RunId;
+use firebreak::ledger::decisions::MOST_NAMES;
 use firebreak::plan::Step;
-use firebreak::run::{Outcome, Run, StepResult, UndoResult};
+use firebreak::run::{Outcome, PastEnd, Run, StepResult, UndoResult};
 use firebreak::text::plain;
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
@@ -91,7 +92,7 @@ pub(crate) fn print(out: &mut impl Write, run: &Run, requests: bool) -> Result<(
     let kind = plain(&finding.finding_type, 120);
     match &finding.request {
         Some(by) if finding.source == Source::Request => {
-            writeln!(out, "  asked for by {}: {}", plain(by, 256), plain(&finding.title, 300))?;
+            writeln!(out, "  asked for by {}: {}", plain(by, MOST_NAMES), plain(&finding.title, 300))?;
         }
         _ => writeln!(out, "  finding {kind}, severity {:.1}, {}", finding.severity, finding.id)?,
     }
@@ -108,6 +109,7 @@ pub(crate) fn print(out: &mut impl Write, run: &Run, requests: bool) -> Result<(
     if let Some(end) = &run.end {
         list(out, "Not done", &end.not_done)?;
         list(out, title_of_remains(end.outcome), &end.remains)?;
+        list(out, "Still open, as before the undo", &end.left_open)?;
     } else {
         list(out, "Will stay open", &head.plan.remains)?;
     }
@@ -124,24 +126,30 @@ fn timeline(out: &mut impl Write, run: &Run) -> Result<()> {
     if let Some(at) = run.approved_at {
         line(at, "approved")?;
     }
-    if let Some(ms) = run.end.as_ref().and_then(|end| end.contained_after_ms) {
-        let what = if head.target.kind.is_identity() { "credentials" } else { "network" };
-        let from = if run.approved_at.is_some() { "the approval" } else { "the finding arrived" };
-        let at = run.counts_from() + std::time::Duration::from_millis(ms);
-        line(at, &format!("{what} cut, {:.1} s after {from}", ms as f64 / 1000.0))?;
-    }
-    if let Some(end) = &run.end {
-        line(end.at, end.outcome.as_str())?;
+    let ends: Vec<PastEnd> = run.past.iter().cloned().chain(run.end.as_ref().map(PastEnd::from)).collect();
+    let mut cut = false;
+    for end in &ends {
+        if let (Some(ms), false) = (end.contained_after_ms, cut) {
+            cut = true;
+            let what = if head.target.kind.is_identity() { "credentials" } else { "network" };
+            let from = if run.approved_at.is_some() { "the approval" } else { "the finding arrived" };
+            let at = run.counts_from() + std::time::Duration::from_millis(ms);
+            line(at, &format!("{what} cut, {:.1} s after {from}", ms as f64 / 1000.0))?;
+        }
+        let by = end.decided.as_ref().map(|decided| format!(", {}", plain(decided, MOST_NAMES))).unwrap_or_default();
+        line(end.at, &format!("{}{by}", end.outcome.as_str()))?;
     }
     if let Some(at) = run.hold_ends_at() {
-        let by = run.hold.as_ref().map(|set| format!(", by the word of {}", plain(&set.by, 256))).unwrap_or_default();
-        line(at, &format!("the hold ends{by}"))?;
+        let by = run.hold.as_ref().map(|set| format!(", by the word of {}", plain(&set.by, MOST_NAMES)));
+        line(at, &format!("the hold ends{}", by.unwrap_or_default()))?;
     }
     if let Some(owner) = &head.owner {
         writeln!(out, "  owner: {}", plain(owner, 80))?;
     }
-    if let Some(decided) = run.end.as_ref().and_then(|end| end.decided.as_ref()).or(run.decided.as_ref()) {
-        writeln!(out, "  {}", plain(decided, 420))?;
+    // What is under way.
+    let said = ends.iter().any(|end| end.decided == run.decided);
+    if let Some(decided) = run.decided.as_ref().filter(|_| !said) {
+        writeln!(out, "  {}", plain(decided, MOST_NAMES))?;
     }
     Ok(())
 }
@@ -158,7 +166,13 @@ fn print_step(out: &mut impl Write, run: &Run, step: &Step, requests: bool) -> R
         Some(StepResult::Slow) => "no answer in time".to_owned(),
     };
     let at = run.steps.get(&step.id).map(|record| format!(", at {}", since(record.after_ms))).unwrap_or_default();
-    let undone = run.undo_result(&step.id).map(|result| format!("; undo: {}", undone(result))).unwrap_or_default();
+    let undone = match (run.undo_result(&step.id), &step.caveat) {
+        (Some(UndoResult::Restored), Some(caveat)) => format!("; undo: restored, but {caveat}"),
+        (Some(result), _) => format!("; undo: {}", undone(result)),
+        // Whoever decides is to know what the decision cannot take back.
+        (None, Some(caveat)) => format!("; undo: {caveat}"),
+        (None, None) => String::new(),
+    };
     writeln!(out, "  - {}: {} → {}", step.change.what, step.change.from, step.change.to)?;
     writeln!(out, "      {}", format!("{became}{at}{undone}").dimmed())?;
     if requests {

@@ -90,6 +90,8 @@ fn what_a_set_changes_is_said_of_each_event() {
             "events/guardduty",
             "--current",
             "policies/starter.cedar",
+            "--hub-account",
+            "111111111111",
         ],
         &[],
     );
@@ -100,6 +102,9 @@ fn what_a_set_changes_is_said_of_each_event() {
     );
     assert!(said(&other).contains("snapshot-volumes on i-") && said(&other).contains("propose → enforce"), "{other:?}");
     assert!(!said(&other).contains("\n0 of "), "{other:?}");
+    // Without the security account nothing is enforced by either, which is no answer to what changes.
+    let unknown = firebreak(&["policy", "check", "policies/starter.cedar", "--events", "events/guardduty"], &[]);
+    assert!(unknown.status.code() == Some(2) && !said(&unknown).contains("answers change"), "{unknown:?}");
 }
 
 #[test]

@@ -23,8 +23,10 @@ use crate::hub::{DECISION_EVENT, EVENT_SOURCE};
 use crate::ids::RunId;
 use crate::ledger::decisions::{Decision, SaidSo, Verb};
 use crate::ledger::{Ledger, RunPlace};
+use crate::message::Message;
 use crate::plan::Plan;
-use crate::run::Run;
+use crate::report::{Report, Topic, names};
+use crate::run::{Outcome, Run};
 use crate::target::TargetKind;
 use crate::telemetry;
 use crate::text::plain;
@@ -323,13 +325,46 @@ impl Door {
                 self.send(decision, names).await
             }
             Some(needed) => {
+                let (more, until) = (needed - count, with.until.unwrap_or(now));
                 // Who says it twice is one person.
-                if with != seen && !self.ledger.wait_for_others(&about, &seen, &with).await? {
+                let told = if with == seen {
+                    true
+                } else if self.ledger.wait_for_others(&about, &seen, &with).await? {
+                    self.ask_others(&decision, &question, &names, more, until).await
+                } else {
                     return Err(meanwhile());
-                }
-                Ok(Answer::Waits { said: names, more: needed - count, until: with.until.unwrap_or(now) })
+                };
+                Ok(Answer::Waits { said: names, more, until, told })
             }
         }
+    }
+
+    /// Tells people that more of them are needed. Whether they could be told.
+    async fn ask_others(
+        &self,
+        decision: &Decision,
+        question: &Question<'_>,
+        said: &[String],
+        more: usize,
+        until: Timestamp,
+    ) -> bool {
+        let verb = decision.verb.as_str();
+        let persons = if more == 1 { "1 more person is".to_owned() } else { format!("{more} more persons are") };
+        let who = names(&said.join(" and "));
+        let why = format!("{verb} is said by {who}; {persons} needed until {}", until.strftime("%Y-%m-%d %H:%M UTC"));
+        let mut report = Report::of(question.playbook, question.target, question.finding, Outcome::NoChange, why);
+        report.topic = Some(Topic::AnotherPerson);
+        report.page = true;
+        report.run = (decision.verb != Verb::Request).then(|| decision.run.clone());
+        report.say = match decision.verb {
+            Verb::Request => Some("ask for the same, in the same words".to_owned()),
+            _ => Some(format!("firebreak {verb} {}", decision.run)),
+        };
+        let told = Message::of(&report).publish(&self.aws, &self.config.topic_arn, &question.target.id).await;
+        if let Err(failure) = &told {
+            telemetry::alarm("second-person-untold", &failure.brief());
+        }
+        told.is_ok()
     }
 
     /// Sends a decision's id on its way. The event carries nothing else that counts.

@@ -568,9 +568,11 @@ impl<'a> Engine<'a> {
             not_done.push(why);
             remains.clone_from(&run.head.plan.remains);
         }
-        // Only what was read back is cut.
-        let contained_after_ms = (open_cuts == 0).then(|| contained_after(run)).flatten();
-        RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms, decided: None, retry }
+        // Only what was read back is cut. What was cut, opened again and cut again was cut when it was first.
+        let first = run.end.as_ref().and_then(|end| end.contained_after_ms);
+        let contained_after_ms = (open_cuts == 0).then(|| first.or_else(|| contained_after(run))).flatten();
+        let (at, left_open) = (Timestamp::now(), Vec::new());
+        RunEnd { outcome, at, not_done, remains, contained_after_ms, decided: None, retry, left_open }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
@@ -591,6 +593,7 @@ impl<'a> Engine<'a> {
             contained_after_ms: None,
             decided: None,
             retry: failure.class != Class::Denied,
+            left_open: Vec::new(),
         }
     }
 
@@ -845,5 +848,19 @@ fn end_of_undo(run: &Run) -> RunEnd {
         }
     }
     let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
-    RunEnd { outcome, at: Timestamp::now(), not_done, remains, contained_after_ms: None, decided: None, retry: false }
+    // An undo that is finished by a second decision follows the end of the first one.
+    let left_open = run.end.as_ref().map(|end| match end.outcome {
+        Outcome::Undone | Outcome::UndonePartly => end.left_open.clone(),
+        _ => end.remains.clone(),
+    });
+    RunEnd {
+        outcome,
+        at: Timestamp::now(),
+        not_done,
+        remains,
+        contained_after_ms: None,
+        decided: None,
+        retry: false,
+        left_open: left_open.unwrap_or_default(),
+    }
 }

@@ -185,7 +185,7 @@ checked_id! {
 checked_id! {
     /// The id of a run: a ULID, 26 characters of Crockford's base 32, sortable by time. It cannot be
     /// guessed before the run exists, which is why names made from it can be trusted.
-    RunId, "run id", |v| v.len() == 26 && ulid::Ulid::from_string(v).is_ok()
+    RunId, "run id", |v| v.len() == 26 && !v.bytes().any(|b| b.is_ascii_lowercase()) && ulid::Ulid::from_string(v).is_ok()
 }
 
 impl RunId {

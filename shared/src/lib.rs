@@ -16,6 +16,7 @@ pub mod hub;
 pub mod ids;
 pub mod lambda;
 pub mod ledger;
+mod message;
 pub mod operator;
 pub mod permission;
 pub mod plan;

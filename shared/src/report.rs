@@ -40,6 +40,8 @@ pub struct Report {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded.
     pub remains: Vec<String>,
+    /// Of an undo: what was open before it although every step had succeeded.
+    pub left_open: Vec<String>,
     /// Milliseconds from the finding's arrival, or from the approval, to the last cut.
     pub contained_after_ms: Option<u64>,
     /// When a person approved it, if one did.
@@ -59,6 +61,9 @@ pub struct Report {
     /// What the playbook is for; decides the words.
     #[serde(skip)]
     pub purpose: Option<Purpose>,
+    /// How another person says the same, where more of them are needed.
+    #[serde(skip)]
+    pub say: Option<String>,
     /// Whether the run's changes stand, so that they can be undone.
     #[serde(skip)]
     pub held: bool,
@@ -100,6 +105,8 @@ pub enum Topic {
     LeftOpen,
     /// Another finding about a target about which a person was asked.
     SeenAlso,
+    /// Somebody has said what takes more persons to be decided.
+    AnotherPerson,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -128,6 +135,7 @@ impl Report {
             reasons: vec![why.into()],
             not_done: Vec::new(),
             remains: Vec::new(),
+            left_open: Vec::new(),
             contained_after_ms: None,
             approved_at: None,
             owner: None,
@@ -137,6 +145,7 @@ impl Report {
             at: Timestamp::now(),
             evidence: None,
             purpose: None,
+            say: None,
             held: false,
             joined: false,
             freed: false,
@@ -176,6 +185,7 @@ impl Report {
                 report.reasons.insert(0, decided.clone());
             }
             report.retry = end.retry;
+            report.left_open = end.left_open.clone();
             report.at = end.at;
         }
         report
@@ -201,6 +211,7 @@ impl Report {
             "reasons": self.reasons,
             "not_done": self.not_done,
             "remains": self.remains,
+            "left_open": self.left_open,
             "contained_after_ms": self.contained_after_ms,
             "approved_at": self.approved_at,
             "owner": self.owner,
@@ -229,6 +240,7 @@ impl Report {
             Some(Topic::NotContainedAgain) => return "NOT CONTAINED, DECISION NEEDED",
             Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
+            Some(Topic::AnotherPerson) => return "ANOTHER PERSON NEEDED",
             None => {}
         }
         match self.outcome {
@@ -276,6 +288,7 @@ impl Report {
         let asked = self.outcome == Outcome::Proposed || matches!(self.topic, Some(Topic::SeenAlso | Topic::HoldEnds));
         let owner = self.owner.as_ref().filter(|_| asked).map(|owner| format!(" (owner: {})", plain(owner, 80)));
         let mut last = vec![format!("Do: {}{}", self.advice(), owner.unwrap_or_default())];
+        last.extend(self.say.iter().map(|say| format!("Say it too: {say}")));
         if let Some(run) = &self.run {
             let asked = self.outcome == Outcome::Proposed || self.topic == Some(Topic::SeenAlso);
             if self.topic == Some(Topic::NotContainedAgain) {
@@ -290,16 +303,24 @@ impl Report {
             }
             last.push(format!("More: firebreak show {run}"));
         }
-        let open = matches!(self.outcome, Outcome::Contained | Outcome::Partial | Outcome::Preserved);
-        let second = match self.topic {
-            None if open => ("Still open", &self.remains),
-            _ => ("Why", &self.reasons),
+        let would: Vec<String> =
+            self.steps.iter().map(|step| step.strip_suffix(" (planned)").unwrap_or(step).to_owned()).collect();
+        let (not_done, why) = (("NOT DONE", &self.not_done, 2), ("Why", &self.reasons, 3));
+        let lists = match (self.topic, self.outcome) {
+            (None, Outcome::Contained | Outcome::Partial | Outcome::Preserved) => {
+                vec![not_done, ("Still open", &self.remains, 3)]
+            }
+            (None, Outcome::Proposed) => vec![not_done, ("Would do", &would, 1), why],
+            (None, Outcome::Undone | Outcome::UndonePartly) => {
+                vec![not_done, ("Not as before", &self.remains, 2), ("Still open", &self.left_open, 2), why]
+            }
+            _ => vec![not_done, why],
         };
-        // What the other lines leave; each of the two lists gets one line at least.
+        // What the other lines leave; each of the lists gets one line at least.
         let mut room = MOST_LINES.saturating_sub(lines.len() + last.len());
-        for (title, items, most) in [("NOT DONE", &self.not_done, 2), (second.0, second.1, 3)] {
-            let kept = if title == "NOT DONE" { 1 } else { 0 };
-            let listed = list(title, items, most.min(room.saturating_sub(kept)));
+        for (n, (title, items, most)) in lists.iter().enumerate() {
+            let kept = lists.iter().skip(n + 1).filter(|(_, items, _)| !items.is_empty()).count();
+            let listed = list(title, items, (*most).min(room.saturating_sub(kept)));
             room = room.saturating_sub(listed.len());
             lines.extend(listed);
         }
@@ -316,6 +337,7 @@ impl Report {
             Some(Topic::NotContainedAgain) => return "decide whether it is done again, or do it by hand",
             Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
+            Some(Topic::AnotherPerson) => return "say the same; else it lapses",
             None => {}
         }
         match (self.outcome, self.purpose) {
@@ -333,6 +355,9 @@ impl Report {
             (Outcome::Proposed, _) => "decide",
             (Outcome::Failed, _) => "contain it by hand now; mend what failed",
             (Outcome::UndonePartly, _) => "restore by hand what is left",
+            (Outcome::Undone, _) if !self.remains.is_empty() || !self.left_open.is_empty() => {
+                "see to what is not as before, and to what is still open"
+            }
             (Outcome::Refused | Outcome::NoChange, _) => "nothing, if that is what you expect",
             (Outcome::Observed | Outcome::Gone | Outcome::Rejected | Outcome::Undone, _) => "nothing",
         }

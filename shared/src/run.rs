@@ -354,6 +354,49 @@ pub struct RunEnd {
     /// Whether another attempt could do what is not done.
     #[serde(default)]
     pub retry: bool,
+    /// Of an undo: what was open before it although every step had succeeded, in words. No undo closes it.
+    #[serde(default)]
+    pub left_open: Vec<String>,
+}
+
+impl RunEnd {
+    /// A person has rejected what was proposed.
+    pub(crate) fn rejected(decided: String, at: Timestamp) -> Self {
+        Self {
+            outcome: Outcome::Rejected,
+            at,
+            not_done: Vec::new(),
+            remains: Vec::new(),
+            contained_after_ms: None,
+            decided: Some(decided),
+            retry: false,
+            left_open: Vec::new(),
+        }
+    }
+}
+
+/// How a run had ended before its present end: it was done again, or undone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PastEnd {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// Milliseconds from the finding's arrival, or from the approval, to the last cut.
+    pub contained_after_ms: Option<u64>,
+    /// Who had decided it, when a person had.
+    pub decided: Option<String>,
+}
+
+impl From<&RunEnd> for PastEnd {
+    fn from(end: &RunEnd) -> Self {
+        Self {
+            outcome: end.outcome,
+            at: end.at,
+            contained_after_ms: end.contained_after_ms,
+            decided: end.decided.clone(),
+        }
+    }
 }
 
 /// A proposal can be approved for so long. Then nobody remembers what it was about: what goes on is proposed anew.
@@ -382,6 +425,9 @@ pub struct Run {
     pub earlier: BTreeMap<StepId, Vec<AwsRequest>>,
     /// How it ended.
     pub end: Option<RunEnd>,
+    /// How it had ended before that, the oldest first.
+    #[serde(default)]
+    pub past: Vec<PastEnd>,
     /// Automatic further attempts made.
     pub tries: u32,
     /// How often it was taken over since its present state began: its hands were interrupted.
@@ -580,6 +626,7 @@ pub(crate) mod tests {
             undone: BTreeMap::new(),
             earlier: BTreeMap::new(),
             end: None,
+            past: Vec::new(),
             tries: 0,
             interruptions: 0,
             approved_at: None,

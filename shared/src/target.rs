@@ -22,6 +22,9 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Ec2Instance, Self::IamUser, Self::IamRole, Self::IamRoleSession];
+
     /// The kind as it stands in keys and output.
     pub fn as_str(self) -> &'static str {
         match self {

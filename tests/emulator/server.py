@@ -49,6 +49,12 @@ class Handler(MotoRequestHandler):
     def log_request(self, *args, **kwargs) -> None:
         pass
 
+    def handle_expect_100(self) -> bool:
+        # A client that asks waits a second for this line before it sends its body all the same.
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def run_wsgi(self) -> None:
         self.environ = environ = self.make_environ()
         # How much of such a body has been read is not known, so another request cannot follow it.

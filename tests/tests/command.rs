@@ -114,7 +114,7 @@ async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let made = operator.good(&["onboard", "--account", &lab.member]).await;
     assert!(made.contains(vpc), "{made}");
     let after = operator.good(&preflight).await;
-    assert!(after.contains("ready: 18 checks") && !after.contains("NOT ready"), "{after}");
+    assert!(after.contains("ready: 19 checks") && !after.contains("NOT ready"), "{after}");
 
     // A group of ours in the VPC, without any rule.
     let ours = quarantine_groups(&lab).await;
@@ -426,6 +426,10 @@ fn lets_write(statement: &Value, table: &str, key: &str) -> bool {
 const ASKING: &str =
     r#"@id("all") permit (principal, action, resource) when { resource has ou && resource.ou != "ou-none-00000000" };"#;
 
+const TWO: &str = r#"
+    @id("all") permit (principal, action, resource);
+    @id("two") forbid (principal is Person, action, resource) when { context.persons < 2 };"#;
+
 /// Every command that reaches AWS, in a row, against a function that answers.
 async fn every_command(operator: &Operator<'_, '_>) {
     let (lab, member) = (operator.lab, operator.lab.member.as_str());
@@ -438,7 +442,8 @@ async fn every_command(operator: &Operator<'_, '_>) {
     let open = json!({"GroupId": group, "IpPermissions": everywhere});
     lab.at_member("ec2", "authorize_security_group_ingress", open).await.unwrap();
     operator.good(&["onboard", "--account", member]).await;
-    operator.good(&["preflight", "--accounts", member]).await;
+    let ready = operator.good(&["preflight", "--accounts", member]).await;
+    assert!(ready.lines().any(|line| line.contains("people's door answers") && line.contains("yes")), "{ready}");
 
     let finding = lab.finding("command-and-control", "victim").await.unwrap();
     lab.put_in_guardduty(&finding).await.unwrap();
@@ -463,14 +468,21 @@ async fn every_command(operator: &Operator<'_, '_>) {
     operator.good(&["evidence", "verify", isolate]).await;
     operator.good(&["evidence", "get", isolate, folder.path().to_str().unwrap()]).await;
     operator.good(&["policy", "publish", "policies/starter.cedar"]).await;
+    // Policies that ask for two persons, whom people's door tells.
+    let two = folder.path().join("two.cedar");
+    std::fs::write(&two, TWO).unwrap();
+    operator.good(&["policy", "publish", two.to_str().unwrap(), "--yes"]).await;
+    let victim = lab.ids.get("victim").unwrap();
+    let asked = ["request", "isolate-instance", victim, "--account", member, "--reason", "now", "--no-wait"];
+    let door = operator.door.unwrap();
+    let ann = Operator { lab, door: Some(door), who: Some(door.user(lab, "ann").await.unwrap()) };
+    ann.bad(&asked, 4).await;
     // Policies that ask where the account stands.
     let asking = folder.path().join("asking.cedar");
     std::fs::write(&asking, ASKING).unwrap();
     operator.good(&["policy", "publish", asking.to_str().unwrap(), "--yes"]).await;
     let shown = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
     assert!(shown.contains("`all` asks for it"), "{shown}");
-    let victim = lab.ids.get("victim").unwrap();
-    let asked = ["request", "isolate-instance", victim, "--account", member, "--reason", "now", "--no-wait"];
     let refused = operator.run(&asked).await;
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(3) && why.contains("`all` asks for it"), "{why}");

@@ -110,6 +110,14 @@ async fn where_a_policy_wants_two_persons_one_in_two_sessions_is_not_two() {
         assert_eq!(carry(&lab, &mut function).await, Vec::<String>::new(), "nothing was sent");
     }
     assert_eq!(lab.state().await.unwrap(), start);
+    // The others are told once.
+    let told = lab.messages().await.unwrap();
+    let [(_, text)] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        text.starts_with("ANOTHER PERSON NEEDED") && text.contains("approve is said by ann; 1 more person"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("Say it too: firebreak approve {run}")), "{text}");
 
     let ben = door.session(&lab, sso, "ben@example.com").await.unwrap();
     let (status, text) = firebreak(&lab, &door, &ben, &["approve", &run, "--no-wait"]).await;

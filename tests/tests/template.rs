@@ -558,11 +558,10 @@ async fn decisions_are_written_by_peoples_door_alone() {
 #[test]
 fn what_can_be_asked_for_by_hand_is_what_the_playbooks_take() {
     use firebreak::target::TargetKind;
-    let kinds = [TargetKind::Ec2Instance, TargetKind::IamUser, TargetKind::IamRole, TargetKind::IamRoleSession];
     let all = FUNCTIONS.iter().flat_map(|function| function.playbooks);
     let taken: BTreeMap<&str, Vec<TargetKind>> = all
         .map(|playbook| {
-            let takes = kinds.into_iter().filter(|kind| playbook.takes_requests_about(*kind));
+            let takes = TargetKind::ALL.into_iter().filter(|kind| playbook.takes_requests_about(*kind));
             (playbook.meta().id, takes.collect())
         })
         .filter(|(_, takes): &(_, Vec<_>)| !takes.is_empty())

@@ -162,6 +162,8 @@ pub enum Answer {
         more: usize,
         /// Until when what was said stands.
         until: Timestamp,
+        /// Whether the topic has told people that more of them are needed.
+        told: bool,
     },
     /// Runs, the newest first.
     Runs {

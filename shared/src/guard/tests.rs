@@ -251,7 +251,11 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
         @id("running") @owner("a@example.com") @expires("2026-11-22T02:00:01Z") forbid (principal is Playbook, action, resource);
         @id("account") forbid (principal is Playbook, action, resource) when { "4444-5555-6666" != resource.account };
         @id("accounts") forbid (principal is Playbook, action, resource)
-        when { ["444455556666", "44445555666"].contains(resource.account) && resource.region == "eu-west-1" };"#
+        when { ["444455556666", "44445555666"].contains(resource.account) && resource.region == "eu-west-1" };
+        @id("words") forbid (principal is Playbook, action, resource)
+        when { resource.kind == "ec2_instance" || context.plan.leaves.contains("cut-flows") };
+        @id("fine") forbid (principal is Playbook, action, resource)
+        when { resource.kind == "ec2-instance" && ["cut-tracked-flows"].containsAny(context.plan.leaves) };"#
     ), @r"
     policy `condition`: there is no playbook `snapshot\u{a}volumes`, so what it says of it never counts
     policy `scope`: there is no playbook `isolate-instanse`, so what it says of it never counts
@@ -259,6 +263,10 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     policy `over`: expired 2026-11-22, so it does not count
     policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
     policy `accounts`: `44445555666` is not the id of an account: 12 digits
+    policy `words`: `cut-flows` is no leave, so it never holds; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
+    policy `words`: `ec2_instance` is no kind of target, so it never holds; there are ec2-instance, iam-user, iam-role, iam-role-session
+    policy `account`: it is an exemption without an owner: say by `@owner` who answers for it
+    policy `accounts`: it is an exemption without an owner: say by `@owner` who answers for it
     ");
 }
 
@@ -280,7 +288,7 @@ fn a_set_that_permits_no_mode_or_forgets_what_is_never_is_warned_of() {
     insta::assert_snapshot!(of(leaves_only).iter().map(|warning| format!("{warning}\n")).collect::<String>(), @"
     policy `over`: expired 2026-01-01, so it does not count
     no policy permits to enforce, to propose or to observe: every finding is refused
-    no policy permits people to approve, to reject or to undo: write `permit (principal is Person, action, resource);`
+    no policy permits people to approve, to reject, to undo: write `permit (principal is Person, action, resource);`
     policy `no`: it also forbids people to decide, to undo among it; where it is about playbooks, write `principal is Playbook`
     there is no policy `never-a-sample`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden
     there is no policy `never-break-glass`: keep the three `never-…` policies of policies/starter.cedar, or what they forbid is not forbidden

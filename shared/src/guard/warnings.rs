@@ -10,7 +10,9 @@ use super::Policies;
 use super::people::lets_people;
 use crate::ids::AccountId;
 use crate::ledger::decisions::Verb;
+use crate::plan::Leave;
 use crate::run::Mode;
+use crate::target::TargetKind;
 use crate::text::quoted;
 
 /// The annotations that mean something.
@@ -50,6 +52,19 @@ pub enum Warning {
         /// What it compares with.
         account: String,
     },
+    /// A policy compares something with a word that it never is.
+    Word {
+        /// The policy.
+        policy: String,
+        /// The word.
+        word: String,
+        /// What it is not.
+        is_no: &'static str,
+        /// The words that there are.
+        words: Vec<&'static str>,
+    },
+    /// A policy exempts something of what is there by its account, place, id or ARN, and nobody answers for that.
+    Ownerless(String),
     /// No policy in force permits any of the modes.
     PermitsNothing,
     /// No policy in force permits people one of what they must be able to say: to approve, to reject or to undo.
@@ -85,6 +100,15 @@ impl fmt::Display for Warning {
             }
             Self::Account { policy, account } => {
                 write!(f, "policy `{policy}`: {} is not the id of an account: 12 digits", quoted(account))
+            }
+            Self::Word { policy, word, is_no, words } => write!(
+                f,
+                "policy `{policy}`: {} is no {is_no}, so it never holds; there are {}",
+                quoted(word),
+                words.join(", ")
+            ),
+            Self::Ownerless(policy) => {
+                write!(f, "policy `{policy}`: it is an exemption without an owner: say by `@owner` who answers for it")
             }
             Self::PermitsNothing => {
                 f.write_str("no policy permits to enforce, to propose or to observe: every finding is refused")
@@ -130,10 +154,26 @@ impl Policies {
             found.extend(persons.map(|person| Warning::Person { policy: id.clone(), person }));
             let unread = policy.annotations().map(|(name, _)| name).filter(|name| !ANNOTATIONS.contains(name));
             found.extend(unread.map(|name| Warning::Annotation { policy: id.clone(), annotation: name.to_owned() }));
+            for (is_no, is, words) in [
+                (
+                    "kind of target",
+                    &is_kind as &dyn Fn(&Value) -> bool,
+                    TargetKind::ALL.map(TargetKind::as_str).to_vec(),
+                ),
+                ("leave", &is_leaves, Leave::ALL.map(Leave::as_str).to_vec()),
+            ] {
+                let other = compared_with(policy, is).into_iter().filter(|word| !words.contains(&word.as_str()));
+                found.extend(other.map(|word| Warning::Word { policy: id.clone(), word, is_no, words: words.clone() }));
+            }
             let accounts =
                 compared_with(policy, &is_account).into_iter().filter(|account| account.parse::<AccountId>().is_err());
             found.extend(accounts.map(|account| Warning::Account { policy: id.clone(), account }));
         }
+        let ownerless = self.all.policies().filter(|policy| {
+            let owner = policy.annotation("owner").unwrap_or_default();
+            policy.effect() == Effect::Forbid && owner.is_empty() && !compared_with(policy, &is_place).is_empty()
+        });
+        found.extend(ownerless.map(|policy| Warning::Ownerless(policy.id().to_string())));
         let everything = |policy: &&Policy| {
             policy.effect() == Effect::Forbid
                 && policy.principal_constraint() == PrincipalConstraint::Any
@@ -195,7 +235,7 @@ fn compared(json: &Value, is: &dyn Fn(&Value) -> bool, found: &mut Vec<String>) 
     match json {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if matches!(name.as_str(), "==" | "!=" | "contains") {
+                if matches!(name.as_str(), "==" | "!=" | "contains" | "containsAll" | "containsAny") {
                     let (left, right) = (&value["left"], &value["right"]);
                     for (side, other) in [(left, right), (right, left)] {
                         if is(side) {
@@ -220,6 +260,23 @@ fn is_name(json: &Value) -> bool {
 fn is_account(json: &Value) -> bool {
     let is = |var: &str, attribute: &str| json["."]["left"]["Var"] == var && json["."]["attr"] == attribute;
     is("resource", "account") || is("context", "hub_account")
+}
+
+/// `resource.kind`.
+fn is_kind(json: &Value) -> bool {
+    json["."]["left"]["Var"] == "resource" && json["."]["attr"] == "kind"
+}
+
+/// `context.plan.leaves`.
+fn is_leaves(json: &Value) -> bool {
+    let plan = &json["."]["left"]["."];
+    json["."]["attr"] == "leaves" && plan["attr"] == "plan" && plan["left"]["Var"] == "context"
+}
+
+/// What names one thing of many: an account, a unit, an id, an ARN.
+fn is_place(json: &Value) -> bool {
+    let attribute = json["."]["attr"].as_str().unwrap_or_default();
+    json["."]["left"]["Var"] == "resource" && ["account", "arn", "id", "ou", "ous"].contains(&attribute)
 }
 
 /// A text, or the texts of a set.

@@ -16,7 +16,7 @@ use crate::ledger::{Claim, DueAt, DueKind};
 use crate::plan::Plan;
 use crate::playbook::{Planned, Playbook};
 use crate::report::{Report, Topic};
-use crate::run::{Mode, Outcome, Run, RunHead, RunState};
+use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState};
 use crate::telemetry;
 
 impl Hub {
@@ -105,11 +105,13 @@ impl Hub {
         let by = crate::text::plain(&decision.by, MOST_NAMES);
         match (decision.verb, run.state) {
             (Verb::Reject, RunState::Proposed) => {
-                if !self.ledger.reject(decision, run, true, now).await? {
+                let decided = format!("rejected by {by}");
+                let end = RunEnd::rejected(decided.clone(), now);
+                if !self.ledger.reject(decision, run, Some(&end), now).await? {
                     return Ok(Err(moved()));
                 }
                 let mut report = Report::of_run(run, Outcome::Rejected, playbook.meta().purpose);
-                report.reasons = vec![format!("rejected by {by}")];
+                report.reasons = vec![decided];
                 Ok(Ok(self.told(playbook, report).await))
             }
             (Verb::Undo, RunState::Held) => {
@@ -238,7 +240,7 @@ impl Hub {
         let plan = match planned {
             Planned::Plan(plan) => plan,
             Planned::Gone(why) => {
-                self.ledger.reject(decision, &run, false, now).await?;
+                self.ledger.reject(decision, &run, None, now).await?;
                 let report = Report::of(playbook.meta().id, &target, &finding, Outcome::Gone, why);
                 return Ok(Ok(self.told(playbook, report).await));
             }
@@ -310,7 +312,7 @@ impl Hub {
         why: String,
         now: Timestamp,
     ) -> Result<Result<Report, String>, Failure> {
-        if !self.ledger.reject(decision, run, false, now).await? {
+        if !self.ledger.reject(decision, run, None, now).await? {
             return Ok(Err(why));
         }
         let mut report = Report::of_run(run, Outcome::Refused, playbook.meta().purpose);

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Hub;
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::guard::Ruling;
 use crate::ids::RunId;
 use crate::ledger::{Hold, View};
@@ -278,6 +278,10 @@ fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
     }
     match (hold.released_at, finding.last_seen) {
         (None, _) => Word::Free,
+        (Some(released), _) if finding.source == Source::Request => {
+            let when = released.strftime("%Y-%m-%d %H:%M UTC");
+            Word::AskFirst(format!("the containment was undone {when}, so another person's word is asked for"))
+        }
         (Some(released), Some(seen)) if seen <= released => {
             over("the containment was undone after this activity was last seen")
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_sns::types::MessageAttributeValue;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,6 +11,7 @@ use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
+use crate::message::Message;
 use crate::playbook::Playbook;
 use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState};
@@ -31,13 +31,6 @@ const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
-
-/// What a subscription can filter on (SNS message attributes): `page` = `true` is for what must wake somebody.
-#[derive(Clone, Copy)]
-struct Attributes {
-    outcome: Option<Outcome>,
-    page: bool,
-}
 
 impl Hub {
     /// Delivers a report that no row of the ledger stands for, once and as well as can be. One that did not arrive
@@ -200,25 +193,11 @@ impl Hub {
     }
 
     async fn send_message(&self, report: &Report) -> Result<(), Failure> {
-        let about = Attributes { outcome: Some(report.outcome), page: report.page };
-        self.publish(report.subject(), report.message(), about, &report.target.id).await
+        self.publish(Message::of(report), &report.target.id).await
     }
 
-    async fn publish(&self, subject: String, message: String, with: Attributes, about: &str) -> Result<(), Failure> {
-        let text = |value: &str| {
-            MessageAttributeValue::builder()
-                .data_type("String")
-                .string_value(value)
-                .build()
-                .map_err(|error| Failure::new(Class::Bug, "write the message attributes of", about).because(error))
-        };
-        let call = self.aws.sns().publish().topic_arn(&self.config.topic_arn).subject(subject).message(message);
-        let call = call.message_attributes("page", text(if with.page { "true" } else { "false" })?);
-        let call = match with.outcome {
-            Some(outcome) => call.message_attributes("outcome", text(outcome.as_str())?),
-            None => call,
-        };
-        call.send().await.map(|_| ()).map_err(Failure::from_sdk("tell people about", about))
+    async fn publish(&self, message: Message, about: &str) -> Result<(), Failure> {
+        message.publish(&self.aws, &self.config.topic_arn, about).await
     }
 
     /// Tells of a finding about our kind of target that no playbook answers, or of one that somebody asked about.
@@ -255,8 +234,8 @@ impl Hub {
         );
         let subject = format!("Firebreak: NOT ANSWERED in {}", finding.account);
         let (event, told) = tokio::join!(self.put_event(detail, id), async {
-            let with = Attributes { outcome: Some(Outcome::NoChange), page };
-            if known { Ok(()) } else { self.publish(subject, message, with, id).await }
+            let message = Message { subject, text: message, outcome: Some(Outcome::NoChange), page };
+            if known { Ok(()) } else { self.publish(message, id).await }
         });
         if told.is_ok() && !known {
             self.note_news(Some(once)).await;
@@ -290,8 +269,8 @@ impl Hub {
             crate::text::plain(why, 300)
         );
         let subject = "Firebreak: UNREADABLE EVENT".to_owned();
-        let with = Attributes { outcome: None, page: true };
-        let sent = self.publish(subject, message, with, "an unreadable event").await;
+        let message = Message { subject, text: message, outcome: None, page: true };
+        let sent = self.publish(message, "an unreadable event").await;
         if let Err(failure) = sent {
             telemetry::alarm("report-undelivered", &failure.brief());
             if let Err(failure) = self.ledger.untold_unreadable(self.function).await {

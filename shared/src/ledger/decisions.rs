@@ -14,7 +14,7 @@ use crate::door::wire::ByHand;
 use crate::failure::{Class, Failure};
 use crate::guard::people::MOST_PERSONS;
 use crate::ids::RunId;
-use crate::run::{HoldSet, Run, RunHead, RunState};
+use crate::run::{HoldSet, Run, RunEnd, RunHead, RunState};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -401,9 +401,15 @@ impl Ledger {
         self.transact_if(writes, "set the end of the hold of", run.head.id.as_str()).await
     }
 
-    /// Uses a rejection, or, where a person has not `said` so, closes a proposal that nobody can carry out any more;
+    /// Uses a rejection, or, where no person has `said` so, closes a proposal that nobody can carry out any more;
     /// the findings that joined it are due. `false` when the decision was used before or lapsed, or the run moved.
-    pub async fn reject(&self, decision: &Decision, run: &Run, said: bool, now: Timestamp) -> Result<bool, Failure> {
+    pub async fn reject(
+        &self,
+        decision: &Decision,
+        run: &Run,
+        said: Option<&RunEnd>,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
         let mut besides = self.consume(decision, now).to_vec();
         besides.push(self.put_due(&run.head, DueAt { what: DueKind::Joined, at: now }));
         self.settle(run, RunState::Rejected, said, besides).await

@@ -133,6 +133,7 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
         undone: read_map(item, "undone")?,
         earlier: Default::default(),
         end: if item.contains_key("end") { Some(parse(item, "end")?) } else { None },
+        past: if item.contains_key("past") { parse(item, "past")? } else { Vec::new() },
         tries: number(item, "tries").and_then(|tries| u32::try_from(tries).ok()).unwrap_or(0),
         interruptions: number(item, "interruptions").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         approved_at: timestamp(item, "approved_at"),

@@ -38,7 +38,7 @@ use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, InvalidId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::playbook::Meta;
-use crate::run::{Outcome, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
+use crate::run::{Outcome, PastEnd, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
@@ -531,6 +531,7 @@ impl Ledger {
             undone: Default::default(),
             earlier: Default::default(),
             end: None,
+            past: Vec::new(),
             tries: 0,
             interruptions: 0,
             approved_at: None,
@@ -711,7 +712,10 @@ impl Ledger {
     /// Ends a run's steps: its outcome, the hold's state, and what is due next, in one transaction.
     pub async fn finish(&self, run: &Run, state: RunState, end: &RunEnd, next: &[DueAt]) -> Result<(), Failure> {
         debug_assert!(run.state.may_become(state), "{:?} cannot become {state:?}", run.state);
-        let mut names = "SET #state = :state, #end = :end, tries = :tries, reapplied = :reapplied".to_owned();
+        let mut names =
+            "SET #state = :state, #end = :end, past = :past, tries = :tries, reapplied = :reapplied".to_owned();
+        let mut past = run.past.clone();
+        past.extend(run.end.as_ref().map(PastEnd::from));
         let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");
@@ -731,6 +735,7 @@ impl Ledger {
             .expression_attribute_names("#end", "end")
             .expression_attribute_values(":state", s(state.as_str()))
             .expression_attribute_values(":end", json(end))
+            .expression_attribute_values(":past", json(&past))
             .expression_attribute_values(":tries", n(run.tries))
             .expression_attribute_values(":reapplied", n(run.reapplied))
             .expression_attribute_values(":epoch", n(run.epoch));
@@ -849,7 +854,7 @@ impl Ledger {
         &self,
         run: &Run,
         becomes: RunState,
-        said: bool,
+        said: Option<&RunEnd>,
         besides: Vec<TransactWriteItem>,
     ) -> Result<bool, Failure> {
         let mut writes = besides;
@@ -867,11 +872,17 @@ impl Ledger {
                 .expression_attribute_values(":state", s(run.state.as_str()))
                 .expression_attribute_values(":next", s(becomes.as_str()));
             update = if sk == "RUN" {
+                if let Some(end) = said {
+                    update = update
+                        .update_expression("SET #state = :next, #end = :end")
+                        .expression_attribute_names("#end", "end")
+                        .expression_attribute_values(":end", json(end));
+                }
                 update.expression_attribute_values(":epoch", n(run.epoch))
             } else {
                 update.expression_attribute_values(":run", s(run.head.id.as_str()))
             };
-            if said && sk == "HOLD" {
+            if said.is_some() && sk == "HOLD" {
                 update = update
                     .update_expression("SET #state = :next, rejected.#finding = :severity")
                     .expression_attribute_names("#finding", joined_key(&run.head.finding))

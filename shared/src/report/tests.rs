@@ -32,6 +32,10 @@ fn report(outcome: Outcome) -> Report {
                 .to_owned(),
             "eni-0123456789abcdef1: a trunk: the branch interfaces of its pods have their own groups".to_owned(),
         ],
+        left_open: match outcome {
+            Outcome::Undone => vec!["user `support-bot` was made with the key".to_owned()],
+            _ => vec![],
+        },
         contained_after_ms: Some(1234),
         approved_at: None,
         owner: None,
@@ -41,6 +45,7 @@ fn report(outcome: Outcome) -> Report {
         at: "2026-11-22T00:00:00Z".parse().unwrap(),
         evidence: None,
         purpose: Some(Purpose::Contain),
+        say: None,
         held: matches!(outcome, Outcome::Contained | Outcome::Partial | Outcome::NotContained),
         joined: false,
         freed: false,
@@ -72,10 +77,14 @@ fn messages_are_short_and_say_what_to_do() {
             .to_owned(),
         reason: "it beacons, says the network team".to_owned(),
     });
+    let mut another = report(Outcome::NoChange);
+    another.topic = Some(Topic::AnotherPerson);
+    another.reasons = vec!["approve is said by ann; 1 more person is needed until 2026-11-29 03:12 UTC".to_owned()];
+    another.say = Some("firebreak approve 01KAM9V9T0000000000000000A".to_owned());
     let mut text = String::new();
     let outcomes =
         [Outcome::Contained, Outcome::Proposed, Outcome::Failed, Outcome::NotContained, Outcome::Undone].map(report);
-    for report in outcomes.into_iter().chain([partial, ends, again, also, by_hand]) {
+    for report in outcomes.into_iter().chain([partial, ends, again, also, by_hand, another]) {
         let message = report.message();
         assert!(message.lines().count() <= MOST_LINES, "{message}");
         assert!(report.subject().len() <= 99 && report.subject().is_ascii());
@@ -107,6 +116,7 @@ fn an_undo_is_told_by_its_decision_alone() {
         contained_after_ms: None,
         decided: Some("undone by ann".to_owned()),
         retry: false,
+        left_open: vec![],
     });
     for outcome in [Outcome::Undone, Outcome::UndonePartly] {
         let report = Report::of_run(&run, outcome, Purpose::Contain);

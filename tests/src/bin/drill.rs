@@ -204,7 +204,8 @@ fn tell_all(drill: &Drill) -> Result<()> {
     writeln!(out, "{}", drill.about.dimmed())?;
     writeln!(out, "{} about {} in account {}\n", drill.finding, drill.victim, drill.member)?;
     if !drill.timeline.rounds.is_empty() {
-        writeln!(out, "{}", "From the event to the last cut: AWS calls one after another".bold())?;
+        let title = format!("From the event to {}: AWS calls one after another", drill.cut());
+        writeln!(out, "{}", title.bold())?;
         let room = usize::from(width()).saturating_sub(22);
         for (index, round) in drill.timeline.rounds.iter().enumerate() {
             let calls = match round.size() {
@@ -243,7 +244,7 @@ fn tell_moments(out: &mut impl Write, drill: &Drill) -> Result<()> {
         }
         table.add_row(std::iter::once(what.as_str()).chain(cells));
     }
-    writeln!(out, "{}", "The instance, as the observer reads it".bold())?;
+    writeln!(out, "{}", format!("The {}, as the observer reads it", drill.kind()).bold())?;
     writeln!(out, "{}", table.trim_fmt())?;
     if unchanged > 0 {
         let lines = if unchanged == 1 { "line" } else { "lines" };
@@ -296,7 +297,11 @@ fn tell_score(drill: &Drill) -> Result<()> {
     if let Some(ms) = numbers.cut_ms {
         let (rounds, pace) = (numbers.rounds, numbers.pace_ms);
         let s = ms / 1000.0;
-        write!(out, " · cut {s:.1} s after the event: {rounds} rounds of calls, each held {pace} ms by the emulator")?;
+        let cut = drill.cut();
+        write!(
+            out,
+            " · {cut} {s:.1} s after the event: {rounds} rounds of calls, each held {pace} ms by the emulator"
+        )?;
     }
     let memory = numbers.peak_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
     let profile = match numbers.profile.as_str() {

@@ -95,9 +95,10 @@ impl Stage<'_> {
         self.check_runs(Topic::Repeated, "none of them is a run", playbooks).await?;
         let now = self.spent().await?;
         self.same(Topic::Repeated, "none of them spends budget", &before, &now);
-        let messages = self.lab.messages().await?.len();
+        let messages = self.lab.messages().await?;
         let what = "people are told of both forgeries, for each playbook";
-        self.same(Topic::Repeated, what, &json!(2 * playbooks.len()), &json!(messages));
+        self.same(Topic::Repeated, what, &json!(2 * playbooks.len()), &json!(messages.len()));
+        self.drill.messages.extend(messages.into_iter().map(|(_, text)| text));
         self.lab.outcome_events().await?;
         Ok(())
     }

@@ -116,6 +116,21 @@ pub struct Drill {
 }
 
 impl Drill {
+    /// What the victim is, by its id.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.victim.get(..4) {
+            Some("AIDA") => "user",
+            Some("AROA") => "role",
+            _ => "instance",
+        }
+    }
+
+    /// What the time is taken of. A leaked key is inactive before everything else is denied to its user.
+    #[must_use]
+    pub fn cut(&self) -> &'static str {
+        if self.kind() == "user" { "the last key inactive" } else { "the last cut" }
+    }
     /// How many facts are as they should be.
     #[must_use]
     pub fn good(&self) -> usize {

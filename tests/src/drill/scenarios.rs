@@ -51,7 +51,7 @@ macro_rules! scenarios {
 scenarios! {
     CompromisedInstance "compromised-instance" "a web server calls its controller: contained, told, repeated, forged, undone",
     Prepared "prepared" "the VPC has a quarantine group already: the shortest way to the cut",
-    ProposeThenApprove "propose-then-approve" "the default policy asks first; one proposal is approved, one rejected",
+    ProposeThenApprove "propose-then-approve" "the default policy asks first; people approve one proposal and reject one",
     Spot "spot" "a Spot Instance, which cannot be protected against termination",
     NoProfile "no-profile" "no role, no public address, protected already",
     AsgAtMaximum "asg-at-maximum" "the Auto Scaling group is full after the replacement: undo leaves it to a person",

@@ -151,7 +151,7 @@ fn a_decision_that_has_lapsed_is_not_carried_out() {
         for verb in [Verb::Approve, Verb::Reject] {
             let decision = decided(&case, verb, Timestamp::now()).await.unwrap();
             let used = match verb {
-                Verb::Reject => ledger.reject(&decision, &run, true, later).await.unwrap(),
+                Verb::Reject => ledger.reject(&decision, &run, None, later).await.unwrap(),
                 _ => ledger.approve(&decision, &run, BUDGET, later).await.unwrap().is_some(),
             };
             assert!(!used, "{verb:?}");

@@ -17,8 +17,8 @@ use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, pla
 
 use crate::facts::{holds, is_about, is_so, open};
 use crate::support::{
-    SIDE_BY_SIDE, all, all_of, contains, dependents, done, ends_as_undisturbed, every_pair, is_instant, is_restored,
-    isolating, named, one_of_each, results, users_of_actions, worlds,
+    SIDE_BY_SIDE, all, all_of, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, isolating,
+    named, one_of_each, results, users_of_actions, worlds,
 };
 
 /// How the function is set up where calls are never answered: it waits for less, and for long enough that the cut goes
@@ -346,8 +346,7 @@ fn what_fails_once_is_tried_again_or_found_done() {
     run_to_end(|| async {
         let servers = Security::on_each_server(Permits::Everything).await.unwrap();
         // Each action in one world, and so all that are in it.
-        let most = if every_pair() { usize::MAX } else { 1 };
-        let users = users_of_actions().await.into_values().flat_map(|users| users.into_iter().take(most));
+        let users = one_of_each(users_of_actions().await).into_iter();
         let places: BTreeMap<_, _> = users.map(|(playbook, _, of)| ((playbook.id(), of), playbook)).collect();
         let mut cases = Vec::new();
         for ((id, of), playbook) in places {

@@ -66,13 +66,16 @@ pub fn every_pair() -> bool {
 pub fn in_turn<T>(variants: &[T]) -> Vec<(&'static Traced, &T)> {
     let playbooks: Vec<_> = playbooks().iter().map(|(_, playbook)| *playbook).collect();
     if every_pair() {
-        return playbooks
-            .iter()
-            .flat_map(|playbook| variants.iter().map(move |variant| (*playbook, variant)))
-            .collect();
+        return pairs(variants);
     }
     let most = playbooks.len().max(variants.len());
     playbooks.into_iter().cycle().zip(variants.iter().cycle()).take(most).collect()
+}
+
+/// Every playbook with every variant: of what a playbook decides by itself.
+pub fn pairs<T>(variants: &[T]) -> Vec<(&'static Traced, &T)> {
+    let playbooks = playbooks().iter().map(|(_, playbook)| *playbook);
+    playbooks.flat_map(|playbook| variants.iter().map(move |variant| (playbook, variant))).collect()
 }
 
 /// Of what several playbooks do alike one each, in turn.

@@ -174,6 +174,11 @@ fn a_set_that_leaves_people_nothing_is_warned_of() {
     let some =
         warns(r#"@id("x") permit (principal is Person, action in [Action::"request", Action::"reject"], resource);"#);
     assert!(some.contains(&Warning::NobodyDecides(vec!["approve", "undo"])), "{some:?}");
+    let exempt = r#"@id("x") forbid (principal is Playbook, action == Action::"enforce", resource)
+        when { ["222222222222"].contains(resource.account) };"#;
+    assert!(warns(exempt).contains(&Warning::Ownerless("x".to_owned())));
+    let owned = exempt.replace(r#"@id("x")"#, r#"@id("x") @owner("ann")"#);
+    assert!(!warns(&owned).contains(&Warning::Ownerless("x".to_owned())));
     let loud = warns(
         r#"@id("x") forbid (principal == Person::"Ann", action, resource);
         @id("y") forbid (principal is Person, action, resource) when { principal.name == "Ben" };"#,
