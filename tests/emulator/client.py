@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 
+import headers
 from accounts import Accounts, endpoint
 from state import state
 from template import Stack, parsed
@@ -187,6 +188,7 @@ class Observer:
 
 def main() -> None:
     observer = Observer()
+    headers.install()
     # Little of what it makes is a cycle, and it ends with the tests.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

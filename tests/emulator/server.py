@@ -8,7 +8,6 @@ input closes, so that it never outlives whoever started it.
 
 import argparse
 import gc
-import http.client
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 import extension  # noqa: E402
+import headers  # noqa: E402
 from moto import backends  # noqa: E402
 
 WARM = ("ec2", "autoscaling", "elb", "elbv2", "iam", "sts", "dynamodb", "s3", "events", "sqs", "sns", "guardduty", "organizations", "cloudtrail")
@@ -88,17 +88,6 @@ class Handler(MotoRequestHandler):
         self.wfile.flush()
 
 
-def parse_headers(lines: Any, _class: type = http.client.HTTPMessage) -> http.client.HTTPMessage:
-    """The headers of a request. The standard library's parser is made for mail, and takes a tenth of an answer's time."""
-    headers = _class()
-    for line in iter(lambda: lines.readline(65537), b""):
-        if line in (b"\r\n", b"\n"):
-            break
-        name, _, value = line.decode("iso-8859-1").partition(":")
-        headers[name] = value.strip()
-    return headers
-
-
 def warm(app: DomainDispatcherApplication) -> None:
     """Load the services now, while nobody waits for a budget: the first call of each costs up to seconds."""
     for service in WARM:
@@ -120,7 +109,7 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     extension.install()
     list_modules_once()
-    http.client.parse_headers = parse_headers
+    headers.install()
     from calls import Recorder  # after the extension: it imports its doors
 
     app = DomainDispatcherApplication(create_backend_app)
