@@ -146,8 +146,11 @@ fn waits(out: &mut impl Write, what: &str, answer: &Answer) -> Result<Exit> {
     for arn in said {
         writeln!(out, "  said by {}", firebreak::text::plain(arn, 256))?;
     }
-    if !told {
-        writeln!(out, "  nobody could be told: tell them yourself")?;
+    match told {
+        Some(true) => writeln!(out, "  the others are told")?,
+        Some(false) => writeln!(out, "  nobody could be told: tell them yourself")?,
+        // Whether they could be told then is not known.
+        None => writeln!(out, "  you have said so before")?,
     }
     Ok(Exit::Waits)
 }

@@ -220,8 +220,8 @@ enum EvidenceCommand {
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(exit) => ExitCode::from(exit as u8),
-        // Whoever reads it has read enough.
-        Err(error) if error.chain().any(is_closed_pipe) => ExitCode::SUCCESS,
+        // Whoever reads it has read enough: as a shell says of one that SIGPIPE ended. What AWS was asked is another error.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_closed_pipe) => ExitCode::from(141),
         Err(error) => {
             let mut err = anstream::stderr().lock();
             // With standard error closed there is nobody left to tell.
@@ -231,9 +231,8 @@ async fn main() -> ExitCode {
     }
 }
 
-fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 /// The exit statuses. They are documented in the command's help and in the README.

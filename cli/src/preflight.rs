@@ -36,7 +36,9 @@ pub(crate) async fn run(url: Option<&str>, accounts: &[AccountId], regions: Vec<
     let (hub, operator) = crate::connect::operator().await?;
     let regions = if regions.is_empty() { vec![hub.aws.region.clone()] } else { regions };
     let mut checks = of_the_hub(&hub).await;
-    checks.push(Check::new("hub", "people's door answers", door(url).await));
+    if url.is_some() {
+        checks.push(Check::new("hub", "people's door answers", door(url).await));
+    }
     for region in &regions {
         guardduty(&hub, region, accounts, &mut checks).await;
     }
@@ -74,9 +76,6 @@ async fn of_the_hub(hub: &Hub) -> Vec<Check> {
 
 /// People's door, with the person's own credentials.
 async fn door(url: Option<&str>) -> Result<String, String> {
-    if url.is_none() {
-        return Ok("not asked: FIREBREAK_OPERATE_URL is not set".to_owned());
-    }
     let asked = async { Door::at(url).await?.ask(&Asked::Runs { most: 1, after: None }).await };
     asked.await.map(|_| "yes".to_owned()).map_err(|error| format!("{error:#}"))
 }

@@ -9,7 +9,7 @@ use firebreak::finding::Source;
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::MOST_NAMES;
 use firebreak::plan::Step;
-use firebreak::run::{Outcome, PastEnd, Run, StepResult, UndoResult};
+use firebreak::run::{Outcome, PastEnd, Run, RunState, StepResult, UndoResult};
 use firebreak::text::plain;
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
@@ -109,7 +109,9 @@ pub(crate) fn print(out: &mut impl Write, run: &Run, requests: bool) -> Result<(
     if let Some(end) = &run.end {
         list(out, "Not done", &end.not_done)?;
         list(out, title_of_remains(end.outcome), &end.remains)?;
-        list(out, "Still open, as before the undo", &end.left_open)?;
+        if matches!(end.outcome, Outcome::Undone | Outcome::UndonePartly) {
+            list(out, "Seen before the undo", &end.seen)?;
+        }
     } else {
         list(out, "Will stay open", &head.plan.remains)?;
     }
@@ -147,8 +149,8 @@ fn timeline(out: &mut impl Write, run: &Run) -> Result<()> {
         writeln!(out, "  owner: {}", plain(owner, 80))?;
     }
     // What is under way.
-    let said = ends.iter().any(|end| end.decided == run.decided);
-    if let Some(decided) = run.decided.as_ref().filter(|_| !said) {
+    if let Some(decided) = run.decided.as_ref().filter(|_| matches!(run.state, RunState::Applying | RunState::Undoing))
+    {
         writeln!(out, "  {}", plain(decided, MOST_NAMES))?;
     }
     Ok(())

@@ -260,9 +260,9 @@ impl Door {
         // Nothing is planned yet: tags and who it is are the business of the guard that answers the request.
         let plan = Plan::new(playbook, asked.target.clone());
         let question = known.question(&self.config, playbook, &plan, &finding, now);
-        let about = format!("request#{playbook}#{}", asked.target);
-        // Several persons ask for one thing, in the same words.
+        // Several persons ask for one thing in the same words; other words wait beside them.
         let words = asked.fingerprint();
+        let about = format!("request#{playbook}#{}#{words}", asked.target);
         let matter = Matter { caller, verb: Verb::Request, about, plan_hash: &words, question, asked_by: &[], now };
         self.say(&policies, matter, decision).await
     }
@@ -328,9 +328,9 @@ impl Door {
                 let (more, until) = (needed - count, with.until.unwrap_or(now));
                 // Who says it twice is one person.
                 let told = if with == seen {
-                    true
+                    None
                 } else if self.ledger.wait_for_others(&about, &seen, &with).await? {
-                    self.ask_others(&decision, &question, &names, more, until).await
+                    Some(self.ask_others(&decision, &question, &names, more, until).await)
                 } else {
                     return Err(meanwhile());
                 };
@@ -357,7 +357,7 @@ impl Door {
         report.page = true;
         report.run = (decision.verb != Verb::Request).then(|| decision.run.clone());
         report.say = match decision.verb {
-            Verb::Request => Some("ask for the same, in the same words".to_owned()),
+            Verb::Request => decision.by_hand.as_ref().map(ByHand::command),
             _ => Some(format!("firebreak {verb} {}", decision.run)),
         };
         let told = Message::of(&report).publish(&self.aws, &self.config.topic_arn, &question.target.id).await;

@@ -528,7 +528,8 @@ impl<'a> Engine<'a> {
         let mut not_done = Vec::new();
         let incomplete = outstanding.gone.is_none() && outstanding.plan.incomplete;
         let retry = incomplete || !outstanding.worth_another_attempt(run).is_empty();
-        let mut remains = run.seen_again.clone();
+        let seen = seen(run);
+        let mut remains = seen.clone();
         remains.extend(outstanding.plan.remains.iter().cloned());
         let mut open_cuts = 0;
         let mut failed = 0;
@@ -571,8 +572,8 @@ impl<'a> Engine<'a> {
         // Only what was read back is cut. What was cut, opened again and cut again was cut when it was first.
         let first = run.end.as_ref().and_then(|end| end.contained_after_ms);
         let contained_after_ms = (open_cuts == 0).then(|| first.or_else(|| contained_after(run))).flatten();
-        let (at, left_open) = (Timestamp::now(), Vec::new());
-        RunEnd { outcome, at, not_done, remains, contained_after_ms, decided: None, retry, left_open }
+        let at = Timestamp::now();
+        RunEnd { outcome, at, not_done, remains, contained_after_ms, decided: None, retry, seen }
     }
 
     /// The steps have ended but could not be read back: never reported as contained.
@@ -593,7 +594,7 @@ impl<'a> Engine<'a> {
             contained_after_ms: None,
             decided: None,
             retry: failure.class != Class::Denied,
-            left_open: Vec::new(),
+            seen: seen(run),
         }
     }
 
@@ -832,6 +833,15 @@ fn contained_after(run: &Run) -> Option<u64> {
         .max()
 }
 
+/// What was seen so far of whoever works against a run.
+fn seen(run: &Run) -> Vec<String> {
+    let mut seen = run.end.as_ref().map(|end| end.seen.clone()).unwrap_or_default();
+    seen.extend(
+        run.seen_again.iter().filter(|line| !run.end.as_ref().is_some_and(|end| end.seen.contains(line))).cloned(),
+    );
+    seen
+}
+
 fn end_of_undo(run: &Run) -> RunEnd {
     let mut not_done = Vec::new();
     let mut remains = Vec::new();
@@ -848,11 +858,6 @@ fn end_of_undo(run: &Run) -> RunEnd {
         }
     }
     let outcome = if not_done.is_empty() { Outcome::Undone } else { Outcome::UndonePartly };
-    // An undo that is finished by a second decision follows the end of the first one.
-    let left_open = run.end.as_ref().map(|end| match end.outcome {
-        Outcome::Undone | Outcome::UndonePartly => end.left_open.clone(),
-        _ => end.remains.clone(),
-    });
     RunEnd {
         outcome,
         at: Timestamp::now(),
@@ -861,6 +866,6 @@ fn end_of_undo(run: &Run) -> RunEnd {
         contained_after_ms: None,
         decided: None,
         retry: false,
-        left_open: left_open.unwrap_or_default(),
+        seen: seen(run),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::evidence::Kept;
+use crate::finding::identity::IDENTITY_CENTER_ROLE;
 use crate::finding::{Finding, Source};
 use crate::ids::RunId;
 use crate::playbook::Purpose;
@@ -40,8 +41,8 @@ pub struct Report {
     pub not_done: Vec<String>,
     /// What is open although every step succeeded.
     pub remains: Vec<String>,
-    /// Of an undo: what was open before it although every step had succeeded.
-    pub left_open: Vec<String>,
+    /// What was seen of whoever works against it, and of what they have left.
+    pub seen: Vec<String>,
     /// Milliseconds from the finding's arrival, or from the approval, to the last cut.
     pub contained_after_ms: Option<u64>,
     /// When a person approved it, if one did.
@@ -61,6 +62,9 @@ pub struct Report {
     /// What the playbook is for; decides the words.
     #[serde(skip)]
     pub purpose: Option<Purpose>,
+    /// Whether somebody had taken back what the run did, and it was done again.
+    #[serde(skip)]
+    pub again: bool,
     /// How another person says the same, where more of them are needed.
     #[serde(skip)]
     pub say: Option<String>,
@@ -112,6 +116,9 @@ pub enum Topic {
 /// The longest line of a message: what a phone shows without much wrapping.
 const LINE: usize = 160;
 
+/// Before what another person is to say.
+const SAY: &str = "Say it too: ";
+
 /// The most lines of a message.
 pub const MOST_LINES: usize = 10;
 
@@ -135,7 +142,7 @@ impl Report {
             reasons: vec![why.into()],
             not_done: Vec::new(),
             remains: Vec::new(),
-            left_open: Vec::new(),
+            seen: Vec::new(),
             contained_after_ms: None,
             approved_at: None,
             owner: None,
@@ -145,6 +152,7 @@ impl Report {
             at: Timestamp::now(),
             evidence: None,
             purpose: None,
+            again: false,
             say: None,
             held: false,
             joined: false,
@@ -180,12 +188,13 @@ impl Report {
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
         report.freed = run.state == RunState::Freed;
+        report.again = run.reapplied > 0;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
                 report.reasons.insert(0, decided.clone());
             }
             report.retry = end.retry;
-            report.left_open = end.left_open.clone();
+            report.seen = end.seen.clone();
             report.at = end.at;
         }
         report
@@ -211,7 +220,7 @@ impl Report {
             "reasons": self.reasons,
             "not_done": self.not_done,
             "remains": self.remains,
-            "left_open": self.left_open,
+            "seen": self.seen,
             "contained_after_ms": self.contained_after_ms,
             "approved_at": self.approved_at,
             "owner": self.owner,
@@ -244,6 +253,8 @@ impl Report {
             None => {}
         }
         match self.outcome {
+            // Whoever has read the first message is to see that this is not the same.
+            Outcome::Contained if self.again => "CONTAINED AGAIN",
             Outcome::Contained => "CONTAINED",
             Outcome::Partial => match self.purpose {
                 Some(Purpose::Preserve) => "EVIDENCE INCOMPLETE",
@@ -288,7 +299,7 @@ impl Report {
         let asked = self.outcome == Outcome::Proposed || matches!(self.topic, Some(Topic::SeenAlso | Topic::HoldEnds));
         let owner = self.owner.as_ref().filter(|_| asked).map(|owner| format!(" (owner: {})", plain(owner, 80)));
         let mut last = vec![format!("Do: {}{}", self.advice(), owner.unwrap_or_default())];
-        last.extend(self.say.iter().map(|say| format!("Say it too: {say}")));
+        last.extend(self.say.iter().map(|say| format!("{SAY}{say}")));
         if let Some(run) = &self.run {
             let asked = self.outcome == Outcome::Proposed || self.topic == Some(Topic::SeenAlso);
             if self.topic == Some(Topic::NotContainedAgain) {
@@ -312,7 +323,7 @@ impl Report {
             }
             (None, Outcome::Proposed) => vec![not_done, ("Would do", &would, 1), why],
             (None, Outcome::Undone | Outcome::UndonePartly) => {
-                vec![not_done, ("Not as before", &self.remains, 2), ("Still open", &self.left_open, 2), why]
+                vec![not_done, ("Not as before", &self.remains, 2), ("Seen before", &self.seen, 2), why]
             }
             _ => vec![not_done, why],
         };
@@ -325,7 +336,9 @@ impl Report {
             lines.extend(listed);
         }
         lines.extend(last);
-        lines.iter().map(|line| shorten(line, LINE)).collect::<Vec<_>>().join("\n")
+        // A command that is cut short does something else.
+        let line = |line: &String| if line.starts_with(SAY) { line.clone() } else { shorten(line, LINE) };
+        lines.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     fn advice(&self) -> &'static str {
@@ -355,8 +368,8 @@ impl Report {
             (Outcome::Proposed, _) => "decide",
             (Outcome::Failed, _) => "contain it by hand now; mend what failed",
             (Outcome::UndonePartly, _) => "restore by hand what is left",
-            (Outcome::Undone, _) if !self.remains.is_empty() || !self.left_open.is_empty() => {
-                "see to what is not as before, and to what is still open"
+            (Outcome::Undone, _) if !self.remains.is_empty() || !self.seen.is_empty() => {
+                "see to what is not as before, and to what was seen"
             }
             (Outcome::Refused | Outcome::NoChange, _) => "nothing, if that is what you expect",
             (Outcome::Observed | Outcome::Gone | Outcome::Rejected | Outcome::Undone, _) => "nothing",
@@ -364,9 +377,19 @@ impl Report {
     }
 }
 
-/// Those who decided, as a phone shows them: of each ARN its last part, which is the user's or the session's name.
+/// Those who decided, as a phone shows them: the name of the user, or of the session that Identity Center made. The name of
+/// another session whoever took it has chosen, so the role stands before it.
 pub(crate) fn names(by: &str) -> String {
-    let of = |arn: &str| plain(arn.rsplit('/').next().unwrap_or(arn), 64);
+    let of = |arn: &str| {
+        let last = plain(arn.rsplit('/').next().unwrap_or(arn), 64);
+        let session = arn.split_once(":assumed-role/").and_then(|(_, rest)| rest.rsplit_once('/'));
+        match session {
+            Some((role, _)) if !role.starts_with(IDENTITY_CENTER_ROLE) => {
+                format!("role/{} (session {last})", plain(role, 64))
+            }
+            _ => last,
+        }
+    };
     by.split(" and ").map(of).collect::<Vec<_>>().join(" and ")
 }
 

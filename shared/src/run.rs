@@ -354,14 +354,15 @@ pub struct RunEnd {
     /// Whether another attempt could do what is not done.
     #[serde(default)]
     pub retry: bool,
-    /// Of an undo: what was open before it although every step had succeeded, in words. No undo closes it.
+    /// What was seen of whoever works against it, and of what they have left, when it was looked at again, in words. No
+    /// undo closes it, so it goes on from one end to the next.
     #[serde(default)]
-    pub left_open: Vec<String>,
+    pub seen: Vec<String>,
 }
 
 impl RunEnd {
     /// A person has rejected what was proposed.
-    pub(crate) fn rejected(decided: String, at: Timestamp) -> Self {
+    pub fn rejected(decided: String, at: Timestamp) -> Self {
         Self {
             outcome: Outcome::Rejected,
             at,
@@ -370,7 +371,7 @@ impl RunEnd {
             contained_after_ms: None,
             decided: Some(decided),
             retry: false,
-            left_open: Vec::new(),
+            seen: Vec::new(),
         }
     }
 }

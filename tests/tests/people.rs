@@ -278,7 +278,10 @@ const OF_FINDINGS: &str = r#"
 @id("enforce") permit (principal is Playbook, action in [Action::"enforce", Action::"propose"], resource);
 @id("people-decide") permit (principal is Person, action, resource);
 @id("another") @reason("somebody else approves what you ask for")
-forbid (principal is Person, action == Action::"approve", resource) when { context.asked_by.contains(principal) };
+forbid (principal is Person, action == Action::"approve", resource) when {
+    context.asked_by.contains(principal) || (principal.kind == "role" && !context.asked_by.isEmpty())
+};
+@id("by-name") forbid (principal is Person, action == Action::"request", resource) when { principal.kind == "role" };
 "#;
 
 #[tokio::test]
@@ -288,12 +291,16 @@ async fn what_somebody_asks_for_is_enforced_only_by_a_policy_that_says_so_and_an
     let (ann, ben) = (door.user(&lab, "ann").await.unwrap(), door.user(&lab, "ben").await.unwrap());
     let victim = lab.ids.get("victim").unwrap();
     let asked = ["request", "isolate-instance", victim, "--account", &lab.member, "--reason", "now", "--no-wait"];
+    let role = door.session(&lab, "responder", "ben").await.unwrap();
+    assert_eq!(firebreak(&lab, &door, &role, &asked).await.0, 3);
     assert_eq!(firebreak(&lab, &door, &ann, &asked).await.0, 0);
     assert_eq!(carry(&lab, &mut function).await, ["proposed"]);
     let run = lab.runs().await.unwrap()[0].clone();
     let reasons = run.json("head")["reasons"].to_string();
     assert!(reasons.contains("enforce is permitted by `enforce`, and none of it names requests"), "{reasons}");
     let (status, text) = firebreak(&lab, &door, &ann, &["approve", run.run(), "--no-wait"]).await;
+    assert!(status == 3 && text.contains("somebody else approves"), "{text}");
+    let (status, text) = firebreak(&lab, &door, &role, &["approve", run.run(), "--no-wait"]).await;
     assert!(status == 3 && text.contains("somebody else approves"), "{text}");
     let (status, text) = firebreak(&lab, &door, &ben, &["approve", run.run(), "--no-wait"]).await;
     assert_eq!(status, 0, "{text}");

@@ -109,6 +109,16 @@ mod canonical {
 }
 
 impl ByHand {
+    /// The command that asks for the same.
+    pub(super) fn command(&self) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let Target { account, region, id, .. } = &self.target;
+        let region = region.as_ref().map(|region| format!(" --region {region}")).unwrap_or_default();
+        let name = self.name.as_ref().map(|name| format!(" --role-name {}", quoted(name))).unwrap_or_default();
+        let (id, reason) = (quoted(id), quoted(&self.reason));
+        format!("firebreak request {} {id} --account {account}{region}{name} --reason {reason}", self.playbook)
+    }
+
     /// What two who ask for the same have in common: the words, which all of them are on record for.
     pub(super) fn fingerprint(&self) -> String {
         let name = self.name.as_deref().unwrap_or_default();
@@ -162,8 +172,8 @@ pub enum Answer {
         more: usize,
         /// Until when what was said stands.
         until: Timestamp,
-        /// Whether the topic has told people that more of them are needed.
-        told: bool,
+        /// Whether the topic has told people that more of them are needed; nothing where it was said before.
+        told: Option<bool>,
     },
     /// Runs, the newest first.
     Runs {

@@ -263,8 +263,8 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     policy `over`: expired 2026-11-22, so it does not count
     policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
     policy `accounts`: `44445555666` is not the id of an account: 12 digits
-    policy `words`: `cut-flows` is no leave, so it never holds; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
-    policy `words`: `ec2_instance` is no kind of target, so it never holds; there are ec2-instance, iam-user, iam-role, iam-role-session
+    policy `words`: `cut-flows` is no leave, so nothing is ever equal to it; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
+    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session
     policy `account`: it is an exemption without an owner: say by `@owner` who answers for it
     policy `accounts`: it is an exemption without an owner: say by `@owner` who answers for it
     ");

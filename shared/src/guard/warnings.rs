@@ -103,7 +103,7 @@ impl fmt::Display for Warning {
             }
             Self::Word { policy, word, is_no, words } => write!(
                 f,
-                "policy `{policy}`: {} is no {is_no}, so it never holds; there are {}",
+                "policy `{policy}`: {} is no {is_no}, so nothing is ever equal to it; there are {}",
                 quoted(word),
                 words.join(", ")
             ),
@@ -171,7 +171,8 @@ impl Policies {
         }
         let ownerless = self.all.policies().filter(|policy| {
             let owner = policy.annotation("owner").unwrap_or_default();
-            policy.effect() == Effect::Forbid && owner.is_empty() && !compared_with(policy, &is_place).is_empty()
+            let exempts = policy.effect() == Effect::Forbid && is_about_modes(policy);
+            exempts && owner.is_empty() && !compared_with(policy, &is_place).is_empty()
         });
         found.extend(ownerless.map(|policy| Warning::Ownerless(policy.id().to_string())));
         let everything = |policy: &&Policy| {
@@ -192,7 +193,7 @@ impl Policies {
         }
         let over = self.expires.iter().filter(|(_, until)| **until <= now);
         found.extend(over.map(|(id, until)| Warning::Expired { policy: id.clone(), since: *until }));
-        if !in_force.policies().any(permits_a_mode) {
+        if !in_force.policies().any(|policy| policy.effect() == Effect::Permit && is_about_modes(policy)) {
             found.push(Warning::PermitsNothing);
         }
         let has = |id: &str| self.all.policies().any(|policy| policy.id().to_string() == id);
@@ -203,7 +204,8 @@ impl Policies {
     }
 }
 
-fn permits_a_mode(policy: &Policy) -> bool {
+/// Whether a policy's scope may hold for a playbook and a mode.
+fn is_about_modes(policy: &Policy) -> bool {
     let is_mode = |action: &cedar_policy::EntityUid| {
         [Mode::Enforce, Mode::Propose, Mode::Observe].iter().any(|mode| action.id().unescaped() == mode.as_str())
     };
@@ -213,8 +215,7 @@ fn permits_a_mode(policy: &Policy) -> bool {
         PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => is_playbook(&kind),
         PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_playbook(uid.type_name()),
     };
-    policy.effect() == Effect::Permit
-        && principal
+    principal
         && match policy.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::In(actions) => actions.iter().any(is_mode),

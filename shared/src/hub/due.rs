@@ -230,6 +230,9 @@ impl Hub {
         deadline: Instant,
     ) -> Result<Option<Report>, Failure> {
         let Some(playbook) = self.playbook(&run.head.playbook) else { return Ok(None) };
+        // What goes on from an end goes on by itself, whoever decided that end.
+        let decided = run.decided.clone().filter(|_| !matches!(run.state, RunState::Held | RunState::Freed));
+        let run = Run { decided, ..run };
         let Some(run) = self.ledger.take(&run, becomes, now).await? else { return Ok(None) };
         self.resume(playbook, run, deadline).await.map(Some)
     }

@@ -280,7 +280,7 @@ fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
         (None, _) => Word::Free,
         (Some(released), _) if finding.source == Source::Request => {
             let when = released.strftime("%Y-%m-%d %H:%M UTC");
-            Word::AskFirst(format!("the containment was undone {when}, so another person's word is asked for"))
+            Word::AskFirst(format!("the containment was undone {when}, so a person is asked first"))
         }
         (Some(released), Some(seen)) if seen <= released => {
             over("the containment was undone after this activity was last seen")

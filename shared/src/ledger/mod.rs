@@ -43,6 +43,9 @@ use crate::target::Target;
 use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
 
+/// The most earlier ends that a run's row holds.
+const MOST_PAST: usize = 50;
+
 /// How long a run is one hand's: longer than the function's 45 s time-out, shorter than the minute after
 /// which Lambda first retries an asynchronous event.
 pub const LEASE: Duration = Duration::from_secs(50);
@@ -716,6 +719,8 @@ impl Ledger {
             "SET #state = :state, #end = :end, past = :past, tries = :tries, reapplied = :reapplied".to_owned();
         let mut past = run.past.clone();
         past.extend(run.end.as_ref().map(PastEnd::from));
+        // The row is written anew with each end, and people can try again as often as they like.
+        past.drain(..past.len().saturating_sub(MOST_PAST));
         let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");

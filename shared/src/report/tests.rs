@@ -32,7 +32,7 @@ fn report(outcome: Outcome) -> Report {
                 .to_owned(),
             "eni-0123456789abcdef1: a trunk: the branch interfaces of its pods have their own groups".to_owned(),
         ],
-        left_open: match outcome {
+        seen: match outcome {
             Outcome::Undone => vec!["user `support-bot` was made with the key".to_owned()],
             _ => vec![],
         },
@@ -45,6 +45,7 @@ fn report(outcome: Outcome) -> Report {
         at: "2026-11-22T00:00:00Z".parse().unwrap(),
         evidence: None,
         purpose: Some(Purpose::Contain),
+        again: false,
         say: None,
         held: matches!(outcome, Outcome::Contained | Outcome::Partial | Outcome::NotContained),
         joined: false,
@@ -68,6 +69,9 @@ fn messages_are_short_and_say_what_to_do() {
     again.topic = Some(Topic::NotContainedAgain);
     again.reasons.insert(0, "run 01KAM9V9T0000000000000000A holds it, but it is open again".to_owned());
     again.held = true;
+    let mut taken_back = report(Outcome::Contained);
+    taken_back.again = true;
+    taken_back.remains.insert(0, "somebody works against it: since it was contained this was changed".to_owned());
     let mut also = report(Outcome::NoChange);
     also.topic = Some(Topic::SeenAlso);
     also.reasons = vec!["another finding; you were asked about this target at 03:12 UTC".to_owned()];
@@ -84,7 +88,7 @@ fn messages_are_short_and_say_what_to_do() {
     let mut text = String::new();
     let outcomes =
         [Outcome::Contained, Outcome::Proposed, Outcome::Failed, Outcome::NotContained, Outcome::Undone].map(report);
-    for report in outcomes.into_iter().chain([partial, ends, again, also, by_hand, another]) {
+    for report in outcomes.into_iter().chain([partial, ends, again, also, by_hand, another, taken_back]) {
         let message = report.message();
         assert!(message.lines().count() <= MOST_LINES, "{message}");
         assert!(report.subject().len() <= 99 && report.subject().is_ascii());
@@ -103,6 +107,15 @@ fn a_long_list_says_how_many_it_does_not_show() {
     assert!(message.lines().count() <= MOST_LINES, "{message}");
 }
 
+#[test]
+fn a_name_that_its_bearer_chose_is_not_shown_as_a_persons() {
+    let of = |resource: &str| format!("arn:aws:sts::111111111111:assumed-role/{resource}");
+    let chosen = of("responder/ben@example.com");
+    assert_eq!(names(&chosen), "role/responder (session ben@example.com)");
+    let given = of("AWSReservedSSO_Responder_0123/ben@example.com");
+    assert_eq!(names(&format!("arn:aws:iam::111111111111:user/blue/ann and {given}")), "ann and ben@example.com");
+}
+
 /// Whoever is told of an undo asks who decided it, not what permitted the run.
 #[test]
 fn an_undo_is_told_by_its_decision_alone() {
@@ -116,7 +129,7 @@ fn an_undo_is_told_by_its_decision_alone() {
         contained_after_ms: None,
         decided: Some("undone by ann".to_owned()),
         retry: false,
-        left_open: vec![],
+        seen: vec![],
     });
     for outcome in [Outcome::Undone, Outcome::UndonePartly] {
         let report = Report::of_run(&run, outcome, Purpose::Contain);

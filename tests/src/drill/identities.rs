@@ -60,6 +60,10 @@ pub(super) async fn compromised_key(stage: &mut Stage<'_>) -> Result<()> {
         return Ok(());
     }
     let undone = stage.check_undo(KEY).await?;
+    let told = stage.drill.messages.iter().rfind(|text| text.starts_with("UNDONE")).cloned().unwrap_or_default();
+    let what = "whoever undoes it is told again what was seen, and that the keys stay inactive";
+    let named = told.contains("Seen before: ") && told.contains("Not as before: ") && !told.contains("Do: nothing");
+    stage.holds(Topic::Undone, what, named, told);
     let mut expected = incident.before.clone();
     for status in expected["users"][&name]["keys"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
         *status = json!("Inactive");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firebreak::ledger::Budget;
 use firebreak::ledger::decisions::{Decision, Verb};
-use firebreak::run::{Outcome, Run, RunState};
+use firebreak::run::{Outcome, Run, RunEnd, RunState};
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, playbooks, run_to_end};
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -151,7 +151,10 @@ fn a_decision_that_has_lapsed_is_not_carried_out() {
         for verb in [Verb::Approve, Verb::Reject] {
             let decision = decided(&case, verb, Timestamp::now()).await.unwrap();
             let used = match verb {
-                Verb::Reject => ledger.reject(&decision, &run, None, later).await.unwrap(),
+                Verb::Reject => ledger
+                    .reject(&decision, &run, Some(&RunEnd::rejected("rejected by ann".to_owned(), later)), later)
+                    .await
+                    .unwrap(),
                 _ => ledger.approve(&decision, &run, BUDGET, later).await.unwrap().is_some(),
             };
             assert!(!used, "{verb:?}");

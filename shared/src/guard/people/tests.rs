@@ -177,6 +177,8 @@ fn a_set_that_leaves_people_nothing_is_warned_of() {
     let exempt = r#"@id("x") forbid (principal is Playbook, action == Action::"enforce", resource)
         when { ["222222222222"].contains(resource.account) };"#;
     assert!(warns(exempt).contains(&Warning::Ownerless("x".to_owned())));
+    let of_people = TWO.replace("persons < 2", "persons < 2 && resource.kind == \"ec2-instance\"");
+    assert!(!warns(&of_people).iter().any(|warning| matches!(warning, Warning::Ownerless(_))));
     let owned = exempt.replace(r#"@id("x")"#, r#"@id("x") @owner("ann")"#);
     assert!(!warns(&owned).contains(&Warning::Ownerless("x".to_owned())));
     let loud = warns(
