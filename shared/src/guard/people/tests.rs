@@ -3,6 +3,7 @@
 use super::*;
 use crate::door::caller::PersonKind;
 use crate::guard::{PlanFacts, PolicyError, Warning};
+use crate::run::Run;
 use crate::run::tests::begun;
 use jiff::Timestamp;
 
@@ -23,15 +24,11 @@ fn ann() -> Person {
     }
 }
 
-/// The policies' word on a run in account 222222222222 with these tags.
-fn said(text: &str, verb: Verb, persons: usize, tags: &[(&str, &str)]) -> Said {
-    let run = begun();
-    let (policies, ann) = (Policies::parse(text).unwrap(), ann());
-    let tags = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let about = Question {
+fn question<'a>(run: &'a Run, tags: &'a BTreeMap<String, String>) -> Question<'a> {
+    Question {
         playbook: "isolate-instance",
         target: &run.head.target,
-        tags: &tags,
+        tags,
         units: Err("no policy asks"),
         finding: &run.head.finding,
         plan: PlanFacts::default(),
@@ -40,7 +37,15 @@ fn said(text: &str, verb: Verb, persons: usize, tags: &[(&str, &str)]) -> Said {
         now: Timestamp::UNIX_EPOCH,
         hub_account: "111111111111",
         break_glass: &[],
-    };
+    }
+}
+
+/// The policies' word on a run in account 222222222222 with these tags.
+fn said(text: &str, verb: Verb, persons: usize, tags: &[(&str, &str)]) -> Said {
+    let run = begun();
+    let (policies, ann) = (Policies::parse(text).unwrap(), ann());
+    let tags = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let about = question(&run, &tags);
     let word = Word { person: &ann, verb, about: &about, asked_by: &["ben".to_owned()] };
     let words = vec![word; persons];
     assert_eq!(needed(&policies, &words) == Some(persons), may(&policies, &word, persons).allowed);
@@ -76,19 +81,7 @@ fn each_of_several_must_be_allowed_at_the_number_that_decides() {
     let named = |name: &str| Person { id: name.to_owned(), name: name.to_owned(), ..ann() };
     let people = [named("ann"), named("ben"), named("cy"), named("mallory")];
     let none = BTreeMap::new();
-    let about = Question {
-        playbook: "isolate-instance",
-        target: &run.head.target,
-        tags: &none,
-        units: Err("no policy asks"),
-        finding: &run.head.finding,
-        plan: PlanFacts::default(),
-        spent_account: 0,
-        spent_total: 0,
-        now: Timestamp::UNIX_EPOCH,
-        hub_account: "111111111111",
-        break_glass: &[],
-    };
+    let about = question(&run, &none);
     let words = |which: &[usize]| -> Vec<Word<'_>> {
         let of = |n: &usize| Word { person: &people[*n], verb: Verb::Approve, about: &about, asked_by: &[] };
         which.iter().map(of).collect()
