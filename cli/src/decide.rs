@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use firebreak::door::wire::{Answer, Asked, ByHand, RefusalKind};
-use firebreak::ids::{AccountId, Region};
+use firebreak::ids::{AccountId, Region, RunId};
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak::target::Target;
 
@@ -30,10 +30,7 @@ pub(crate) async fn run(url: Option<&str>, asked: Asked, wait: bool) -> Result<E
     let Some(before) = before else { return Ok(Exit::Well) };
     let after = match settled(&door, &before).await? {
         Settled::Moved(after) => *after,
-        Settled::WorkedOn => {
-            writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
-            return Ok(Exit::NotWell);
-        }
+        Settled::WorkedOn => return not_ended(&mut out, &run),
         Settled::AsBefore => {
             writeln!(
                 out,
@@ -111,8 +108,7 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
         }
     }
     if begun {
-        writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
-        return Ok(Exit::NotWell);
+        return not_ended(&mut out, &run);
     }
     writeln!(
         out,
@@ -153,6 +149,12 @@ fn waits(out: &mut impl Write, what: &str, answer: &Answer) -> Result<Exit> {
         None => writeln!(out, "  you have said so before")?,
     }
     Ok(Exit::Waits)
+}
+
+/// Says that a function works on the run for longer than it was waited for.
+fn not_ended(out: &mut impl Write, run: &RunId) -> Result<Exit> {
+    writeln!(out, "the function has not ended yet; look again with: firebreak show {run}")?;
+    Ok(Exit::NotWell)
 }
 
 /// Whether a function has it in its hands.

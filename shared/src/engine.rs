@@ -835,11 +835,9 @@ fn contained_after(run: &Run) -> Option<u64> {
 
 /// What was seen so far of whoever works against a run.
 fn seen(run: &Run) -> Vec<String> {
-    let mut seen = run.end.as_ref().map(|end| end.seen.clone()).unwrap_or_default();
-    seen.extend(
-        run.seen_again.iter().filter(|line| !run.end.as_ref().is_some_and(|end| end.seen.contains(line))).cloned(),
-    );
-    seen
+    let before = run.end.as_ref().map(|end| end.seen.as_slice()).unwrap_or_default();
+    let new = run.seen_again.iter().filter(|line| !before.contains(line));
+    before.iter().chain(new).cloned().collect()
 }
 
 fn end_of_undo(run: &Run) -> RunEnd {

@@ -507,10 +507,7 @@ impl Case {
 
     /// The whole function that the playbook belongs to, with its settings changed.
     pub fn whole_function(&self, change: impl FnOnce(&mut Config)) -> Result<Hub> {
-        let (function, _) = playbooks()
-            .iter()
-            .find(|(_, one)| one.id() == self.playbook.id())
-            .context("no function has the playbook")?;
+        let function = function_of(self.playbook)?;
         let mut config = self.security.config()?;
         change(&mut config);
         let aws = self.security.aws(SharedHttpClient::new(self.security.faults()), self.settings)?;
@@ -683,9 +680,14 @@ impl Case {
     }
 }
 
+fn function_of(playbook: &Traced) -> Result<&'static Function> {
+    let found = playbooks().iter().find(|(_, one)| one.id() == playbook.id());
+    found.map(|(function, _)| *function).context("no function has the playbook")
+}
+
 /// The roles that the function of a playbook does not use.
 fn roles_of_others(playbook: &Traced) -> Result<Vec<&'static str>> {
-    let (function, _) = playbooks().iter().find(|(_, one)| one.id() == playbook.id()).context("no function has it")?;
+    let function = function_of(playbook)?;
     let others = FUNCTIONS.iter().filter(|other| other.name != function.name);
     let roles = others.flat_map(|other| other.playbooks.iter().map(|playbook| playbook.meta().id));
     Ok(roles.chain([operator::PLAN, operator::ONBOARD]).collect())

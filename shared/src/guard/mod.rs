@@ -16,8 +16,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, ParseErrors, Policy, PolicyId, PolicySet,
-    Request, RestrictedExpression, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, Context, Decision, Effect, Entities, Entity, EntityTypeName, EntityUid, ParseErrors,
+    Policy, PolicyId, PolicySet, PrincipalConstraint, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use jiff::{SignedDuration, Timestamp};
 use miette::Diagnostic;
@@ -188,6 +188,23 @@ fn place(source: &str, error: &ParseErrors) -> String {
 fn names(policy: &Policy, words: &[&str]) -> bool {
     let text = policy.to_json().map(|json| json.to_string()).unwrap_or_default();
     words.iter().any(|word| text.contains(&format!("\"{word}\"")))
+}
+
+/// Whether a policy's scope may hold for a principal of this kind and one of these actions.
+fn may_hold(policy: &Policy, kind: &str, is_action: impl Fn(&str) -> bool) -> bool {
+    let is_kind = |name: &EntityTypeName| name.to_string() == kind;
+    let is_one = |action: &EntityUid| is_action(action.id().unescaped());
+    let principal = match policy.principal_constraint() {
+        PrincipalConstraint::Any => true,
+        PrincipalConstraint::Is(name) | PrincipalConstraint::IsIn(name, _) => is_kind(&name),
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_kind(uid.type_name()),
+    };
+    principal
+        && match policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::In(actions) => actions.iter().any(is_one),
+            ActionConstraint::Eq(action) => is_one(&action),
+        }
 }
 
 fn parse_hold(text: &str) -> Option<SignedDuration> {

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, PolicySet, PrincipalConstraint, Request, RestrictedExpression,
-};
+use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, PolicySet, Request, RestrictedExpression};
 
-use super::{Policies, Question, facts, label, long, names, string, target, uid};
+use super::{Policies, Question, facts, label, long, may_hold, names, string, target, uid};
 use crate::door::caller::Person;
 use crate::ledger::decisions::Verb;
 
@@ -128,19 +126,7 @@ pub(super) fn is_about_people(policy: &cedar_policy::Policy) -> bool {
 
 /// Whether a policy's scope may hold for a person and this verb.
 pub(super) fn lets_people(policy: &cedar_policy::Policy, verb: Verb) -> bool {
-    let is_person = |kind: &cedar_policy::EntityTypeName| kind.to_string() == "Person";
-    let principal = match policy.principal_constraint() {
-        PrincipalConstraint::Any => true,
-        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => is_person(&kind),
-        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_person(uid.type_name()),
-    };
-    let decides = |uid: &cedar_policy::EntityUid| verb.as_str() == uid.id().unescaped();
-    principal
-        && match policy.action_constraint() {
-            cedar_policy::ActionConstraint::Any => true,
-            cedar_policy::ActionConstraint::In(actions) => actions.iter().any(decides),
-            cedar_policy::ActionConstraint::Eq(action) => decides(&action),
-        }
+    may_hold(policy, "Person", |action| action == verb.as_str())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use cedar_policy::{ActionConstraint, Effect, Policy, PrincipalConstraint};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Policies;
 use super::people::lets_people;
+use super::{Policies, may_hold};
 use crate::ids::AccountId;
 use crate::ledger::decisions::Verb;
 use crate::plan::Leave;
@@ -144,13 +144,15 @@ impl Policies {
         let mut found = Vec::new();
         for policy in self.all.policies() {
             let id = policy.id().to_string();
-            let literals = policy.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Playbook");
-            let unknown = literals.map(|uid| uid.id().unescaped().to_owned());
-            let unknown = unknown.filter(|playbook| !playbooks.contains(&playbook.as_str()));
+            let named = |kind: &'static str| {
+                let literals = policy.entity_literals().into_iter();
+                let of_kind = literals.filter(move |uid| uid.type_name().to_string() == kind);
+                of_kind.map(|uid| uid.id().unescaped().to_owned())
+            };
+            let unknown = named("Playbook").filter(|playbook| !playbooks.contains(&playbook.as_str()));
             found.extend(unknown.map(|playbook| Warning::Playbook { policy: id.clone(), playbook }));
-            let literals = policy.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Person");
-            let persons = literals.map(|uid| uid.id().unescaped().to_owned());
-            let persons = persons.chain(compared_with(policy, &is_name)).filter(|name| *name != name.to_lowercase());
+            let persons = named("Person").chain(compared_with(policy, &is_name));
+            let persons = persons.filter(|name| *name != name.to_lowercase());
             found.extend(persons.map(|person| Warning::Person { policy: id.clone(), person }));
             let unread = policy.annotations().map(|(name, _)| name).filter(|name| !ANNOTATIONS.contains(name));
             found.extend(unread.map(|name| Warning::Annotation { policy: id.clone(), annotation: name.to_owned() }));
@@ -206,21 +208,8 @@ impl Policies {
 
 /// Whether a policy's scope may hold for a playbook and a mode.
 fn is_about_modes(policy: &Policy) -> bool {
-    let is_mode = |action: &cedar_policy::EntityUid| {
-        [Mode::Enforce, Mode::Propose, Mode::Observe].iter().any(|mode| action.id().unescaped() == mode.as_str())
-    };
-    let is_playbook = |kind: &cedar_policy::EntityTypeName| kind.to_string() == "Playbook";
-    let principal = match policy.principal_constraint() {
-        PrincipalConstraint::Any => true,
-        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => is_playbook(&kind),
-        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) => is_playbook(uid.type_name()),
-    };
-    principal
-        && match policy.action_constraint() {
-            ActionConstraint::Any => true,
-            ActionConstraint::In(actions) => actions.iter().any(is_mode),
-            ActionConstraint::Eq(action) => is_mode(&action),
-        }
+    let modes = [Mode::Enforce, Mode::Propose, Mode::Observe];
+    may_hold(policy, "Playbook", |action| modes.iter().any(|mode| action == mode.as_str()))
 }
 
 /// The texts that a policy compares something with: by `==` and `!=`, or as members of a set.
@@ -252,32 +241,34 @@ fn compared(json: &Value, is: &dyn Fn(&Value) -> bool, found: &mut Vec<String>) 
     }
 }
 
-/// `principal.name`, as Cedar writes it in JSON.
-fn is_name(json: &Value) -> bool {
-    json["."]["left"]["Var"] == "principal" && json["."]["attr"] == "name"
+/// Whether it is an attribute of a variable, as Cedar writes it in JSON.
+fn is_of(json: &Value, variable: &str, attribute: &str) -> bool {
+    json["."]["left"]["Var"] == variable && json["."]["attr"] == attribute
 }
 
-/// `resource.account` and `context.hub_account`, as Cedar writes them in JSON.
+/// `principal.name`.
+fn is_name(json: &Value) -> bool {
+    is_of(json, "principal", "name")
+}
+
+/// `resource.account` and `context.hub_account`.
 fn is_account(json: &Value) -> bool {
-    let is = |var: &str, attribute: &str| json["."]["left"]["Var"] == var && json["."]["attr"] == attribute;
-    is("resource", "account") || is("context", "hub_account")
+    is_of(json, "resource", "account") || is_of(json, "context", "hub_account")
 }
 
 /// `resource.kind`.
 fn is_kind(json: &Value) -> bool {
-    json["."]["left"]["Var"] == "resource" && json["."]["attr"] == "kind"
+    is_of(json, "resource", "kind")
 }
 
 /// `context.plan.leaves`.
 fn is_leaves(json: &Value) -> bool {
-    let plan = &json["."]["left"]["."];
-    json["."]["attr"] == "leaves" && plan["attr"] == "plan" && plan["left"]["Var"] == "context"
+    json["."]["attr"] == "leaves" && is_of(&json["."]["left"], "context", "plan")
 }
 
 /// What names one thing of many: an account, a unit, an id, an ARN.
 fn is_place(json: &Value) -> bool {
-    let attribute = json["."]["attr"].as_str().unwrap_or_default();
-    json["."]["left"]["Var"] == "resource" && ["account", "arn", "id", "ou", "ous"].contains(&attribute)
+    ["account", "arn", "id", "ou", "ous"].iter().any(|attribute| is_of(json, "resource", attribute))
 }
 
 /// A text, or the texts of a set.
