@@ -17,7 +17,7 @@ const COMMAND: &str = "firebreak";
 /// The playbooks of every function.
 pub(crate) fn playbooks() -> Playbooks {
     static ALL: LazyLock<Vec<&'static dyn Playbook>> =
-        LazyLock::new(|| contain_compute::PLAYBOOKS.iter().chain(contain_identity::PLAYBOOKS).copied().collect());
+        LazyLock::new(|| [contain_compute::PLAYBOOKS, contain_identity::PLAYBOOKS, harden::PLAYBOOKS].concat());
     &ALL
 }
 

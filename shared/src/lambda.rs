@@ -30,7 +30,7 @@ pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Err
     let warm = hub.warm_up();
     let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         let deadline = deadline_of(event.context.deadline());
-        let result = hub.receive(event.payload.get().as_bytes(), deadline).await;
+        let result = hub.serve(event.payload.get().as_bytes(), deadline).await;
         if let Err(failure) = &result {
             tracing::error!(
                 class = failure.class.as_str(),
@@ -114,7 +114,11 @@ impl Hub {
         let _ = tokio::join!(
             self.ledger.groups(&self.config.hub_account, Some(&self.aws.region)),
             self.aws.sts().get_caller_identity().send(),
-            self.aws.guardduty().list_detectors().send(),
+            async {
+                if self.playbooks.iter().any(|playbook| playbook.meta().answers().count() > 0) {
+                    let _ = self.aws.guardduty().list_detectors().send().await;
+                }
+            },
         );
     }
 }

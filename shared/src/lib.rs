@@ -4,6 +4,7 @@ pub mod action;
 pub mod actions;
 pub mod authenticate;
 pub mod aws;
+pub mod batch;
 pub mod config;
 pub mod denial;
 pub mod door;

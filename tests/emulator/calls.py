@@ -24,7 +24,7 @@ from extension.guardduty import put_finding
 from extension.organizations import join_organization
 
 DOOR = "/moto-api/firebreak/"
-REST_SERVICES = ("guardduty", "s3")
+REST_SERVICES = ("cloudfront", "guardduty", "s3", "securityhub")
 OBSERVER = "app/observer"
 # Longer values (a session policy, a table's item) would make the record large and say nothing here.
 LONGEST = 200

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from accounts import Accounts
 
 
@@ -68,8 +70,32 @@ def state(accounts: Accounts, account: str, region: str) -> dict:
         },
         "snapshots": snapshots(ec2),
         "instance_profiles": dict(sorted(profiles.items())),
+        "buckets": buckets(client("s3")),
         "users": users(client("iam")),
         "roles": roles(client("iam")),
+    }
+
+
+def buckets(s3: Any) -> dict:
+    """Every bucket with who is let in."""
+
+    def read(call: Any, bucket: str, member: str) -> Any:
+        try:
+            return call(Bucket=bucket)[member]
+        except ClientError as error:
+            if not error.response["Error"]["Code"].startswith("NoSuch"):
+                raise
+            return None
+
+    return {
+        b["Name"]: {
+            "block": read(s3.get_public_access_block, b["Name"], "PublicAccessBlockConfiguration"),
+            "policy": read(s3.get_bucket_policy, b["Name"], "Policy"),
+            "grants": read(s3.get_bucket_acl, b["Name"], "Grants"),
+            "website": read(s3.get_bucket_website, b["Name"], "IndexDocument"),
+            "tags": tags(read(s3.get_bucket_tagging, b["Name"], "TagSet")),
+        }
+        for b in s3.list_buckets()["Buckets"]
     }
 
 
@@ -203,6 +229,7 @@ def security_groups(ec2: Any) -> dict:
                 "protocol": rule["IpProtocol"],
                 "from": rule.get("FromPort"),
                 "to": rule.get("ToPort"),
+                "description": rule.get("Description"),
                 "peer": rule.get("CidrIpv4")
                 or rule.get("CidrIpv6")
                 or rule.get("PrefixListId")

@@ -200,12 +200,18 @@ class Stack:
             "AWS::Serverless::Function": {"Ref": name, "Arn": arn.format("lambda") + "function:" + name},
             # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-lambda-url.html
             "AWS::Lambda::Url": {"FunctionUrl": f"https://{name}.lambda-url.{self.region}.on.aws/"},
+            "AWS::Events::EventBus": {"Ref": name, "Arn": arn.format("events") + "event-bus/" + name},
+            "AWS::Events::Rule": {"Ref": name, "Arn": arn.format("events") + "rule/" + self.rule_path(logical) + name},
             "AWS::Logs::LogGroup": {"Ref": name, "Arn": arn.format("logs") + "log-group:" + name},
         }
         try:
             return known[kind][attribute]
         except KeyError:
             raise ValueError(f"{logical}: {kind} has no attribute {attribute} here") from None
+
+    def rule_path(self, logical: str) -> str:
+        bus = self.resolve(self.resources[logical].get("Properties", {}).get("EventBusName", ""))
+        return f"{bus}/" if bus else ""
 
     def role_path(self, logical: str) -> str:
         return self.resolve(self.resources[logical].get("Properties", {}).get("Path", "/"))
@@ -223,11 +229,18 @@ class Stack:
         "AWS::S3::BucketPolicy": "bucket_policy",
         "AWS::SQS::QueuePolicy": "queue_policy",
         "AWS::SNS::TopicPolicy": "topic_policy",
+        "AWS::Events::EventBus": "bus",
         "AWS::Events::Rule": "rule",
         "AWS::Serverless::Function": "function",
     }
     # What only the real CloudFormation needs.
-    IGNORED = ("AWS::Logs::LogGroup", "AWS::Lambda::Permission", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Url")
+    IGNORED = (
+        "AWS::Events::EventBusPolicy",
+        "AWS::Logs::LogGroup",
+        "AWS::Lambda::Permission",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::Url",
+    )
 
     def make(self) -> dict:
         for kind, maker in self.MAKERS.items():
@@ -343,10 +356,14 @@ class Stack:
                 TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(properties["PolicyDocument"])
             )
 
+    def make_bus(self, logical: str, properties: dict) -> None:
+        self.clients("events").create_event_bus(Name=self.physical(logical))
+
     def make_rule(self, logical: str, properties: dict) -> None:
         events, name = self.clients("events"), self.physical(logical)
-        events.put_rule(Name=name, EventPattern=json.dumps(properties["EventPattern"]))
-        events.put_targets(Rule=name, Targets=properties["Targets"])
+        bus = {"EventBusName": properties["EventBusName"]} if "EventBusName" in properties else {}
+        events.put_rule(Name=name, EventPattern=json.dumps(properties["EventPattern"]), **bus)
+        events.put_targets(Rule=name, Targets=properties["Targets"], **bus)
 
     def make_function(self, logical: str, properties: dict) -> None:
         """Its rules, each with one queue as target: moto cannot start a function.
@@ -361,7 +378,7 @@ class Stack:
             sqs.create_queue(QueueName=queue)
         url = f"{sqs.meta.endpoint_url}/{self.account}/{queue}"
         arn = f"arn:aws:sqs:{self.region}:{self.account}:{queue}"
-        rules, schedules = [], []
+        rules, schedules, batches = [], [], []
         for name, event in properties.get("Events", {}).items():
             if event["Type"] in ("EventBridgeRule", "CloudWatchEvent"):
                 rule = f"{self.name}-{logical}-{name}"
@@ -382,6 +399,9 @@ class Stack:
                         "input": json.loads(given) if isinstance(given, str) else given,
                     }
                 )
+            elif event["Type"] == "SQS":
+                # Lambda takes from it by itself and hands over several messages at once.
+                batches.append(f"{sqs.meta.endpoint_url}/{self.account}/{event['Properties']['Queue'].split(':')[-1]}")
             else:
                 raise ValueError(f"{logical}.{name}: the emulator cannot make an event of type {event['Type']}")
         environment = {
@@ -395,6 +415,7 @@ class Stack:
             "timeout": int(properties.get("Timeout", shared.get("Timeout", 3))),
             "memory": int(properties.get("MemorySize", shared.get("MemorySize", 128))),
             "queue_url": url,
+            "batches": batches,
             "rules": rules,
             "schedules": schedules,
         }

@@ -869,6 +869,48 @@ class Organizations(Emulated):
             self.refused(code, stranger.describe_account, AccountId=member)
 
 
+class ControlFindings(Emulated):
+    def setUp(self):
+        super().setUp()
+        self.hub = self.client("securityhub")
+        self.hub.enable_security_hub()
+
+    def put(self, identity, product, **more):
+        finding = {
+            "SchemaVersion": "2018-10-08",
+            "Id": identity,
+            "ProductArn": product,
+            "GeneratorId": "a",
+            "AwsAccountId": self.account,
+            "Types": ["a/b/c"],
+            "CreatedAt": "2026-11-03T09:12:41.000Z",
+            "UpdatedAt": "2026-11-03T09:12:41.000Z",
+            "Severity": {"Label": "HIGH"},
+            "Title": "a",
+            "Description": "a",
+            "Resources": [{"Type": "Other", "Id": "a"}],
+            **more,
+        }
+        self.assertEqual(self.hub.batch_import_findings(Findings=[finding])["SuccessCount"], 1)
+
+    def found(self, **wanted):
+        filters = {field: [{"Value": value, "Comparison": "EQUALS"}] for field, value in wanted.items()}
+        return self.hub.get_findings(Filters=filters)["Findings"]
+
+    def test_findings_are_found_by_their_text(self):
+        ours, theirs = (f"arn:aws:securityhub:{REGION}::product/{name}" for name in ("aws/securityhub", "a/b"))
+        for identity, product in (("one", ours), ("one", theirs), ("two", ours)):
+            self.put(identity, product)
+        self.put("one", ours, Title="again")
+        self.assertEqual(len(self.hub.get_findings()["Findings"]), 3)
+        self.assertEqual(len(self.found(Id="one")), 2)
+        (one,) = self.found(Id="one", ProductArn=ours)
+        self.assertEqual((one["Title"], one["AwsAccountId"]), ("again", self.account))
+        self.assertEqual(self.found(Id="one", AwsAccountId="111122223333"), [])
+        prefix = {"Id": [{"Value": "o", "Comparison": "PREFIX"}]}
+        self.refused("InvalidInputException", self.hub.get_findings, Filters=prefix)
+
+
 class SessionPolicies(Emulated):
     def test_a_session_policy_has_at_most_2048_characters(self):
         sts, role = self.client("sts"), f"arn:aws:iam::{self.account}:role/any"

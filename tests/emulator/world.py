@@ -69,6 +69,7 @@ class Seeder:
             "auto_scaling_groups",
             "targets",
             "classic_members",
+            "buckets",
             "end_states",
             "trail",
         ):
@@ -123,10 +124,11 @@ class Seeder:
             made.append({"IpProtocol": rule.get("protocol", "-1")})
             if "ports" in rule:
                 made[-1]["FromPort"], made[-1]["ToPort"] = rule["ports"]
+            more = {"Description": rule["description"]} if "description" in rule else {}
             if "ipv4" in rule:
-                made[-1]["IpRanges"] = [{"CidrIp": cidr} for cidr in rule["ipv4"]]
+                made[-1]["IpRanges"] = [{"CidrIp": cidr, **more} for cidr in rule["ipv4"]]
             if "ipv6" in rule:
-                made[-1]["Ipv6Ranges"] = [{"CidrIpv6": cidr} for cidr in rule["ipv6"]]
+                made[-1]["Ipv6Ranges"] = [{"CidrIpv6": cidr, **more} for cidr in rule["ipv6"]]
             if "groups" in rule:
                 made[-1]["UserIdGroupPairs"] = [{"GroupId": self.ids[group]} for group in rule["groups"]]
         return made
@@ -392,8 +394,28 @@ class Seeder:
             LoadBalancerName=self.ids[name], Instances=[{"InstanceId": self.ids[instance]} for instance in spec]
         )
 
+    def make_buckets(self, name: str, spec: dict) -> None:
+        s3, title = self.clients("s3"), f"{spec.get('name', name)}-{self.account}"
+        s3.create_bucket(Bucket=title, CreateBucketConfiguration={"LocationConstraint": self.region})
+        self.ids[name] = title
+        if spec.get("public_policy"):
+            statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{title}/*"}
+            s3.put_bucket_policy(Bucket=title, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+        if "acl" in spec:
+            s3.put_bucket_acl(Bucket=title, ACL=spec["acl"])
+        if "block" in spec:
+            s3.put_public_access_block(Bucket=title, PublicAccessBlockConfiguration=spec["block"])
+        if spec.get("website"):
+            s3.put_bucket_website(Bucket=title, WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}})
+        if spec.get("tags"):
+            s3.put_bucket_tagging(Bucket=title, Tagging={"TagSet": tag_list(spec["tags"])})
+
     def make_end_states(self, name: str, spec: str) -> None:
-        if spec == "stopped":
+        if spec == "deleted" and self.ids[name].startswith("sg-"):
+            self.ec2.delete_security_group(GroupId=self.ids[name])
+        elif spec == "deleted":
+            self.clients("s3").delete_bucket(Bucket=self.ids[name])
+        elif spec == "stopped":
             self.ec2.stop_instances(InstanceIds=[self.ids[name]])
         elif spec == "terminated":
             self.ec2.terminate_instances(InstanceIds=[self.ids[name]])

@@ -39,11 +39,14 @@ pub const CONTAIN_COMPUTE: Function =
 pub const CONTAIN_IDENTITY: Function =
     Function { name: contain_identity::FUNCTION, logical: "ContainIdentity", playbooks: contain_identity::PLAYBOOKS };
 
+/// The function that fixes what failed controls left open.
+pub const HARDEN: Function = Function { name: harden::FUNCTION, logical: "Harden", playbooks: harden::PLAYBOOKS };
+
 /// People's door: it has no playbook, and no power over any resource.
 pub const OPERATE: Function = Function { name: operate::FUNCTION, logical: "Operate", playbooks: &[] };
 
 /// Every function with playbooks. The one list: what is not in it has no law, no page and no role, and a test says so.
-pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY];
+pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY, HARDEN];
 
 /// Every function of `template.yaml`, people's door among them.
 pub fn deployed() -> impl Iterator<Item = Function> {

@@ -466,6 +466,8 @@ pub struct Function {
     pub memory: u32,
     /// The queue that stands for the function as the target of its rules.
     pub queue_url: String,
+    /// The queues that Lambda takes its events from, several at once.
+    pub batches: Vec<String>,
     /// The names of its EventBridge rules.
     pub rules: Vec<String>,
     /// Its schedules: `name`, `expression`, `input`. The emulator does not fire them.
@@ -662,8 +664,13 @@ impl Observer {
         Ok(self.ask_for::<Waited>(command).await?.due)
     }
 
-    /// Put a finding (an event's `detail`) into the hub's GuardDuty detector, which is made if there is none.
+    /// Put a finding (an event's `detail`) where its service would: into the hub's GuardDuty detector, which is made if there
+    /// is none, or into the hub's Security Hub.
     pub async fn put_finding(&self, hub_account: &str, region: &str, detail: &Value) -> Result<Value> {
+        if let Some(finding) = detail["findings"].get(0) {
+            let command = json!({"do": "control", "hub_account": hub_account, "region": region, "finding": finding});
+            return self.ask(command).await;
+        }
         self.ask(json!({"do": "finding", "hub_account": hub_account, "region": region, "detail": detail})).await
     }
 

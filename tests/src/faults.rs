@@ -320,13 +320,22 @@ fn operation(service: &str, request: &HttpRequest, target: &str, body: &str) -> 
     let (path, query) = request.uri().split_once('?').unwrap_or((request.uri(), ""));
     let method = request.method();
     match service {
-        "s3" => match (method, query.contains("list-type=2")) {
-            ("GET", true) => "ListObjectsV2",
-            ("GET", false) => "GetObject",
+        "s3" => match (method, query.split(['&', '=']).next().unwrap_or_default()) {
+            ("GET", "list-type") => "ListObjectsV2",
+            ("GET", "acl") => "GetBucketAcl",
+            ("GET", "policyStatus") => "GetBucketPolicyStatus",
+            ("GET", "publicAccessBlock") => "GetPublicAccessBlock",
+            ("GET", "tagging") => "GetBucketTagging",
+            ("GET", "website") => "GetBucketWebsite",
+            ("PUT", "publicAccessBlock") => "PutPublicAccessBlock",
+            ("DELETE", "publicAccessBlock") => "DeletePublicAccessBlock",
+            ("GET", _) => "GetObject",
             ("PUT", _) => "PutObject",
             _ => method,
         }
         .to_owned(),
+        "cloudfront" if path.ends_with("/distribution") => "ListDistributions".to_owned(),
+        "securityhub" if path.ends_with("/findings") => "GetFindings".to_owned(),
         "guardduty" if path.ends_with("/findings/get") => "GetFindings".to_owned(),
         "guardduty" if path.ends_with("/detector") => "ListDetectors".to_owned(),
         _ => body
@@ -472,16 +481,18 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
         (Fault::Throttled, "s3") => (503, "SlowDown"),
         (Fault::Throttled, "dynamodb" | "events" | "cloudtrail") => (400, "ThrottlingException"),
         (Fault::Throttled, "organizations") => (400, "TooManyRequestsException"),
-        (Fault::Throttled, "guardduty") => (429, "TooManyRequestsException"),
+        (Fault::Throttled, "guardduty" | "securityhub") => (429, "TooManyRequestsException"),
         (Fault::Throttled, _) => (400, "Throttling"),
         (Fault::Denied, "ec2") => (403, "UnauthorizedOperation"),
-        (Fault::Denied, "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail") => {
-            (400, "AccessDeniedException")
-        }
+        (
+            Fault::Denied,
+            "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail" | "securityhub" | "config",
+        ) => (400, "AccessDeniedException"),
         (Fault::Denied, _) => (403, "AccessDenied"),
         (_, "dynamodb" | "events" | "cloudtrail") => (500, "InternalServerError"),
         (_, "organizations") => (500, "ServiceException"),
         (_, "guardduty") => (500, "InternalServerErrorException"),
+        (_, "securityhub") => (500, "InternalException"),
         (_, "ec2" | "s3") => (500, "InternalError"),
         (_, _) => (500, "InternalFailure"),
     };
@@ -492,7 +503,7 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
              <RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
         ),
         "s3" => format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
-        "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail" => {
+        "dynamodb" | "events" | "guardduty" | "organizations" | "cloudtrail" | "securityhub" | "config" => {
             json!({"__type": code, "message": message}).to_string()
         }
         _ => format!(
@@ -502,7 +513,7 @@ fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorErro
     };
     let status = StatusCode::try_from(status).map_err(|error| ConnectorError::other(Box::new(error), None))?;
     let mut response = HttpResponse::new(status, SdkBody::from(body));
-    if service == "guardduty" {
+    if matches!(service, "guardduty" | "securityhub") {
         response.headers_mut().insert("x-amzn-errortype", code);
     }
     Ok(response)

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use firebreak::action::{AnyAction, Applied, Boxed, Context as ActionContext, KnownGroup, Undone};
+use firebreak::authenticate::Authenticity;
 use firebreak::aws::{Aws, Connection};
 use firebreak::config::Config;
 use firebreak::engine::Engine;
 use firebreak::failure::Failure;
-use firebreak::finding::Finding;
+use firebreak::finding::{Finding, Source};
 use firebreak::hub::{Answer, DECISION_EVENT, EVENT_SOURCE, Hub, OUTCOME_EVENT, Playbooks};
 use firebreak::ids::{AccountId, Region, RunId};
 use firebreak::ledger::Ledger;
@@ -100,6 +101,12 @@ impl Playbook for Traced {
     }
     fn is_about(&self, finding: &Finding, target: &Target) -> bool {
         self.inner.is_about(finding, target)
+    }
+    fn may_answer(&self, finding: &Finding) -> bool {
+        self.inner.may_answer(finding)
+    }
+    fn authenticate<'a>(&'a self, hub: &'a Aws, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {
+        while_doing(Doing::Planning, self.inner.authenticate(hub, member, finding))
     }
     fn takes_requests_about(&self, kind: TargetKind) -> bool {
         self.inner.takes_requests_about(kind)
@@ -628,6 +635,30 @@ impl Case {
         Ok(event)
     }
 
+    /// What a rule of AWS Config has found about the target: its event. The rule is put into the account under this name,
+    /// one of AWS's own by its identifier.
+    pub async fn found_by_config(&self, name: &str, identifier: &str) -> Result<Value> {
+        let rule = json!({
+            "ConfigRuleName": name, "Source": {"Owner": "AWS", "SourceIdentifier": identifier}, "InputParameters": "{}",
+        });
+        self.call("config", "put_config_rule", json!({"ConfigRule": rule})).await?;
+        let found = self.call("config", "describe_config_rules", json!({"ConfigRuleNames": [name]})).await?;
+        let arn = found["ConfigRules"][0]["ConfigRuleArn"].clone();
+        let kind = match self.target.kind {
+            TargetKind::Ec2SecurityGroup => "AWS::EC2::SecurityGroup",
+            TargetKind::S3Bucket => "AWS::S3::Bucket",
+            other => bail!("AWS Config is not asked about a {}", other.as_str()),
+        };
+        Ok(json!({
+            "version": "0", "source": "aws.config", "detail-type": "Config Rules Compliance Change", "account": self.member,
+            "region": REGION, "resources": [], "detail": {
+                "awsAccountId": self.member, "awsRegion": REGION, "configRuleName": name, "configRuleARN": arn,
+                "messageType": "ComplianceChangeNotification", "resourceType": kind, "resourceId": self.target.id,
+                "newEvaluationResult": {"complianceType": "NON_COMPLIANT", "resultRecordedTime": Timestamp::now().to_string()},
+            },
+        }))
+    }
+
     /// The member account as the independent client sees it.
     pub async fn state(&self) -> Result<Value> {
         self.security.observer.state(&self.member, REGION).await
@@ -740,13 +771,13 @@ pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, 
     // A name may be a word of the prose: only where it stands alone it is the name.
     let alone = |name: &str| if name.is_empty() { String::new() } else { format!("\"{name}\"") };
     for (old, new) in [
+        (about.finding.as_str(), new_id.as_str()),
         (about.id.as_str(), id),
         (&alone(&about.name), &alone(known("name"))),
         (&about.key, known("key")),
         (about.account.as_str(), member),
         ("111111111111", hub),
         (about.region.as_ref().map_or("", Region::as_str), REGION),
-        (about.finding.as_str(), &new_id),
     ] {
         if !old.is_empty() && !new.is_empty() {
             text = text.replace(old, new);
@@ -786,6 +817,10 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
             continue;
         }
         let Ok(finding) = finding_in(&event) else { continue };
+        // What Config says is asked of Config, which has no finding to be put in.
+        if finding.source == Source::Config {
+            continue;
+        }
         let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
         if let [target] = playbook.targets(&finding).as_slice()
             && !turned_away

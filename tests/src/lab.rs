@@ -525,14 +525,17 @@ impl<'e> Lab<'e> {
         Ok(Value::Array(found.collect()))
     }
 
-    /// Puts a finding into the hub's GuardDuty.
+    /// Puts a finding into the hub's GuardDuty, or Security Hub.
     pub async fn put_in_guardduty(&self, detail: &Value) -> Result<()> {
         self.observer.put_finding(&self.hub, REGION, detail).await.map(|_| ())
     }
 
     /// Puts a finding on the hub's bus; the answer is what the function's rules delivered.
     pub async fn route(&self, detail: &Value) -> Result<Vec<Value>> {
-        self.put_on_bus("aws.guardduty", "GuardDuty Finding", detail).await
+        match detail["findings"].is_array() {
+            true => self.put_on_bus("aws.securityhub", "Security Hub Findings - Imported", detail).await,
+            false => self.put_on_bus("aws.guardduty", "GuardDuty Finding", detail).await,
+        }
     }
 
     /// Puts an event on the hub's bus; the answer is what the function's rules delivered.
@@ -544,9 +547,38 @@ impl<'e> Lab<'e> {
 
     /// What the function's rules have delivered and nobody has taken yet.
     pub async fn delivered(&self) -> Result<Vec<Value>> {
-        let queue = &self.stack.function(self.function.logical)?.queue_url;
-        let bodies = self.observer.receive(&self.hub, REGION, queue).await?;
-        bodies.iter().map(|body| serde_json::from_str(body).context("a delivered event is not JSON")).collect()
+        let function = self.stack.function(self.function.logical)?;
+        let bodies = self.observer.receive(&self.hub, REGION, &function.queue_url).await?;
+        let read = |body: &String| serde_json::from_str(body).context("a delivered event is not JSON");
+        let mut events: Vec<Value> = bodies.iter().map(read).collect::<Result<_>>()?;
+        for queue in &function.batches {
+            let messages = self.observer.receive(&self.hub, REGION, queue).await?;
+            let record = |(n, body)| json!({"messageId": format!("{n}"), "body": body, "eventSource": "aws:sqs"});
+            let records: Vec<Value> = messages.iter().enumerate().map(record).collect();
+            if !records.is_empty() {
+                events.push(json!({"Records": records}));
+            }
+        }
+        Ok(events)
+    }
+
+    /// A finding of `events/securityhub/` about a control that failed on something of the world, as Security Hub would make
+    /// it now: the `detail` of its event.
+    pub fn control(&self, file: &str, about: &str) -> Result<Value> {
+        let path = workspace().join("events").join("securityhub").join(format!("{file}.json"));
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let event: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        let finding = &event["detail"]["findings"][0];
+        let named = finding["Resources"][0]["Id"].as_str().unwrap_or_default();
+        let named = named.rsplit(['/', ':']).next().unwrap_or_default().to_owned();
+        let text = finding.to_string().replace(&named, self.ids.get(about)?).replace("222222222222", &self.member);
+        let mut finding: Value = serde_json::from_str(&text)?;
+        let now = Timestamp::now().to_string();
+        finding["Id"] = json!(format!("{}-{}", finding["Id"].as_str().unwrap_or_default(), fresh_account()));
+        for field in ["LastObservedAt", "UpdatedAt"] {
+            finding[field] = json!(now);
+        }
+        Ok(json!({"findings": [finding]}))
     }
 
     /// The whole way of a finding: GuardDuty has it, the bus gets it, the rule lets it through, the function

@@ -69,6 +69,27 @@ const DECLARED: &[(&str, Declares)] = &[
         let of_target = undo.after["users"][d.at(1)]["id"] == undo.target;
         d.at(0) == "users" && of_target && d.at(2) == "keys" && is(&d.before, "Active") && is(&d.after, "Inactive")
     }),
+    // The same rules, of which some have another id.
+    ("ec2.set-ingress-rule", |d, undo| {
+        let but_ids = |rules: &Option<Value>| {
+            let mut rules: Vec<String> = rules
+                .iter()
+                .flat_map(list)
+                .map(|rule| {
+                    let mut rule = rule.clone();
+                    rule["id"] = Value::Null;
+                    rule.to_string()
+                })
+                .collect();
+            rules.sort();
+            rules
+        };
+        d.at(0) == "security_groups"
+            && d.at(1) == undo.target
+            && d.at(2) == "rules"
+            && d.path.len() == 3
+            && but_ids(&d.before) == but_ids(&d.after)
+    }),
     ("ec2.tighten-connection-tracking", |d, undo| {
         // What was not set is AWS's default, in so many words.
         let is_default = |name: &str, value: &Value| DEFAULTS.iter().any(|(n, s)| *n == name && *value == *s);

@@ -90,7 +90,8 @@ fn every_function_and_every_playbook_is_listed() {
         let mut files = BTreeSet::new();
         for entry in fs::read_dir(workspace().join("functions").join(function.name).join("src")).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_file() && read(&path).contains("impl Playbook for ") {
+            let is_one = |text: &str| text.contains("impl Playbook for ") || text.contains("impl Fix for ");
+            if path.is_file() && is_one(&read(&path)) {
                 files.insert(path.file_stem().unwrap().to_string_lossy().replace('_', "-"));
             }
         }
@@ -138,7 +139,7 @@ fn every_trigger_is_a_known_type_and_stands_once() {
     let known: BTreeSet<String> = types().into_iter().collect();
     for (_, playbook) in playbooks() {
         let meta = playbook.meta();
-        assert!(meta.answers().next().is_some(), "{} answers nothing", meta.id);
+        assert!(meta.answers().next().is_some() || !meta.controls.is_empty(), "{} answers nothing", meta.id);
         let mut seen = BTreeSet::new();
         for answers in meta.answers() {
             assert!(seen.insert(answers.finding_type), "{} names {} twice", meta.id, answers.finding_type);
@@ -147,11 +148,27 @@ fn every_trigger_is_a_known_type_and_stands_once() {
     }
 }
 
+/// Two fixes of one control would work side by side on one resource.
+#[test]
+fn every_control_has_one_fix() {
+    let mut seen = BTreeSet::new();
+    for (_, playbook) in playbooks() {
+        for check in playbook.meta().controls {
+            let rule = check.rule.into_iter().flat_map(|(identifier, name)| [identifier, name]);
+            let names: Vec<&str> = check.control.into_iter().chain(check.also.iter().copied()).chain(rule).collect();
+            assert!(!names.is_empty(), "{}: a check without a name", playbook.meta().id);
+            for name in names {
+                assert!(seen.insert(name), "{name} stands twice, in {} too", playbook.meta().id);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_playbook_answers_an_event_that_is_kept_here() {
-    let folder = workspace().join("events/guardduty");
     let mut findings: Vec<Finding> = Vec::new();
-    for entry in fs::read_dir(&folder).unwrap() {
+    let folders = ["events/guardduty", "events/securityhub"].map(|folder| workspace().join(folder));
+    for entry in folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let document = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -235,7 +252,9 @@ fn well_formed(whose: &str, permission: &Permission) {
         assert_eq!(parts.len(), 4, "{whose}: {shown} on {on}: service:region:account:resource");
         assert_eq!(parts[0], service, "{whose}: {shown} on {on}");
         assert!(["*", "any", ""].contains(&parts[2]), "{whose}: {shown} on {on}: the account itself, any, or none");
-        assert!(parts[3] != "*", "{whose}: {shown} on {on}: every resource of the service");
+        // The ARN of a bucket is its name alone.
+        let buckets = service == "s3" && parts[1].is_empty() && parts[2].is_empty();
+        assert!(parts[3] != "*" || buckets, "{whose}: {shown} on {on}: every resource of the service");
     }
     let reads = firebreak::session::only_reads(operation);
     assert!(reads || !permission.on.is_empty(), "{whose}: {shown} changes something and names no resource");
@@ -371,14 +390,32 @@ fn page(function: &str, playbook: &dyn Playbook) -> String {
     let purpose = match meta.purpose {
         Purpose::Contain => "It contains: its success is `contained`.",
         Purpose::Preserve => "It keeps evidence: its success is `preserved`.",
+        Purpose::Fix => {
+            "It fixes what a control found: its success is `fixed`, and what cannot be finished is put back."
+        }
     };
     let _ = writeln!(out, "{}\n", doc.next().unwrap_or_default());
     let _ = writeln!(out, "`{}`, of the function `{function}`. {}. {purpose}", meta.id, meta.title);
-    let _ = writeln!(
-        out,
-        "It answers {} finding types, all listed in [GuardDuty's finding types](../guardduty-types.md).",
-        meta.answers().count()
-    );
+    if meta.answers().count() > 0 {
+        let _ = writeln!(
+            out,
+            "It answers {} finding types, all listed in [GuardDuty's finding types](../guardduty-types.md).",
+            meta.answers().count()
+        );
+    }
+    if !meta.controls.is_empty() {
+        let _ = writeln!(
+            out,
+            "\n| Control of Security Hub | As a standard numbers it | Rule of AWS Config |\n|---|---|---|"
+        );
+        for check in meta.controls {
+            let code = |text: &str| format!("`{text}`");
+            let also: Vec<String> = check.also.iter().map(|text| code(text)).collect();
+            let rule = check.rule.map(|(identifier, name)| format!("`{name}` (`{identifier}`)")).unwrap_or_default();
+            let _ =
+                writeln!(out, "| {} | {} | {rule} |", check.control.map(code).unwrap_or_default(), also.join("<br>"));
+        }
+    }
     for line in doc {
         let _ = writeln!(out, "{line}");
     }

@@ -114,7 +114,7 @@ async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let made = operator.good(&["onboard", "--account", &lab.member]).await;
     assert!(made.contains(vpc), "{made}");
     let after = operator.good(&preflight).await;
-    assert!(after.contains("ready: 18 checks") && !after.contains("NOT ready"), "{after}");
+    assert!(after.contains("ready: 20 checks") && !after.contains("NOT ready"), "{after}");
 
     // A group of ours in the VPC, without any rule.
     let ours = quarantine_groups(&lab).await;
@@ -380,6 +380,7 @@ async fn a_published_policy_set_is_in_force_and_a_changed_object_is_not() {
 fn iam_actions(call: &Call) -> Vec<String> {
     match (call.service.as_str(), call.operation.as_str()) {
         ("s3", "ListObjectsV2") => vec!["s3:ListBucket".to_owned()],
+        ("s3", "GetPublicAccessBlock") => vec!["s3:GetBucketPublicAccessBlock".to_owned()],
         // Both buckets are asked for what may be absent, which may be said only to whoever may list.
         ("s3", "GetObject") => vec!["s3:GetObject".to_owned(), "s3:ListBucket".to_owned()],
         // Its groups are tagged as they are made.
@@ -483,6 +484,12 @@ async fn every_command(operator: &Operator<'_, '_>) {
     operator.good(&["policy", "publish", asking.to_str().unwrap(), "--yes"]).await;
     let shown = operator.good(&["plan", "--event", file.to_str().unwrap()]).await;
     assert!(shown.contains("`all` asks for it"), "{shown}");
+    // A control is asked of Security Hub.
+    let control = std::fs::read_to_string(workspace().join("events/securityhub/control-bucket.json")).unwrap();
+    let of_control = folder.path().join("control.json");
+    std::fs::write(&of_control, control.replace("222222222222", member).replace("111111111111", &lab.hub)).unwrap();
+    let shown = operator.good(&["plan", "--event", of_control.to_str().unwrap()]).await;
+    assert!(shown.contains("block-public-bucket"), "{shown}");
     let refused = operator.run(&asked).await;
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(3) && why.contains("`all` asks for it"), "{why}");

@@ -47,6 +47,13 @@ async fn every_world_can_be_seeded() {
                     state["roles"].as_object().unwrap().keys().any(|role| role == ids.get("victim.name").unwrap());
                 assert!(found && victim.starts_with("AROA"), "{name}: {victim}");
             }
+            // One that was deleted is not there.
+            TargetKind::Ec2SecurityGroup => {
+                assert!(state["security_groups"].is_object() && victim.starts_with("sg-"), "{name}: {victim}")
+            }
+            TargetKind::S3Bucket => {
+                assert!(state["buckets"].is_object() && victim.ends_with(&account), "{name}: {victim}")
+            }
         }
     }
 }

@@ -139,6 +139,9 @@ async fn each_world_has_a_reviewed_plan() {
                     for remains in &plan.remains {
                         writeln!(shown, "  remains: {remains}").unwrap();
                     }
+                    for note in &plan.ask_first {
+                        writeln!(shown, "  ask first: {note}").unwrap();
+                    }
                     for note in &plan.notes {
                         writeln!(shown, "  note: {note}").unwrap();
                     }

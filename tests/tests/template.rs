@@ -40,6 +40,12 @@ async fn nothing_is_allowed_by_a_star() {
             for action in actions {
                 assert!(!action.as_str().unwrap().contains('*'), "{name}: {action} in {statement}");
             }
+            // A bus is opened to an organization so, and to nobody else.
+            let of_the_organization =
+                statement["Condition"]["StringEquals"]["aws:PrincipalOrgID"] == json!({"Ref": "OrganizationId"});
+            if list(&statement["Action"]) == [&json!("events:PutEvents")] && of_the_organization {
+                continue;
+            }
             let anybody = &statement["Principal"];
             assert!(*anybody != json!("*") && anybody["AWS"] != json!("*"), "{name}: {statement}");
         }
@@ -101,6 +107,14 @@ async fn the_rules_let_through_every_type_that_is_answered() {
     let template = template(HUB).await;
     for Function { logical, playbooks, .. } in FUNCTIONS {
         let events = &template["Resources"][logical]["Properties"]["Events"];
+        let decisions = &events["Decisions"]["Properties"]["Pattern"];
+        let own = json!([{"Ref": "AWS::AccountId"}]);
+        assert_eq!(*decisions, json!({"account": own, "source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
+        assert_eq!(events["DueRows"]["Properties"]["Schedule"], "rate(1 minute)");
+        if playbooks.iter().all(|playbook| playbook.meta().answers().count() == 0) {
+            assert!(events["Findings"].is_null(), "{logical} answers no finding of GuardDuty's");
+            continue;
+        }
         let pattern = &events["Findings"]["Properties"]["Pattern"];
         assert_eq!(pattern["source"], json!(["aws.guardduty"]));
         assert_eq!(pattern["detail-type"], json!(["GuardDuty Finding"]));
@@ -111,10 +125,6 @@ async fn the_rules_let_through_every_type_that_is_answered() {
         for name in ["Policy:S3/BucketPublicAccessGranted", "Backdoor:Lambda/C&CActivity.B"] {
             assert!(!lets_through(&pattern["detail"]["type"], name), "{logical}: {name} is not for it");
         }
-        let decisions = &events["Decisions"]["Properties"]["Pattern"];
-        let own = json!([{"Ref": "AWS::AccountId"}]);
-        assert_eq!(*decisions, json!({"account": own, "source": [EVENT_SOURCE], "detail-type": [DECISION_EVENT]}));
-        assert_eq!(events["DueRows"]["Properties"]["Schedule"], "rate(1 minute)");
     }
 }
 
@@ -149,10 +159,29 @@ async fn what_fails_is_tried_again_and_then_kept() {
             if event["Type"] == "Schedule" {
                 // The next minute comes by itself.
                 assert_eq!(event_properties["RetryPolicy"]["MaximumRetryAttempts"], 0, "{logical}: {name}");
+            } else if event["Type"] == "SQS" {
+                // What one message fails by does not bring the others back, and what fails five times is kept.
+                assert_eq!(event_properties["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{logical}");
+                let queue = event_properties["Queue"]["Fn::GetAtt"][0].as_str().unwrap();
+                let queue = &hub["Resources"][queue]["Properties"];
+                keeps(&hub, &queue["RedrivePolicy"]["deadLetterTargetArn"]);
+                assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 5);
+                assert_eq!(
+                    (&queue["MessageRetentionPeriod"], &queue["SqsManagedSseEnabled"]),
+                    (&json!(1_209_600), &json!(true))
+                );
+                // AWS asks for six times the function's time.
+                assert_eq!(queue["VisibilityTimeout"], 6 * 45);
             } else {
                 delivers_or_keeps(&hub, event_properties);
             }
         }
+    }
+    let queued: Vec<&Value> = named(&hub, "AWS::Events::Rule").map(|(_, rule)| rule).collect();
+    assert_eq!(queued.len(), 3);
+    for target in queued.iter().flat_map(|rule| list(&rule["Properties"]["Targets"])) {
+        assert_eq!(target["Arn"], json!({"Fn::GetAtt": ["HardenQueue", "Arn"]}));
+        delivers_or_keeps(&hub, target);
     }
     let region = template("template-region.yaml").await;
     let rules: Vec<&Value> = named(&region, "AWS::Events::Rule").map(|(_, rule)| rule).collect();
@@ -228,7 +257,11 @@ fn answered(finding: &Finding, envelope: Option<&AccountId>, playbooks: Playbook
 }
 
 /// An event of a sender that invokes the function itself: AWS writes none like it, so no rule looks for it. Reviewed.
-const BY_NO_RULE: &[&str] = &["guardduty/pascal-case-in-envelope.json"];
+const BY_NO_RULE: &[&str] = &[
+    "guardduty/pascal-case-in-envelope.json",
+    // Security Hub sends the same control as `Security Hub Findings - Imported` too.
+    "securityhub/v2-control.json",
+];
 
 /// The events of this repository that EventBridge could deliver, by file.
 fn events() -> BTreeMap<String, Value> {
@@ -258,22 +291,29 @@ async fn each_event_reaches_the_functions_that_answer_it() {
     for (file, event) in &events {
         let entry = json!({"Source": event["source"], "DetailType": event["detail-type"], "Detail": event["detail"],
             "Resources": event.get("resources").unwrap_or(&json!([]))});
+        let mut entry = entry;
+        if event["source"] == "aws.config" {
+            // Member accounts forward these.
+            entry["EventBusName"] = json!(stack.output("ConfigBusArn").unwrap());
+        }
         let put = observer.put_event(&account, REGION, &entry).await.unwrap();
         files.insert(put["event_id"].as_str().unwrap().to_owned(), file.as_str());
     }
     let (mut shown, mut lost) = (String::new(), BTreeSet::new());
     for Function { logical, name, playbooks } in FUNCTIONS {
-        let queue = &stack.function(logical).unwrap().queue_url;
+        let function = stack.function(logical).unwrap();
         let mut arrived = BTreeSet::new();
-        loop {
-            let bodies = observer.receive(&account, REGION, queue).await.unwrap();
-            if bodies.is_empty() {
-                break;
-            }
-            for body in bodies {
-                let event: Value = serde_json::from_str(&body).unwrap();
-                let file = files[event["id"].as_str().unwrap()];
-                assert!(arrived.insert(file), "{name}: {file} comes by two rules");
+        for queue in function.batches.iter().chain([&function.queue_url]) {
+            loop {
+                let bodies = observer.receive(&account, REGION, queue).await.unwrap();
+                if bodies.is_empty() {
+                    break;
+                }
+                for body in bodies {
+                    let event: Value = serde_json::from_str(&body).unwrap();
+                    let file = files[event["id"].as_str().unwrap()];
+                    assert!(arrived.insert(file), "{name}: {file} comes by two rules");
+                }
             }
         }
         for (file, event) in &events {
@@ -289,7 +329,11 @@ async fn each_event_reaches_the_functions_that_answer_it() {
                     Err(_) => "unreadable".to_owned(),
                 })
                 .collect();
-            let own = |finding: &Finding| finding.source == Source::GuardDuty || finding.request.is_some();
+            let of_controls = playbooks.iter().any(|playbook| !playbook.meta().controls.is_empty());
+            let own = |finding: &Finding| match of_controls {
+                true => finding.control.is_some(),
+                false => finding.source == Source::GuardDuty || finding.request.is_some(),
+            };
             if arrived.contains(file.as_str()) {
                 let its_own = reported.findings.iter().any(|finding| finding.as_ref().is_ok_and(own));
                 assert!(its_own || said.contains(&"unreadable".to_owned()), "{name}: {file} is not for it");
@@ -371,7 +415,7 @@ async fn the_deny_policy_is_the_one_that_is_expected() {
 async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
     let (hub, member) = (template(HUB).await, template(MEMBER).await);
     // `no-access` is nobody's: it is the role without permissions of `ec2.replace-instance-profile`.
-    let not_a_playbooks = ["no-access", PLAN, ONBOARD];
+    let not_a_playbooks = ["no-access", "forward-config", PLAN, ONBOARD];
     let roles = || roles_of(&member).filter(|role| !not_a_playbooks.contains(&role["RoleName"].as_str().unwrap()));
     let expected: BTreeSet<&str> =
         FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| playbook.meta().id)).collect();
@@ -549,7 +593,7 @@ async fn decisions_are_written_by_peoples_door_alone() {
         resources.iter().filter(|(_, resource)| of(resource)).map(|(logical, _)| logical.as_str()).collect()
     };
     assert_eq!(writers("DecisionsTable"), BTreeSet::from(["OperateRole"]));
-    let of_the_ledger = ["ContainComputeRole", "ContainIdentityRole", "OperatorRole", "PublisherRole"];
+    let of_the_ledger = ["ContainComputeRole", "ContainIdentityRole", "HardenRole", "OperatorRole", "PublisherRole"];
     assert_eq!(writers("LedgerTable"), BTreeSet::from(of_the_ledger));
     assert!(matches_wildcard("dynamodb:*", "dynamodb:PutItem") && !matches_wildcard("s3:*", "dynamodb:PutItem"));
     let role = &template["Resources"]["OperateRole"]["Properties"];
@@ -579,7 +623,9 @@ fn what_can_be_asked_for_by_hand_is_what_the_playbooks_take() {
 const WITHOUT_RESOURCE: &[&str] = &[
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
+    "cloudfront:ListDistributions",
     "cloudtrail:LookupEvents",
+    "config:DescribeConfigRules",
     "ec2:DescribeAddresses",
     "ec2:DescribeIamInstanceProfileAssociations",
     "ec2:DescribeInstanceTypes",

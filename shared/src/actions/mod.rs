@@ -4,3 +4,4 @@ pub mod autoscaling;
 pub mod ec2;
 pub mod elasticloadbalancing;
 pub mod iam;
+pub mod s3;

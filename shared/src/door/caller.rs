@@ -23,7 +23,7 @@ use crate::ids::{AccountId, Arn};
 use crate::operator::{OPERATOR, PUBLISHER};
 
 /// The roles of Firebreak's in the security account: whoever takes them on says nothing of who it is.
-const OWN_ROLES: [&str; 5] = [OPERATOR, PUBLISHER, "contain-compute", "contain-identity", "operate"];
+const OWN_ROLES: [&str; 6] = [OPERATOR, PUBLISHER, "contain-compute", "contain-identity", "harden", "operate"];
 
 /// What a person is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

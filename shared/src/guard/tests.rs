@@ -223,8 +223,15 @@ fn an_exemption_needs_an_owner_and_every_policy_an_id() {
     assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
 }
 
-const PLAYBOOKS: [&str; 5] =
-    ["isolate-instance", "snapshot-volumes", "contain-access-key", "contain-user", "revoke-role-sessions"];
+const PLAYBOOKS: [&str; 7] = [
+    "isolate-instance",
+    "snapshot-volumes",
+    "contain-access-key",
+    "contain-user",
+    "revoke-role-sessions",
+    "block-public-bucket",
+    "close-ingress",
+];
 
 /// What is said of the starter set with more in it.
 fn warned(more: &str) -> String {
@@ -264,7 +271,7 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
     policy `accounts`: `44445555666` is not the id of an account: 12 digits
     policy `words`: `cut-flows` is no leave, so nothing is ever equal to it; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
-    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session
+    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session, ec2-security-group, s3-bucket
     policy `account`: it is an exemption without an owner: say by `@owner` who answers for it
     policy `accounts`: it is an exemption without an owner: say by `@owner` who answers for it
     ");

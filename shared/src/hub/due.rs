@@ -61,7 +61,8 @@ impl Hub {
             },
             DueKind::Retry => match run.state {
                 // What a person has begun to undo is not contained again by itself.
-                RunState::Held | RunState::Freed if run.undone.is_empty() => {
+                RunState::Held if !run.undone.is_empty() => Ok(None),
+                RunState::Held | RunState::Freed => {
                     let latest = self.newest(playbook, &run, now).await?;
                     let run = Run { latest, ..run };
                     self.go_on(run, RunState::Applying, now, deadline).await

@@ -3,6 +3,7 @@
 
 mod always;
 pub mod checks;
+mod controls;
 pub mod facts;
 mod identities;
 pub mod page;
@@ -122,6 +123,8 @@ impl Drill {
         match self.victim.get(..4) {
             Some("AIDA") => "user",
             Some("AROA") => "role",
+            Some(id) if id.starts_with("sg-") => "security group",
+            _ if !self.victim.starts_with("i-") => "bucket",
             _ => "instance",
         }
     }
@@ -288,7 +291,8 @@ impl<'e> Stage<'e> {
     pub async fn contain_by(&mut self, finding: Value) -> Result<Contained> {
         let before = self.lab.state().await?;
         self.moment("before", &before)?;
-        self.drill.finding = finding["type"].as_str().unwrap_or_default().to_owned();
+        let control = finding["findings"][0]["Compliance"]["SecurityControlId"].as_str();
+        self.drill.finding = finding["type"].as_str().or(control).unwrap_or_default().to_owned();
         self.say("a finding arrives");
         self.lab.put_in_guardduty(&finding).await?;
         let delivered = self.lab.route(&finding).await?;

@@ -1,5 +1,7 @@
 //! The victim at one moment, in the words of the before/after table.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -106,10 +108,30 @@ fn identity(state: &Value, victim: &str, names: &Names) -> Option<Vec<(String, S
             user,
         ),
         (None, Some(role)) => (&[("attached policies", "attached"), ("inline policies", "inline")], role),
-        (None, None) => return None,
+        (None, None) => return resource(state, victim, names),
     };
     let line = |(what, field): &(&str, &str)| ((*what).to_owned(), names.show(&found[*field]));
     Some(fields.iter().map(line).collect())
+}
+
+/// A security group, or a bucket.
+fn resource(state: &Value, victim: &str, names: &Names) -> Option<Vec<(String, String)>> {
+    if let Some(bucket) = state["buckets"].get(victim) {
+        let line = |field: &str| (field.to_owned(), names.show(&bucket[field]));
+        return Some(["block", "policy", "website", "tags"].map(line).into());
+    }
+    let group = state["security_groups"].get(victim).filter(|_| victim.starts_with("sg-"))?;
+    let mut from: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in list(&group["rules"]).filter(|rule| rule["egress"] == false) {
+        let text = |name: &str| names.show(&rule[name]);
+        let ports = if rule["from"] == rule["to"] { text("from") } else { format!("{}-{}", text("from"), text("to")) };
+        from.entry(format!("{} {ports} from", text("protocol"))).or_default().push(text("peer"));
+    }
+    let joined = |(ports, mut peers): (String, Vec<String>)| {
+        peers.sort();
+        (ports, peers.join(", "))
+    };
+    Some(from.into_iter().map(joined).collect())
 }
 
 fn count(value: &Value) -> usize {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::checks::Expect;
 use super::facts::Topic;
-use super::{ISOLATE, SNAPSHOT, Stage, identities};
+use super::{ISOLATE, SNAPSHOT, Stage, controls, identities};
 use crate::compare::entries;
-use crate::deployment::{CONTAIN_COMPUTE, CONTAIN_IDENTITY};
+use crate::deployment::{CONTAIN_COMPUTE, CONTAIN_IDENTITY, HARDEN};
 use crate::lab::Setup;
 
 /// The playbooks that answer in them, by name.
@@ -60,6 +60,8 @@ scenarios! {
     FourInterfaces "four-interfaces" "four interfaces, five groups on one of them",
     Killed "killed" "the function dies in the middle of the cut; the schedule goes on",
     CompromisedKey "compromised-key" "a leaked access key: its user contained, kept so against the attacker, undone",
+    OpenPort "open-port" "a control fails: SSH open to everywhere, closed to just that, repeated, forged, undone",
+    PublicBucket "public-bucket" "a control fails: a bucket that everybody may read, blocked, undone",
     StolenRoleSession "stolen-role-session" "an instance's session used elsewhere: that session revoked, and again, undone",
 }
 
@@ -82,11 +84,14 @@ impl Scenario {
             Self::SquattedGroup => "squatted-group",
             Self::FourInterfaces => "four-interfaces",
             Self::CompromisedKey => "ci-user",
+            Self::OpenPort => "open-ranges",
+            Self::PublicBucket => "public-bucket",
             Self::StolenRoleSession => "instance-role",
         };
         let policy = (self != Self::ProposeThenApprove).then_some("starter");
         let function = match self {
             Self::CompromisedKey | Self::StolenRoleSession => CONTAIN_IDENTITY,
+            Self::OpenPort | Self::PublicBucket => HARDEN,
             _ => CONTAIN_COMPUTE,
         };
         Setup { world, policy, function, ..Setup::default() }
@@ -105,6 +110,8 @@ impl Scenario {
             Self::SquattedGroup => squatted_group(stage).await,
             Self::Killed => killed(stage).await,
             Self::CompromisedKey => identities::compromised_key(stage).await,
+            Self::OpenPort => controls::open_port(stage).await,
+            Self::PublicBucket => controls::public_bucket(stage).await,
             Self::StolenRoleSession => identities::stolen_role_session(stage).await,
         }
     }

@@ -187,6 +187,7 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("s3", "ListObjectsV2") => (Tell, "the evidence chain so far"),
         ("s3", "PutObject") => (Tell, "a record of evidence"),
         ("guardduty", "ListDetectors") => (Hub, "where GuardDuty keeps its findings"),
+        ("securityhub", "GetFindings") => (Hub, "is the finding genuine?"),
         ("guardduty", "GetFindings") => (Hub, "is the finding genuine?"),
         ("organizations", "DescribeAccount") => (Hub, "where does the account stand in the organization?"),
         ("sts", "AssumeRole") => (Hub, "a session in the member account"),
@@ -204,9 +205,19 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("ec2", "AssociateAddress") => (Change, "the Elastic IP back"),
         ("ec2", "ModifyInstanceAttribute") => (Change, "keep the instance and its disks"),
         ("ec2", "CreateSecurityGroup") => (Change, "the VPC has no quarantine group yet"),
+        ("ec2", "RevokeSecurityGroupIngress") if call.role.ends_with("/firebreak/close-ingress") => {
+            (Cut, "the port closed to everywhere")
+        }
         ("ec2", "RevokeSecurityGroupEgress" | "RevokeSecurityGroupIngress") => {
             (Change, "the quarantine group without rules")
         }
+        ("ec2", "AuthorizeSecurityGroupIngress") => (Change, "what stays open of a rule"),
+        ("s3", "PutPublicAccessBlock") => (Cut, "the public kept out"),
+        ("s3", "DeletePublicAccessBlock") => (Change, "the public let in again"),
+        ("s3", "GetPublicAccessBlock" | "GetBucketPolicyStatus" | "GetBucketAcl") => (Read, "is everybody let in?"),
+        ("s3", "GetBucketWebsite") => (Read, "does the bucket serve a website?"),
+        ("s3", "GetBucketTagging") => (Read, "what the account's people call it"),
+        ("cloudfront", "ListDistributions") => (Read, "does CloudFront read the bucket?"),
         ("ec2", "CreateSnapshots") => (Change, "every disk at one moment"),
         ("ec2", "LockSnapshot") => (Change, "the snapshot cannot be deleted"),
         ("autoscaling", "DetachInstances") => (Change, "out of its Auto Scaling group"),

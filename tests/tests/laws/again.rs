@@ -6,6 +6,7 @@ use firebreak::ledger::decisions::Verb;
 use firebreak::run::{Outcome, RunState, StepResult};
 use firebreak_tests::compare::{differences, entries, list};
 use firebreak_tests::emulator::world;
+use firebreak_tests::events;
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
     Case, Delivered, Permits, REGION, Security, Settings, Traced, finding_in, playbooks, run_to_end,
@@ -14,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::facts::{open, reopen};
-use crate::support::{contains, done, is_restored, is_so, isolating, results, worlds};
+use crate::support::{contains, done, fixes, is_restored, is_so, isolating, preserves, results, worlds};
 
 /// Sets that take back what was permitted: a person is asked, or nothing is wanted.
 const ASK: &str = r#"@id("ask") permit (principal, action == Action::"propose", resource);"#;
@@ -27,8 +28,8 @@ async fn case(security: &std::sync::Arc<Security>, playbook: &'static Traced) ->
 /// Another finding about the case's target, which GuardDuty has: last seen then, and so severe.
 async fn another(case: &Case, seen: Timestamp, severity: f64) -> Value {
     let mut event = case.report(&case.target.id).await.unwrap();
-    event["detail"]["service"]["eventLastSeen"] = json!(seen.to_string());
-    event["detail"]["severity"] = json!(severity);
+    events::seen(&mut event, seen);
+    events::severe(&mut event, severity);
     put(case, &event).await;
     event
 }
@@ -313,7 +314,7 @@ async fn sets(case: &Case) -> Vec<usize> {
 #[test]
 fn activity_that_goes_on_has_evidence_of_its_own_and_a_repeat_has_not() {
     run_to_end(|| async {
-        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| preserves(*playbook)) {
             let security = Security::fresh(Permits::Enforce).await.unwrap();
             let case = case(&security, playbook).await;
             case.deliver().await.answer().unwrap();
@@ -326,7 +327,7 @@ fn activity_that_goes_on_has_evidence_of_its_own_and_a_repeat_has_not() {
             let old = another(&case, before, grave).await;
             assert_eq!(outcome(&case, &old).await.0, Outcome::NoChange);
             let mut repeat = case.event.clone();
-            repeat["detail"]["service"]["eventLastSeen"] = json!(after.to_string());
+            events::seen(&mut repeat, after);
             put(&case, &repeat).await;
             assert_eq!(outcome(&case, &repeat).await.0, Outcome::NoChange);
             assert!(all(1, &sets(&case).await), "{:?}", sets(&case).await);
@@ -340,7 +341,7 @@ fn activity_that_goes_on_has_evidence_of_its_own_and_a_repeat_has_not() {
             // Each of them again, and nothing comes of it.
             let later = second.end.as_ref().unwrap().at + SignedDuration::from_mins(5);
             for mut event in [repeat, other, old] {
-                event["detail"]["service"]["eventLastSeen"] = json!(later.to_string());
+                events::seen(&mut event, later);
                 put(&case, &event).await;
                 assert_eq!(outcome(&case, &event).await.0, Outcome::NoChange);
             }
@@ -404,7 +405,7 @@ fn what_joined_a_proposal_that_is_rejected_or_falls_is_answered_next() {
                 told(&case).await;
                 if archived {
                     let mut gone = case.event.clone();
-                    gone["detail"]["service"]["archived"] = json!(true);
+                    events::archived(&mut gone);
                     put(&case, &gone).await;
                     case.decide(Verb::Approve).await.unwrap().answer().unwrap();
                     let text = told(&case).await;
@@ -519,7 +520,8 @@ fn the_end_of_a_hold_is_due_once_however_often_it_is_cut_again() {
 fn a_finding_about_the_security_account_is_told_once_if_guardduty_has_it() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        for (_, playbook) in playbooks() {
+        // A control that has failed there wakes nobody.
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !fixes(*playbook)) {
             let case = case(&security, playbook).await;
             let hub = &security.account;
             let about = |id: &str| -> Result<Value> {
@@ -598,7 +600,7 @@ fn two_findings_that_were_rejected_are_not_asked_about_again() {
 #[test]
 fn evidence_that_could_not_be_claimed_or_planned_is_kept_at_the_next_delivery() {
     run_to_end(|| async {
-        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| preserves(*playbook)) {
             let security = Security::fresh(Permits::Enforce).await.unwrap();
             for operation in ["TransactWriteItems", "AssumeRole"] {
                 let case = case(&security, playbook).await;
@@ -641,7 +643,7 @@ fn what_is_only_observed_or_asked_takes_no_target_from_a_question_or_an_attempt(
             );
         }
         // An attempt is due, and what asks comes first.
-        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| preserves(*playbook)) {
             let security = Security::fresh(Permits::Enforce).await.unwrap();
             let case = case(&security, playbook).await;
             case.faults.rule(|request| (request.operation == "LockSnapshot").then_some(Fault::ServerError));

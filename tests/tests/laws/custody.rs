@@ -10,7 +10,7 @@ use firebreak_tests::faults::{Moment, Request};
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, Traced, playbooks, run_to_end};
 use serde_json::{Value, json};
 
-use crate::support::{all, contains, is_so, named, results};
+use crate::support::{all, is_so, named, preserves, results};
 
 /// The custody record of the case's run: `custody`, or `custody-begun` while snapshots are pending.
 async fn custody(case: &Case, kind: &str) -> Result<Value> {
@@ -34,7 +34,7 @@ fn the_custody_record_names_the_calls_that_made_and_locked_each_snapshot() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| preserves(*playbook)) {
             let security = &security;
             cases.push(named(playbook.id(), async move {
                 let case = Case::new(security, playbook, "web-server").await?;
@@ -71,7 +71,7 @@ fn the_custody_record_names_the_calls_that_made_and_locked_each_snapshot() {
 
 /// The playbook that keeps evidence.
 fn preserving() -> &'static Traced {
-    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| !contains(*playbook)).unwrap()
+    playbooks().iter().map(|(_, playbook)| *playbook).find(|playbook| preserves(*playbook)).unwrap()
 }
 
 /// The one snapshot of a volume of the world.

@@ -11,6 +11,7 @@ use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
 use firebreak::target::TargetKind;
 use firebreak_tests::compare::{differences, shown};
+use firebreak_tests::events;
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
     Case, Delivered, Permits, REGION, Security, Traced, event_about, finding_in, playbooks, run_to_end,
@@ -19,7 +20,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{all, done, in_turn, is_restored, is_so, named, pairs, worlds};
+use crate::support::{all, done, fixes, in_turn, in_turn_among, is_restored, is_so, named, pairs, worlds};
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
@@ -82,6 +83,11 @@ impl Reported {
             Self::InEveryShape => {
                 let mut of_member = case.event.clone();
                 of_member["account"] = json!(case.member);
+                if fixes(case.playbook) {
+                    let (bare, all) =
+                        (case.event["detail"]["findings"][0].clone(), case.event["detail"]["findings"].clone());
+                    return Ok(vec![case.event.clone(), of_member, bare, json!({"Findings": all}), imported(case)?]);
+                }
                 let bare = case.event["detail"].clone();
                 let findings = json!({"Findings": [pascal(&bare)]});
                 Ok(vec![case.event.clone(), of_member, bare, findings, imported(case)?, imported_v2(case)?])
@@ -130,6 +136,11 @@ fn changes_nothing(request: &Request) -> bool {
     matches!(request.doing, Doing::Applying(_)) && !request.reads()
 }
 
+/// A finding is fetched again from its source.
+fn fetches(request: &Request) -> bool {
+    matches!(request.service.as_str(), "guardduty" | "securityhub")
+}
+
 /// Another finding has joined a run that ends before anything is changed.
 #[derive(Debug)]
 enum Joined {
@@ -148,7 +159,7 @@ async fn the_next_is_answered_at_once(security: &Arc<Security>, playbook: &'stat
     let until = second.id.to_string();
     let mut denied = true;
     case.faults.rule(move |request| {
-        denied &= !(request.service == "guardduty" && request.body.contains(&until));
+        denied &= !(fetches(request) && request.body.contains(&until));
         (denied && changes_nothing(request)).then_some(Fault::Denied)
     });
     let answer = case.deliver().await.answer()?;
@@ -166,7 +177,7 @@ async fn the_process_dies_in_between(security: &Arc<Security>, playbook: &'stati
     let second = another_joins(&case).await?;
     let id = second.id.to_string();
     case.faults.rule(move |request| {
-        let second = request.service == "guardduty" && request.body.contains(&id);
+        let second = fetches(request) && request.body.contains(&id);
         if second { Some(Fault::DiesBefore) } else { changes_nothing(request).then_some(Fault::Denied) }
     });
     ensure!(matches!(case.deliver().await, Delivered::Died), "nobody died");
@@ -186,7 +197,7 @@ async fn answering_fails_and_then_nothing_changes(security: &Arc<Security>, play
     let id = second.id.to_string();
     let mut begun = false;
     case.faults.rule(move |request| {
-        begun |= request.service == "guardduty" && request.body.contains(&id);
+        begun |= fetches(request) && request.body.contains(&id);
         // From the second finding on, the account cannot be reached.
         if begun && request.operation == "AssumeRole" {
             return Some(Fault::NotSent);
@@ -210,7 +221,11 @@ fn what_joined_a_run_that_changed_nothing_is_answered_next_and_none_is_lost() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (playbook, joined) in in_turn(&[Joined::Answered, Joined::Interrupted, Joined::Failing]) {
+        let others = in_turn_among(|p| !fixes(p), &[Joined::Answered, Joined::Interrupted, Joined::Failing]);
+        // Of a control Security Hub is asked when the account has been reached.
+        for (playbook, joined) in
+            others.into_iter().chain(in_turn_among(fixes, &[Joined::Answered, Joined::Interrupted]))
+        {
             let security = Arc::clone(&security);
             cases.push(named(format!("{}: {joined:?}", playbook.id()), async move {
                 match joined {
@@ -239,6 +254,10 @@ pub fn pascal(value: &Value) -> Value {
 
 /// What Security Hub makes of the case's finding, in ASFF.
 fn asff(case: &Case) -> Result<Value> {
+    // A control's finding is Security Hub's own.
+    if let Some(own) = case.event["detail"]["findings"].get(0) {
+        return Ok(own.clone());
+    }
     let finding = finding_in(&case.event)?;
     let (region, account) = (&finding.region, &finding.account);
     let service = &case.event["detail"]["service"];
@@ -284,6 +303,9 @@ fn imported(case: &Case) -> Result<Value> {
 
 /// The same in the OCSF form.
 fn imported_v2(case: &Case) -> Result<Value> {
+    if fixes(case.playbook) {
+        return imported(case);
+    }
     let finding = finding_in(&case.event)?;
     let service = &case.event["detail"]["service"];
     let role = if service["resourceRole"] == "ACTOR" { 2 } else { 1 };
@@ -316,8 +338,8 @@ type Forgery = fn(&mut Value, &Case) -> Result<()>;
 #[test]
 fn a_forged_finding_claims_nothing_and_blocks_nothing() {
     const FORGERIES: &[(&str, Forgery)] = &[
-        ("an id that GuardDuty does not know", |event, _| {
-            event["detail"]["id"] = json!("00000000000000000000000000000bad");
+        ("an id that its source does not know", |event, _| {
+            events::of_id(event, "00000000000000000000000000000bad");
             Ok(())
         }),
         ("a known id, about something else", |event, case| {
@@ -369,6 +391,8 @@ fn as_config_names(case: &Case) -> (&'static str, &str) {
         TargetKind::Ec2Instance => "AWS::EC2::Instance",
         TargetKind::IamUser => "AWS::IAM::User",
         TargetKind::IamRole | TargetKind::IamRoleSession => "AWS::IAM::Role",
+        TargetKind::Ec2SecurityGroup => "AWS::EC2::SecurityGroup",
+        TargetKind::S3Bucket => "AWS::S3::Bucket",
     };
     (kind, case.target.id.split(':').next().unwrap_or_default())
 }
@@ -449,7 +473,7 @@ fn nothing_is_done_on_the_word_of_a_source_that_is_not_asked() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (playbook, (name, dress)) in in_turn(DRESSED) {
+        for (playbook, (name, dress)) in in_turn_among(|playbook| !fixes(playbook), DRESSED) {
             let security = Arc::clone(&security);
             cases.push(named(format!("{}: {name}", playbook.id()), async move {
                 let case = Case::new(&security, playbook, &worlds(playbook).await.largest).await?;
@@ -519,7 +543,9 @@ fn a_copy_that_says_less_is_answered_by_what_guardduty_says() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases = Vec::new();
-        for (playbook, (form, at)) in in_turn(&[("ASFF", "Resources"), ("OCSF", "resources")]) {
+        for (playbook, (form, at)) in
+            in_turn_among(|playbook| !fixes(playbook), &[("ASFF", "Resources"), ("OCSF", "resources")])
+        {
             let (form, at) = (*form, *at);
             let security = Arc::clone(&security);
             cases.push(named(format!("{} from {form}", playbook.id()), async move {
@@ -585,6 +611,7 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("ec2.keep-volumes", Foreign::Third),
     ("ec2.remove-public-address", Foreign::Back),
     ("ec2.replace-interface-groups", Foreign::Third),
+    ("ec2.set-ingress-rule", Foreign::Back),
     ("ec2.set-instance-attribute", Foreign::Back),
     ("ec2.tighten-connection-tracking", Foreign::Third),
     ("elasticloadbalancing.deregister-instance", Foreign::Back),
@@ -594,6 +621,7 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("iam.deactivate-signing-certificate", Foreign::Back),
     ("iam.deactivate-ssh-key", Foreign::Back),
     ("iam.revoke-sessions", Foreign::Third),
+    ("s3.block-public-access", Foreign::Third),
 ];
 
 /// Changes the subject of a step with the independent client.
@@ -633,6 +661,32 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
         "ec2.replace-interface-groups" => {
             let params = json!({"NetworkInterfaceId": subject, "Groups": [case.ids.get("sg_lb")?]});
             call("ec2", "modify_network_interface_attribute", params).await?;
+        }
+        "ec2.set-ingress-rule" => {
+            // What was taken away is there again, or what was added is taken away.
+            let (from, to) = (step.args["rule"]["ports"][0].clone(), step.args["rule"]["ports"][1].clone());
+            let cidr = &step.args["rule"]["cidr"];
+            let mut range = match cidr.as_str().is_some_and(|cidr| cidr.contains(':')) {
+                true => json!({"Ipv6Ranges": [{"CidrIpv6": cidr}]}),
+                false => json!({"IpRanges": [{"CidrIp": cidr}]}),
+            };
+            if let Some(described) = step.before["present"].as_str() {
+                for of_family in range.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+                    of_family[0]["Description"] = json!(described);
+                }
+            }
+            let mut permission = json!({"IpProtocol": step.args["rule"]["protocol"], "FromPort": from, "ToPort": to});
+            permission.as_object_mut().context("an object")?.extend(range.as_object().cloned().unwrap_or_default());
+            let operation = match step.args["wanted"].as_str() {
+                Some("absent") => "authorize_security_group_ingress",
+                _ => "revoke_security_group_ingress",
+            };
+            call("ec2", operation, json!({"GroupId": subject, "IpPermissions": [permission]})).await?;
+        }
+        "s3.block-public-access" => {
+            let block = json!({"BlockPublicAcls": true, "IgnorePublicAcls": false, "BlockPublicPolicy": true, "RestrictPublicBuckets": true});
+            let params = json!({"Bucket": subject, "PublicAccessBlockConfiguration": block});
+            call("s3", "put_public_access_block", params).await?;
         }
         "ec2.set-instance-attribute" => {
             let attribute = step.id.0.split(' ').nth(2).context("no attribute")?;

@@ -2,6 +2,8 @@
 //! client says what is; Firebreak is not asked. A new kind is a module beside `instance`, and the compiler asks for it
 //! here.
 
+mod bucket;
+mod group;
 mod identity;
 mod instance;
 
@@ -24,6 +26,8 @@ pub fn open(case: &Case, state: &Value) -> Result<Open> {
         TargetKind::Ec2Instance => instance::open(case, state),
         TargetKind::IamUser => identity::open_user(case, state),
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::open_sessions(case, state),
+        TargetKind::Ec2SecurityGroup => Ok(group::open(case, state)),
+        TargetKind::S3Bucket => bucket::open(case, state),
     }
 }
 
@@ -41,8 +45,13 @@ pub fn holds(case: &Case, state: &Value) -> Result<()> {
             match kind {
                 TargetKind::Ec2Instance => instance::is_withdrawn(case, state),
                 TargetKind::IamUser => identity::is_without_credentials(case, state),
-                TargetKind::IamRole | TargetKind::IamRoleSession => Ok(()),
+                _ => Ok(()),
             }
+        }
+        (Purpose::Fix, _) => {
+            let open = open(case, state)?;
+            ensure!(open.is_empty(), "not fixed: {open:?}");
+            Ok(())
         }
         (Purpose::Preserve, TargetKind::Ec2Instance) => instance::is_preserved(case, state),
         (Purpose::Preserve, kind) => bail!("no playbook keeps the evidence of {}", kind.as_str()),
@@ -67,9 +76,7 @@ pub async fn more(case: &Case) -> Result<More> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::spare_interface(case).await,
         TargetKind::IamUser => identity::spare_key(case).await,
-        TargetKind::IamRole | TargetKind::IamRoleSession => {
-            bail!("its sessions are cut by one policy, whatever there is")
-        }
+        _ => bail!("{} does not consist of things", case.target),
     }
 }
 
@@ -78,7 +85,7 @@ pub fn with_more(case: &Case, before: &Value, id: &str, after: &Value) -> Result
     match case.target.kind {
         TargetKind::Ec2Instance => instance::with_interface(case, before, id, after),
         TargetKind::IamUser => identity::with_key(case, before, id),
-        TargetKind::IamRole | TargetKind::IamRoleSession => bail!("there is never more of {}", case.target),
+        _ => bail!("there is never more of {}", case.target),
     }
 }
 
@@ -87,7 +94,7 @@ pub async fn alter(case: &Case) -> Result<()> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::alter(case).await,
         TargetKind::IamUser => identity::alter_user(case).await,
-        TargetKind::IamRole | TargetKind::IamRoleSession => bail!("its plan is one step, whatever the role is like"),
+        _ => bail!("{} does not consist of things", case.target),
     }
 }
 
@@ -97,6 +104,8 @@ pub async fn reopen(case: &Case) -> Result<()> {
         TargetKind::Ec2Instance => instance::reopen(case).await,
         TargetKind::IamUser => identity::reopen_user(case).await,
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::reopen_role(case).await,
+        TargetKind::Ec2SecurityGroup => group::reopen(case).await,
+        TargetKind::S3Bucket => bucket::reopen(case).await,
     }
 }
 
@@ -107,6 +116,8 @@ pub fn hostile(playbook: &dyn Playbook, evil: &str, secret: &str) -> Result<Valu
         TargetKind::Ec2Instance => instance::hostile(evil, secret),
         TargetKind::IamUser => identity::hostile_user(evil, secret),
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::hostile_role(secret),
+        TargetKind::Ec2SecurityGroup => group::hostile(evil, secret),
+        TargetKind::S3Bucket => bucket::hostile(evil, secret),
     }
 }
 
@@ -115,7 +126,7 @@ pub fn hostile(playbook: &dyn Playbook, evil: &str, secret: &str) -> Result<Valu
 pub fn squatted(case: &Case) -> Result<Option<&str>> {
     match case.target.kind {
         TargetKind::Ec2Instance => case.ids.get("sg_squatted").map(Some),
-        TargetKind::IamUser | TargetKind::IamRole | TargetKind::IamRoleSession => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -124,6 +135,6 @@ pub fn squatted(case: &Case) -> Result<Option<&str>> {
 pub fn has_parts(playbook: &dyn Playbook) -> bool {
     match kind_of_target(playbook) {
         Ok(TargetKind::Ec2Instance | TargetKind::IamUser) => true,
-        Ok(TargetKind::IamRole | TargetKind::IamRoleSession) | Err(_) => false,
+        _ => false,
     }
 }

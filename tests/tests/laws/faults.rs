@@ -17,8 +17,8 @@ use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, pla
 
 use crate::facts::{holds, is_about, is_so, open};
 use crate::support::{
-    SIDE_BY_SIDE, all, all_of, contains, dependents, done, ends_as_undisturbed, is_instant, is_restored, isolating,
-    named, one_of_each, results, users_of_actions, worlds,
+    SIDE_BY_SIDE, all, all_of, contains, dependents, done, ends_as_undisturbed, fixes, is_instant, is_restored,
+    isolating, named, one_of_each, results, users_of_actions, worlds,
 };
 
 /// How the function is set up where calls are never answered: it waits for less, and for long enough that the cut goes
@@ -65,7 +65,13 @@ async fn one_step_fails(
         ensure!(good, "{outcome}, and the journal does not say that the step's state holds; {}", said());
         holds(&case, &state).with_context(said)?;
     } else {
-        ensure!(matches!(outcome, Outcome::Partial | Outcome::NotContained), "{outcome}; {}", said());
+        if fixes(playbook) {
+            // Half a fix helps nobody: what it had changed was put back.
+            ensure!(outcome == Outcome::NotFixed && run.state == RunState::Freed, "{outcome}; {}", said());
+            is_restored(&case, &before, &run).await?;
+        } else {
+            ensure!(matches!(outcome, Outcome::Partial | Outcome::NotContained), "{outcome}; {}", said());
+        }
         let whats: Vec<&str> =
             run.all_steps().filter(|s| excused.contains(&s.id)).map(|s| s.change.what.as_str()).collect();
         let named = end.not_done.iter().any(|line| whats.iter().any(|what| line.starts_with(what)));

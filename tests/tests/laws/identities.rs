@@ -7,6 +7,7 @@ use firebreak::hub::{Answer, Hub};
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::{Outcome, Run, RunState};
 use firebreak_tests::emulator::workspace;
+use firebreak_tests::events;
 use firebreak_tests::faults::Place;
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, Traced, playbooks, run_to_end};
 use jiff::Timestamp;
@@ -184,7 +185,7 @@ fn every_session_of_a_role_wants_a_leave_and_says_whom_it_hits() {
         security.publish(&starter).await.unwrap();
         let case = self::case(&security, "revoke-role-sessions", "role-of-many").await;
         let mut fresh = case.event.clone();
-        fresh["detail"]["service"]["eventLastSeen"] = json!(Timestamp::now().to_string());
+        events::seen(&mut fresh, Timestamp::now());
         security.observer.put_finding(&security.account, REGION, &fresh["detail"]).await.unwrap();
         let answer = receive(&case, &case.hub, &fresh).await;
         assert_eq!(answer.outcomes[0].outcome, Outcome::Proposed, "{:?}", answer.outcomes);
@@ -389,7 +390,7 @@ fn a_session_that_acts_again_is_revoked_again_and_the_time_moves_forward() {
         // The same finding, seen again with a session that was issued since. The emulator's clock gives whole seconds.
         let mut again = case.event.clone();
         let seen = Timestamp::now() + std::time::Duration::from_secs(3);
-        again["detail"]["service"]["eventLastSeen"] = json!(seen.to_string());
+        events::seen(&mut again, seen);
         security.observer.put_finding(&security.account, REGION, &again["detail"]).await.unwrap();
         let answer = receive(&case, &case.hub, &again).await;
         assert_eq!(answer.outcomes[0].outcome, Outcome::NoChange);

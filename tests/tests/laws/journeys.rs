@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use firebreak::action::{Applied, Context as ActionContext, Undone};
+use firebreak::action::{Applied, Boxed, Context as ActionContext, Undone};
 use firebreak::engine::Sessions;
 use firebreak::ids::RunId;
 use firebreak::ledger::decisions::Verb;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::facts::holds;
-use crate::support::{check_declared, done, is_instant, is_restored, results, worlds};
+use crate::support::{check_declared, done, fixes, is_instant, is_restored, results, worlds};
 
 /// What the journeys have shown besides: every request that was made, and which actions were reached.
 #[derive(Debug, Default)]
@@ -58,16 +58,28 @@ async fn make() -> Seen {
                 }
                 let label = format!("{} {world}, {name}", playbook.id());
                 let (security, seen, world) = (Arc::clone(security), Arc::clone(&shared), world.clone());
-                journeys.push(async move {
+                journeys.push(Box::pin(async move {
                     let result = journey(&security, stricter, playbook, &world, &seen).await;
                     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                     seen.count += 1;
                     if let Err(error) = result {
                         seen.failures.push(format!("{label}: {error:#}"));
                     }
-                });
+                }) as Boxed<'_, ()>);
             }
         }
+    }
+    // What AWS Config finds is asked of Config.
+    for (_, playbook) in playbooks().iter().filter(|(_, playbook)| fixes(*playbook)) {
+        let (security, seen) = (Arc::clone(&enforce), Arc::clone(&shared));
+        journeys.push(Box::pin(async move {
+            let result = by_config(&security, playbook, &seen).await;
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.count += 1;
+            if let Err(error) = result {
+                seen.failures.push(format!("{}, by AWS Config: {error:#}", playbook.id()));
+            }
+        }) as Boxed<'_, ()>);
     }
     use futures_util::StreamExt;
     let begun = std::time::Instant::now();
@@ -159,6 +171,22 @@ async fn stricter_modes_change_nothing(
     Ok(())
 }
 
+/// The same found by a rule of AWS Config, which the account calls as it likes.
+async fn by_config(security: &Arc<Security>, playbook: &'static Traced, seen: &Mutex<Seen>) -> Result<()> {
+    let rules = playbook.meta().controls.iter().filter_map(|check| check.rule);
+    for (rule, _) in rules {
+        // The worlds are about some of the checks: of the others nothing is wrong there.
+        let case = Case::new(security, playbook, &worlds(playbook).await.largest).await?;
+        let event = case.found_by_config("our-own-name", rule).await?;
+        let answer = case.deliver_event(&event).await.answer()?;
+        note(&case, seen);
+        let done = |o: &firebreak::hub::Answered| o.outcome == done(playbook) || o.outcome == Outcome::NoChange;
+        ensure!(!answer.outcomes.is_empty() && answer.outcomes.iter().all(done), "{rule}: {:?}", answer.outcomes);
+        ensure!(answer.outcomes.iter().all(|o| o.playbook.as_deref() == Some(playbook.id())), "{:?}", answer.outcomes);
+    }
+    Ok(())
+}
+
 async fn journey(
     security: &Arc<Security>,
     stricter: Option<&Stricter>,
@@ -193,6 +221,15 @@ async fn journey(
         seen.planned.entry(playbook.id()).or_default().extend(actions);
     }
     before_states_are_true(&case, &plan).await?;
+    if !plan.ask_first.is_empty() {
+        // A person is asked, whatever the policies permit.
+        let answer = case.deliver().await.answer()?;
+        let proposed = answer.outcomes.iter().all(|o| o.outcome == Outcome::Proposed && o.why == plan.ask_first[0]);
+        ensure!(proposed, "{:?}", answer.outcomes);
+        ensure!(case.state().await? == before, "a proposal changed something");
+        note(&case, seen);
+        return Ok(());
+    }
 
     // The whole loop.
     let from = case.faults.requests().len();

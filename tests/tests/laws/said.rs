@@ -10,7 +10,7 @@ use firebreak_tests::in_process::{Case, Permits, Security, Settings, playbooks, 
 use serde_json::{Value, json};
 
 use crate::facts::{alter, open};
-use crate::support::{contains, done, is_so, isolating, worlds};
+use crate::support::{done, is_so, isolating, preserves, worlds};
 
 /// Somebody who holds the account allows everything out of the case's quarantine group.
 async fn open_our_group(case: &Case) -> Result<String> {
@@ -238,7 +238,7 @@ fn a_proposal_is_made_of_all_that_can_be_read() {
 fn a_volume_that_was_attached_meanwhile_is_in_the_case_and_the_others_are_not_snapshotted_again() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| !contains(*playbook)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| preserves(*playbook)) {
             let case = Case::new(&security, playbook, &worlds(playbook).await.least).await.unwrap();
             // The set is made, and its locks are refused: the schedule goes on when the volume is there.
             case.faults.rule(|request| (request.operation == "LockSnapshot").then_some(Fault::ServerError));

@@ -14,7 +14,9 @@ use firebreak_tests::in_process::{Case, Delivered, Permits, Security, Traced, pl
 use serde_json::Value;
 
 use crate::facts::{holds, open};
-use crate::support::{Named, all, contains, done, in_turn, named, one_of_each, reference, results, undeclared, worlds};
+use crate::support::{
+    Named, all, contains, done, fixes, in_turn_among, named, one_of_each, reference, results, undeclared, worlds,
+};
 
 /// Calls that an answer can do without, and why. Reviewed.
 const HARMLESS: &[(&str, &str)] = &[
@@ -175,7 +177,9 @@ fn a_finding_that_cannot_be_fetched_again_is_proposed_with_its_plan() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let mut cases: Vec<Named<'_>> = Vec::new();
-        for (playbook, operation) in in_turn(&["guardduty:ListDetectors", "guardduty:GetFindings"]) {
+        let of_guardduty = ["guardduty:ListDetectors", "guardduty:GetFindings"];
+        let asked = in_turn_among(|playbook| !fixes(playbook), &of_guardduty);
+        for (playbook, operation) in asked.into_iter().chain(in_turn_among(fixes, &["securityhub:GetFindings"])) {
             let operation = *operation;
             let security = &security;
             cases.push(named(format!("{}, {operation}", playbook.id()), async move {

@@ -8,6 +8,7 @@ use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, RunState};
 use firebreak_tests::compare::{differences, list};
 use firebreak_tests::emulator::{workspace, world};
+use firebreak_tests::events;
 use firebreak_tests::faults::{Moment, Place};
 use firebreak_tests::in_process::{
     Case, Permits, REGION, Security, Settings, Traced, event_about, playbooks, run_to_end,
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::delivery::pascal;
 use crate::facts::{alter, has_parts, holds, is_so, open, reopen};
-use crate::support::{Named, all, contains, done, is_restored, isolating, named, worlds};
+use crate::support::{Named, all, contains, done, is_restored, isolating, named, preserves, worlds};
 
 /// One case for each playbook, in its least world.
 async fn for_each<F>(law: &str, permits: Permits, which: fn(&Traced) -> bool, case: impl Fn(Case) -> F + Copy)
@@ -68,7 +69,7 @@ async fn changes_nothing(case: &Case, event: &Value, wanted: Outcome, why: &str)
 /// Another finding about the target, last seen at a time.
 async fn seen_at(case: &Case, at: Timestamp) -> Result<Value> {
     let mut event = case.report(&case.target.id).await?;
-    event["detail"]["service"]["eventLastSeen"] = json!(at.to_string());
+    events::seen(&mut event, at);
     case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await?;
     Ok(event)
 }
@@ -199,7 +200,7 @@ fn l03_an_archived_finding_changes_nothing_in_the_event_or_in_guardduty() {
     run_to_end(|| async {
         for_each("archived", Permits::Enforce, every, |case| async move {
             let mut archived = case.event.clone();
-            archived["detail"]["service"]["archived"] = json!(true);
+            events::archived(&mut archived);
             changes_nothing(&case, &archived, Outcome::Refused, "archived").await?;
             ensure!(case.faults.requests().is_empty(), "an archived finding cost a call");
             // New in the event, archived since.
@@ -226,7 +227,7 @@ fn l11_every_finding_of_a_document_and_every_instance_of_a_finding_is_answered()
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         let text = std::fs::read_to_string(workspace().join("events/guardduty/attack-sequence-ec2.json")).unwrap();
         let mut cases: Vec<Named<'_>> = Vec::new();
-        for (_, playbook) in playbooks().iter().filter(|(_, p)| p.id() == isolating().id() || !contains(*p)) {
+        for (_, playbook) in playbooks().iter().filter(|(_, p)| p.id() == isolating().id() || preserves(*p)) {
             let (security, text) = (&security, &text);
             cases.push(named(format!("{}, two findings in one document", playbook.id()), async move {
                 let mut case = Case::new(security, playbook, "web-server").await?;

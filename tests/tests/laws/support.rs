@@ -64,9 +64,15 @@ pub fn every_pair() -> bool {
 /// The playbooks with the variants of what the loop does alike for all of them, in turn: each playbook and each
 /// variant once at least. What is a playbook's own is tried with every one.
 pub fn in_turn<T>(variants: &[T]) -> Vec<(&'static Traced, &T)> {
-    let playbooks: Vec<_> = playbooks().iter().map(|(_, playbook)| *playbook).collect();
+    in_turn_among(|_| true, variants)
+}
+
+/// The same of those playbooks that `which` picks: of what the others do not have.
+pub fn in_turn_among<T>(which: impl Fn(&dyn Playbook) -> bool, variants: &[T]) -> Vec<(&'static Traced, &T)> {
+    let playbooks: Vec<_> = playbooks().iter().map(|(_, playbook)| *playbook).filter(|p| which(*p)).collect();
     if every_pair() {
-        return pairs(variants);
+        let all = pairs(variants).into_iter();
+        return all.filter(|(playbook, _)| playbooks.iter().any(|picked| picked.id() == playbook.id())).collect();
     }
     let most = playbooks.len().max(variants.len());
     playbooks.into_iter().cycle().zip(variants.iter().cycle()).take(most).collect()
@@ -92,6 +98,16 @@ pub fn contains(playbook: &dyn Playbook) -> bool {
     playbook.meta().purpose == Purpose::Contain
 }
 
+/// Whether a playbook keeps evidence.
+pub fn preserves(playbook: &dyn Playbook) -> bool {
+    playbook.meta().purpose == Purpose::Preserve
+}
+
+/// Whether a playbook fixes what a control found.
+pub fn fixes(playbook: &dyn Playbook) -> bool {
+    playbook.meta().purpose == Purpose::Fix
+}
+
 /// The playbook that cuts an instance off.
 pub fn isolating() -> &'static Traced {
     let isolates =
@@ -101,7 +117,11 @@ pub fn isolating() -> &'static Traced {
 
 /// The outcome that says that everything was done.
 pub fn done(playbook: &dyn Playbook) -> Outcome {
-    if contains(playbook) { Outcome::Contained } else { Outcome::Preserved }
+    match playbook.meta().purpose {
+        Purpose::Contain => Outcome::Contained,
+        Purpose::Preserve => Outcome::Preserved,
+        Purpose::Fix => Outcome::Fixed,
+    }
 }
 
 /// A step of the instant in which tracked flows are forgotten: what it does, a later step takes back by itself.
@@ -183,6 +203,8 @@ async fn find_worlds() -> Result<BTreeMap<&'static str, Worlds>> {
             match planned {
                 // All of it wants a leave, which most policies of the laws do not give.
                 Planned::Plan(plan) if plan.steps().all(|step| step.leave.is_some()) => {}
+                // A person is asked, whatever the policies permit.
+                Planned::Plan(plan) if !plan.ask_first.is_empty() => {}
                 Planned::Plan(plan) => plans.entry(id).or_default().push((world.clone(), plan)),
                 Planned::Gone(_) => _ = gone.insert(id, world.clone()),
                 Planned::Refused(_) => {}
