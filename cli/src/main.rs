@@ -216,9 +216,8 @@ enum EvidenceCommand {
     },
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+fn main() -> ExitCode {
+    match firebreak::lambda::on_a_long_stack(|| run(Arguments::parse())) {
         Ok(exit) => ExitCode::from(exit as u8),
         // Whoever reads it has read enough: as a shell says of one that SIGPIPE ended. What AWS was asked is another error.
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(is_closed_pipe) => ExitCode::from(141),

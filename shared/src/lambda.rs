@@ -47,6 +47,30 @@ pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Err
     served
 }
 
+/// The stack of a thread that reads what Security Hub answers with. Its form of a finding has hundreds of parts, and an
+/// unoptimised build puts each of them on the stack: more than the 8 MiB that a main thread has.
+const STACK: usize = 64 * 1024 * 1024;
+
+/// Runs to its end what `make` makes, on a thread of its own that has stack enough.
+///
+/// # Errors
+/// When there is no thread or no runtime to be had; and what the future ends with.
+pub fn on_a_long_stack<T, E, F>(make: impl FnOnce() -> F + Send + 'static) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Send + 'static,
+    E: From<std::io::Error> + Send + 'static,
+{
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(make())
+    };
+    match std::thread::Builder::new().stack_size(STACK).spawn(run)?.join() {
+        Ok(ended) => ended,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 /// Runs people's door until Lambda ends it. It answers every request: what fails is an answer too, and Lambda would not
 /// deliver it again.
 ///

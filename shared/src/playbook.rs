@@ -109,6 +109,7 @@ pub struct Custody {
 
 /// What planning found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum Planned {
     /// What would be done. Empty when everything is as wanted already.
     Plan(Plan),

@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use aws_sdk_cloudfront::types::{DistributionSummary, Origin};
 use aws_sdk_s3::types::Grant;
 use firebreak::action::{Action, AnyAction, Of};
-use firebreak::actions::s3::block_public_access::{Block, BlockPublicAccess, block_of};
+use firebreak::actions::s3::block_public_access::{Block, BlockPublicAccess, Settings, settings_of};
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure, gone_is_none};
 use firebreak::finding::{Check, Finding, Resource, ResourceId};
@@ -112,27 +112,27 @@ impl Fix for BlockPublicBucket {
     ) -> Result<Planned, Failure> {
         let wrong = |error| Failure::new(Class::Bug, "plan for target", target.to_string()).because(error);
         let bucket: BucketName = target.id.parse().map_err(|error: firebreak::ids::InvalidId| wrong(error))?;
-        let (block, policy, list, website, tags, served) = tokio::join!(
-            block_of(cx.aws, &bucket),
+        let (settings, policy, list, website, tags, served) = tokio::join!(
+            settings_of(cx.aws, &bucket),
             policy_lets_everybody_in(cx.aws, &bucket),
             list_lets_everybody_in(cx.aws, &bucket),
             serves_a_website(cx.aws, &bucket),
             tags_of(cx.aws, &bucket),
             cx.optional(served_by(cx.aws, &bucket)),
         );
-        let Some(block) = gone_is_none(block)? else {
+        let Some(settings) = gone_is_none(settings)? else {
             return Ok(Planned::Gone(format!("the account has no bucket {bucket}")));
         };
         let mut plan = Plan::new(Self::META.id, target.clone());
         plan.tags = tags?;
-        let on = |setting: fn(Block) -> bool| block.is_some_and(setting);
+        let on = |setting: fn(Block) -> bool| matches!(settings, Settings::Set(block) if setting(block));
         let ways = [
             (policy? && !on(|block| block.restrict), "its policy"),
             (list? && !on(|block| block.ignore_acls), "its access list"),
         ];
         let public: Vec<&str> = ways.into_iter().filter(|(is, _)| *is).map(|(_, by)| by).collect();
         let violated = match check.control {
-            Some("S3.8") => block != Some(Block::ALL),
+            Some("S3.8") => settings != Settings::Set(Block::ALL),
             _ => !public.is_empty(),
         };
         if !violated {
@@ -145,7 +145,7 @@ impl Fix for BlockPublicBucket {
             plan.ask_first.push(format!("bucket {bucket} serves a website, which nobody could read any more"));
         }
         say_who_is_served(&mut plan, &bucket, served);
-        plan.stage("block", [BlockPublicAccess { bucket }.step(&block)]);
+        plan.stage("block", [BlockPublicAccess { bucket }.step(&settings)]);
         Ok(Planned::Plan(plan))
     }
 }

@@ -1,8 +1,8 @@
 //! The Lambda function `harden`.
 
+use firebreak::lambda::{Error, on_a_long_stack, run};
 use harden::{FUNCTION, PLAYBOOKS};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), firebreak::lambda::Error> {
-    firebreak::lambda::run(FUNCTION, PLAYBOOKS).await
+fn main() -> Result<(), Error> {
+    on_a_long_stack(|| run(FUNCTION, PLAYBOOKS))
 }

@@ -1,7 +1,5 @@
 //! The victim at one moment, in the words of the before/after table.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -121,17 +119,29 @@ fn resource(state: &Value, victim: &str, names: &Names) -> Option<Vec<(String, S
         return Some(["block", "policy", "website", "tags"].map(line).into());
     }
     let group = state["security_groups"].get(victim).filter(|_| victim.starts_with("sg-"))?;
-    let mut from: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for rule in list(&group["rules"]).filter(|rule| rule["egress"] == false) {
-        let text = |name: &str| names.show(&rule[name]);
-        let ports = if rule["from"] == rule["to"] { text("from") } else { format!("{}-{}", text("from"), text("to")) };
-        from.entry(format!("{} {ports} from", text("protocol"))).or_default().push(text("peer"));
-    }
-    let joined = |(ports, mut peers): (String, Vec<String>)| {
-        peers.sort();
-        (ports, peers.join(", "))
+    // The same lines whatever the rules: moments are shown side by side.
+    let from = |whose: fn(&str) -> bool| {
+        let rules = list(&group["rules"]).filter(|rule| rule["egress"] == false);
+        let mut shown: Vec<String> = rules
+            .filter(|rule| whose(rule["peer"].as_str().unwrap_or_default()))
+            .map(|rule| {
+                let text = |name: &str| names.show(&rule[name]);
+                let same = rule["from"] == rule["to"];
+                let ports = if same { text("from") } else { format!("{}-{}", text("from"), text("to")) };
+                let peer =
+                    if whose("0.0.0.0/0") || whose("::/0") { String::new() } else { format!(" ({})", text("peer")) };
+                format!("{} {ports}{peer}", text("protocol"))
+            })
+            .collect();
+        shown.sort();
+        or_none(&shown)
     };
-    Some(from.into_iter().map(joined).collect())
+    let lines = [
+        ("from everywhere, IPv4", from(|peer| peer == "0.0.0.0/0")),
+        ("from everywhere, IPv6", from(|peer| peer == "::/0")),
+        ("from others", from(|peer| peer != "0.0.0.0/0" && peer != "::/0")),
+    ];
+    Some(lines.map(|(what, how)| (what.to_owned(), how)).into())
 }
 
 fn count(value: &Value) -> usize {

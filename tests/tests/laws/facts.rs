@@ -133,8 +133,5 @@ pub fn squatted(case: &Case) -> Result<Option<&str>> {
 /// Whether a target consists of things, so that it can get more of them, and another plan with them. The sessions of a role
 /// are cut by one policy, whatever else there is.
 pub fn has_parts(playbook: &dyn Playbook) -> bool {
-    match kind_of_target(playbook) {
-        Ok(TargetKind::Ec2Instance | TargetKind::IamUser) => true,
-        _ => false,
-    }
+    matches!(kind_of_target(playbook), Ok(TargetKind::Ec2Instance | TargetKind::IamUser))
 }

@@ -6,6 +6,7 @@
 
 mod again;
 mod bad_input;
+mod controls;
 mod custody;
 mod death;
 mod decisions;

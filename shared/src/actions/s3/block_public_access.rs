@@ -19,7 +19,17 @@ pub struct BlockPublicAccess {
     pub bucket: BucketName,
 }
 
-/// The bucket's own settings. Those of its account count beside them.
+/// What a bucket has of its own. What its account has counts beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Settings {
+    /// Nothing was ever set, or it was taken off.
+    NeverSet,
+    /// These.
+    Set(Block),
+}
+
+/// The four settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Public access lists are not taken.
@@ -60,8 +70,7 @@ impl Action for BlockPublicAccess {
     ];
     const UNDO: Undo = Undo::Exact;
     const CUTS: bool = true;
-    /// Nothing where the bucket has no settings of its own.
-    type State = Option<Block>;
+    type State = Settings;
 
     fn subject(&self) -> String {
         self.bucket.to_string()
@@ -70,7 +79,10 @@ impl Action for BlockPublicAccess {
     fn change(&self, before: &Self::State) -> Change {
         Change {
             what: format!("public access to bucket {}", self.bucket),
-            from: before.map_or_else(|| "not blocked, never set".to_owned(), Block::words),
+            from: match before {
+                Settings::NeverSet => "not blocked, never set".to_owned(),
+                Settings::Set(block) => block.words(),
+            },
             to: Block::ALL.words(),
         }
     }
@@ -80,17 +92,17 @@ impl Action for BlockPublicAccess {
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        gone_is_none(block_of(cx.aws, &self.bucket).await)
+        gone_is_none(settings_of(cx.aws, &self.bucket).await)
     }
 
     async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
-        Ok(Some(Block::ALL))
+        Ok(Settings::Set(Block::ALL))
     }
 
     async fn set(&self, cx: &Context<'_>, _from: &Self::State, to: &Self::State) -> Result<Set<Self::State>, Failure> {
         let (s3, bucket, owner) = (cx.aws.s3(), self.bucket.as_str(), cx.aws.account.as_str());
         match to {
-            Some(block) => {
+            Settings::Set(block) => {
                 let wanted = PublicAccessBlockConfiguration::builder()
                     .block_public_acls(block.block_acls)
                     .ignore_public_acls(block.ignore_acls)
@@ -101,7 +113,7 @@ impl Action for BlockPublicAccess {
                 let sent = call.public_access_block_configuration(wanted).send().await;
                 sent.map_err(Failure::from_sdk("block public access to bucket", &self.bucket))?;
             }
-            None => {
+            Settings::NeverSet => {
                 let call = s3.delete_public_access_block().bucket(bucket).expected_bucket_owner(owner);
                 let sent = call.send().await;
                 sent.map_err(Failure::from_sdk("take off the public access block of bucket", &self.bucket))?;
@@ -115,24 +127,25 @@ impl Action for BlockPublicAccess {
 ///
 /// # Errors
 /// Of class [`crate::failure::Class::Gone`] when the account has no such bucket.
-pub async fn block_of(aws: &Aws, bucket: &BucketName) -> Result<Option<Block>, Failure> {
+pub async fn settings_of(aws: &Aws, bucket: &BucketName) -> Result<Settings, Failure> {
     let call = aws.s3().get_public_access_block().bucket(bucket.as_str());
     let answer = call.expected_bucket_owner(aws.account.as_str()).send().await;
     let answer = match answer.map_err(Failure::from_sdk("read the public access block of bucket", bucket)) {
         Ok(answer) => answer,
         Err(failure) => {
             return match failure.code.as_deref() {
-                Some("NoSuchPublicAccessBlockConfiguration") => Ok(None),
+                Some("NoSuchPublicAccessBlockConfiguration") => Ok(Settings::NeverSet),
                 _ => Err(failure),
             };
         }
     };
-    Ok(answer.public_access_block_configuration().map(|block| Block {
+    let block = answer.public_access_block_configuration().map(|block| Block {
         block_acls: block.block_public_acls().unwrap_or_default(),
         ignore_acls: block.ignore_public_acls().unwrap_or_default(),
         block_policy: block.block_public_policy().unwrap_or_default(),
         restrict: block.restrict_public_buckets().unwrap_or_default(),
-    }))
+    });
+    Ok(block.map_or(Settings::NeverSet, Settings::Set))
 }
 
 /// The ARN of a bucket.

@@ -1,0 +1,176 @@
+//! Controls: what Security Hub and AWS Config say is asked of them again, what comes through the queue goes back alone, and
+//! two who want it otherwise do not go on for ever.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use firebreak::batch::Served;
+use firebreak::ledger::decisions::Verb;
+use firebreak::playbook::Playbook;
+use firebreak::run::{Outcome, RunState};
+use firebreak::target::TargetKind;
+use firebreak_tests::faults::Fault;
+use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, kind_of_target, playbooks, run_to_end};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::facts::{is_so, reopen};
+use crate::support::{fixes, worlds};
+
+fn fixing() -> impl Iterator<Item = &'static Traced> {
+    playbooks().iter().map(|(_, playbook)| *playbook).filter(|playbook| fixes(*playbook))
+}
+
+async fn case(security: &Arc<Security>, playbook: &'static Traced) -> Case {
+    Case::new(security, playbook, &worlds(playbook).await.least).await.unwrap()
+}
+
+async fn outcome(case: &Case, event: &Value) -> (Outcome, String) {
+    let answer = case.deliver_event(event).await.answer().unwrap();
+    let [one] = answer.outcomes.as_slice() else { panic!("{:?}", answer.outcomes) };
+    (one.outcome, one.why.clone())
+}
+
+async fn is_unclaimed(case: &Case) {
+    let ledger = case.security.ledger().unwrap();
+    let view = ledger.view(case.playbook.meta(), &case.target, Timestamp::now()).await.unwrap();
+    assert!(view.hold.is_none() && view.spent_account == 0, "{view:?}");
+}
+
+/// The member account may have done so, and an attacker in it.
+#[test]
+fn what_was_put_aside_after_the_event_is_proposed_and_cannot_be_approved_while_it_is() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for playbook in fixing() {
+            for (status, word) in [("SUPPRESSED", "suppressed"), ("RESOLVED", "resolved")] {
+                let case = case(&security, playbook).await;
+                let before = case.state().await.unwrap();
+                let mut aside = case.event["detail"].clone();
+                aside["findings"][0]["Workflow"] = json!({"Status": status});
+                security.observer.put_finding(&security.account, "eu-west-1", &aside).await.unwrap();
+                let (outcome, why) = outcome(&case, &case.event).await;
+                assert_eq!(outcome, Outcome::Proposed, "{why}");
+                assert!(why.contains(&format!("it was {word} in Security Hub after the event was sent")), "{why}");
+                let answer = case.decide(Verb::Approve).await.unwrap().answer().unwrap();
+                assert_eq!(answer.outcomes[0].outcome, Outcome::Refused, "{:?}", answer.outcomes);
+                assert!(answer.outcomes[0].why.contains(word), "{:?}", answer.outcomes);
+                assert_eq!(case.state().await.unwrap(), before);
+            }
+        }
+    });
+}
+
+/// The account gives its rules the names that it likes, and may have rules of its own that report anything.
+#[test]
+fn a_rule_of_config_counts_by_what_config_says_that_it_checks() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for playbook in fixing() {
+            let rules: Vec<_> = playbook.meta().controls.iter().filter_map(|check| check.rule).collect();
+            let (identifier, name) = *rules.first().unwrap();
+            let case = case(&security, playbook).await;
+            let before = case.state().await.unwrap();
+            // One of AWS's that checks something else, under the name that AWS gives the one that is answered.
+            let other = case.found_by_config(name, "CLOUD_TRAIL_ENABLED").await.unwrap();
+            let (found, why) = outcome(&case, &other).await;
+            assert_eq!(found, Outcome::NoChange, "{why}");
+            // None of that name, and another one of the same name than the event says.
+            let mut absent = other.clone();
+            absent["detail"]["configRuleName"] = json!("there-is-none");
+            let mut remade = case.found_by_config(name, identifier).await.unwrap();
+            remade["detail"]["configRuleARN"] =
+                json!(format!("arn:aws:config:eu-west-1:{}:config-rule/config-rule-000000", case.member));
+            for forged in [absent, remade] {
+                let (found, why) = outcome(&case, &forged).await;
+                assert!(matches!(found, Outcome::NoChange | Outcome::Refused), "{found}: {why}");
+            }
+            assert_eq!(case.state().await.unwrap(), before);
+            is_unclaimed(&case).await;
+        }
+    });
+}
+
+#[test]
+fn of_a_queue_only_what_failed_comes_again() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for playbook in fixing() {
+            let case = case(&security, playbook).await;
+            let message = |id: &str, body: &str| json!({"messageId": id, "body": body, "eventSource": "aws:sqs"});
+            let batch = json!({"Records": [
+                message("fine", &case.event.to_string()), message("garbage", "not an event"),
+            ]});
+            let serve = async |case: &Case| -> Result<Vec<String>> {
+                let until = Instant::now() + Settings::default().time;
+                match case.hub.serve(batch.to_string().as_bytes(), until).await {
+                    Ok(Served::Batch(again)) => {
+                        Ok(again.batch_item_failures.into_iter().map(|failed| failed.item_identifier).collect())
+                    }
+                    other => anyhow::bail!("{other:?}"),
+                }
+            };
+            // The ledger cannot be reached: what is unreadable is kept all the same.
+            case.faults.rule(|request| (request.service == "dynamodb").then_some(Fault::NotSent));
+            assert_eq!(serve(&case).await.unwrap(), ["fine"]);
+            case.faults.mend();
+            assert_eq!(serve(&case).await.unwrap(), [""; 0]);
+            is_so(&case).await.unwrap();
+            // With no time left nothing is begun, and all of it comes again.
+            let late = case.hub.serve(batch.to_string().as_bytes(), Instant::now()).await;
+            let Ok(Served::Batch(again)) = late else { panic!("{late:?}") };
+            assert_eq!(again.batch_item_failures.len(), 2);
+        }
+    });
+}
+
+/// Another tool, or somebody, wants it otherwise: after three times people are asked.
+#[test]
+fn what_is_changed_back_again_and_again_is_left_to_people() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for playbook in fixing() {
+            let case = case(&security, playbook).await;
+            assert_eq!(outcome(&case, &case.event).await.0, Outcome::Fixed);
+            let mut again = 0;
+            loop {
+                reopen(&case).await.unwrap();
+                let event = case.report(&case.target.id).await.unwrap();
+                outcome(&case, &event).await;
+                case.settle().await.unwrap();
+                if is_so(&case).await.is_err() {
+                    break;
+                }
+                again += 1;
+                assert!(again < 10, "{}: it goes on for ever", playbook.id());
+            }
+            assert_eq!(again, 3, "{}", playbook.id());
+            let told = security.told_about(&case.target.id).await.unwrap();
+            let last =
+                told.iter().find(|text| text.starts_with("NOT FIXED, DECISION NEEDED")).context("not asked").unwrap();
+            assert!(last.contains("changed back"), "{last}");
+            // A person can have it done all the same.
+            let answer = case.decide(Verb::Retry).await.unwrap().answer().unwrap();
+            assert_eq!(answer.outcomes[0].outcome, Outcome::Fixed, "{:?}", answer.outcomes);
+        }
+    });
+}
+
+/// A person sees a website coming.
+#[test]
+fn a_bucket_that_serves_a_website_is_left_to_a_person_and_can_be_approved() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let of_buckets = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::S3Bucket;
+        let playbook = fixing().find(of_buckets).unwrap();
+        let case = Case::new(&security, playbook, "website-bucket").await.unwrap();
+        let (found, why) = outcome(&case, &case.event).await;
+        assert_eq!(found, Outcome::Proposed);
+        assert!(why.contains("serves a website"), "{why}");
+        let answer = case.decide(Verb::Approve).await.unwrap().answer().unwrap();
+        assert_eq!(answer.outcomes[0].outcome, Outcome::Fixed, "{:?}", answer.outcomes);
+        is_so(&case).await.unwrap();
+        assert_eq!(case.the_run().await.unwrap().state, RunState::Held);
+    });
+}
