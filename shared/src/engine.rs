@@ -190,13 +190,9 @@ impl<'a> Engine<'a> {
     ) -> Ended {
         let fixes = self.playbook.meta().purpose == Purpose::Fix;
         let known = groups.clone();
-        if fixes && !run.undone.is_empty() {
-            // Whoever had it before had begun to put it back.
-            return self.put_back(run, &known, Vec::new(), false).await;
-        }
         match self.bring_about(run, reading, groups, sessions, fresh).await {
             Ended::Done(end) if fixes && end.outcome == Outcome::NotFixed && run.changed_anything() => {
-                self.put_back(run, &known, end.not_done, end.retry).await
+                self.put_back(run, &known, end.not_done).await
             }
             ended => ended,
         }
@@ -671,20 +667,13 @@ impl<'a> Engine<'a> {
 
     /// Puts back what a fix that cannot be finished has changed, from the journal alone, as an undo does. `not_done` says
     /// why it cannot be. A run that is interrupted while it does so goes on with it, whoever takes it up.
-    async fn put_back(
-        &self,
-        run: &mut Run,
-        groups: &[KnownGroup],
-        mut not_done: Vec<String>,
-        mut retry: bool,
-    ) -> Ended {
+    pub(crate) async fn put_back(&self, run: &mut Run, groups: &[KnownGroup], mut not_done: Vec<String>) -> Ended {
         if not_done.is_empty() {
             for step in run.all_steps() {
                 let result = run.result(&step.id);
                 if !result.is_some_and(StepResult::is_good) {
                     not_done.push(format!("{}: {}", step.change.what, why_not(result)));
                 }
-                retry |= matches!(result, Some(StepResult::Failed { class: Class::Transient, .. } | StepResult::Slow));
             }
         }
         match self.undo(run, groups).await {
@@ -692,8 +681,9 @@ impl<'a> Engine<'a> {
             Ended::Done(undone) => {
                 let back = undone.outcome == Outcome::Undone;
                 not_done.extend(undone.not_done.into_iter().map(|line| format!("could not be put back: {line}")));
-                let outcome = if back { Outcome::NotFixed } else { Outcome::Partial };
-                Ended::Done(RunEnd { outcome, not_done, retry: retry && back, ..undone })
+                // As of an undo that a person has begun: people are to finish it.
+                let outcome = if back { Outcome::NotFixed } else { Outcome::UndonePartly };
+                Ended::Done(RunEnd { outcome, not_done, ..undone })
             }
         }
     }
@@ -719,6 +709,15 @@ impl<'a> Engine<'a> {
     async fn undo_one(&self, run: &Run, step: &Step, sessions: &Sessions) -> UndoResult {
         if let Some(result) = self.undone_without_a_call(run, step) {
             return result;
+        }
+        if self.playbook.meta().purpose == Purpose::Fix {
+            // What stays of a rule is not taken away before the rule is there again.
+            let needing = run.all_steps().filter(|other| other.needs.contains(&step.id));
+            let mut left = needing.filter(|other| run.undo_result(&other.id).is_some_and(|result| !result.is_clean()));
+            if let Some(other) = left.next() {
+                let why = format!("it stays, because `{}` could not be put back", other.id);
+                return UndoResult::Failed { class: Class::Conflict, why };
+            }
         }
         if let Some((class, why)) = sessions.failed.get(&step.id) {
             return UndoResult::Failed { class: *class, why: why.clone() };

@@ -211,7 +211,6 @@ pub fn classify(code: &str) -> Class {
         | "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchConfigRuleException"
-        | "TrailNotFoundException"
         | "ResourceNotFoundException"
         | "TargetGroupNotFound"
         | "TargetGroupNotFoundException"

@@ -291,8 +291,7 @@ impl Hub {
     /// they played. A copy that names another instance or identity than the finding of its id stays as it is, to be
     /// refused. With the failure, where GuardDuty could not be asked.
     ///
-    /// Of a rule of AWS Config what it checks: the account gave it its name. And who is meant, where that has to be looked
-    /// up.
+    /// Of a rule of AWS Config what it checks: the account gave it its name.
     async fn whole(&self, copy: Finding, deadline: Instant) -> (Finding, Option<Failure>) {
         if let Some(playbook) = self.playbooks.iter().copied().find(|playbook| playbook.may_answer(&copy)) {
             let (account, region) = (&copy.account, Some(&copy.region));
@@ -303,8 +302,12 @@ impl Hub {
                         (Finding { state, ..*genuine }, None)
                     }
                     Authenticity::Unknown(failure) => (copy, Some(failure)),
-                    // It is none that can be believed, and nothing is done about it or said.
-                    _ => (copy, None),
+                    // None that can be believed: nothing is done about it, and nobody is woken, for whoever may put rules can
+                    // have one of any name report without end.
+                    _ => {
+                        telemetry::turned_away("rule-not-believed");
+                        (copy.unbelieved(), None)
+                    }
                 },
                 Err(failure) => (copy, Some(failure)),
             };
@@ -548,13 +551,16 @@ impl Hub {
                 // A plan that does not know our groups would take what is cut for open.
                 let groups = groups?;
                 let cx = PlanContext { hurried, ..self.plan_context(&reading, &groups, None) };
-                let (asked, planned) = tokio::join!(
-                    async {
-                        if theirs { None } else { Some(playbook.authenticate(&self.aws, &reading, finding).await) }
-                    },
-                    playbook.plan(&cx, target, finding)
-                );
-                let planned = planned.map(|planned| (reading, planned));
+                let asked = match theirs {
+                    true => None,
+                    // What it says now is what the plan is about.
+                    false => Some(playbook.authenticate(&self.aws, &reading, finding).await),
+                };
+                let said = match &asked {
+                    Some(Authenticity::Genuine(genuine) | Authenticity::PutAside(genuine)) => genuine,
+                    _ => finding,
+                };
+                let planned = playbook.plan(&cx, target, said).await.map(|planned| (reading, planned));
                 Ok::<_, Failure>((asked, planned))
             },
         );
@@ -787,7 +793,8 @@ impl Hub {
         if run.state != RunState::Applying {
             return due;
         }
-        let unfinished = matches!(end.outcome, Outcome::Partial | Outcome::NotContained | Outcome::NotFixed);
+        // A fix that did not come about is planned anew when its control is reported again: meanwhile its owner may act.
+        let unfinished = matches!(end.outcome, Outcome::Partial | Outcome::NotContained);
         if unfinished && end.retry && run.tries < MOST_TRIES {
             due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
         }
@@ -804,7 +811,7 @@ impl Hub {
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
         }
-        if matches!(end.outcome, Outcome::NotContained | Outcome::NotFixed) && !run.changed_anything() {
+        if matches!(end.outcome, Outcome::NotContained | Outcome::NotFixed) && state == RunState::Freed {
             due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
         }
         due
@@ -873,11 +880,9 @@ struct Assessment {
 /// without end (`BatchUpdateFindings` on it is enough), and cannot change when its finding was seen last.
 fn as_copy(finding: &Finding) -> Option<Told> {
     const TEN_MINUTES: Duration = Duration::from_secs(600);
-    let seen = finding
-        .last_seen
-        .filter(|_| finding.source == Source::GuardDuty && finding.product.is_some() && finding.request.is_none())?;
+    let seen = finding.last_seen.filter(|_| finding.product.is_some() && finding.request.is_none())?;
     // With what it names: a forgery of a genuine one's id must not stand for it.
-    let named = serde_json::to_vec(&(&finding.instances, &finding.identities)).unwrap_or_default();
+    let named = serde_json::to_vec(&(&finding.instances, &finding.identities, &finding.resources)).unwrap_or_default();
     let what = format!("copy#{}#{}", seen.as_millisecond(), evidence::sha256(&named));
     Some(Told { about: finding.id.to_string(), what, remembered: TEN_MINUTES })
 }

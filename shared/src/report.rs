@@ -188,8 +188,7 @@ impl Report {
         report.steps = steps;
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
-        // What was put back was tried: another finding about it would only do the same again.
-        report.freed = run.state == RunState::Freed && run.undone.is_empty();
+        report.freed = run.state == RunState::Freed;
         report.again = run.reapplied > 0;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
@@ -242,10 +241,9 @@ impl Report {
     fn headline(&self) -> &'static str {
         match self.topic {
             Some(Topic::HoldEnds) => return "HOLD ENDS, UNDO IT?",
-            Some(Topic::OpenAgain) if self.purpose == Some(Purpose::Fix) => {
-                return "find out who changed it back; it is fixed again within a minute";
-            }
+            Some(Topic::OpenAgain) if self.purpose == Some(Purpose::Fix) => return "CHANGED BACK",
             Some(Topic::OpenAgain) => return "OPEN AGAIN",
+            Some(Topic::UndoUnfinished) if self.purpose == Some(Purpose::Fix) => return "NOT FIXED, UNDO UNFINISHED",
             Some(Topic::UndoUnfinished) => return "NOT CONTAINED, UNDO UNFINISHED",
             Some(Topic::DecisionRefused) => return "DECISION NOT CARRIED OUT",
             Some(Topic::NotContainedAgain) if self.purpose == Some(Purpose::Preserve) => {
@@ -254,9 +252,6 @@ impl Report {
             Some(Topic::NotContainedAgain) if self.purpose == Some(Purpose::Fix) => return "NOT FIXED, DECISION NEEDED",
             Some(Topic::NotContainedAgain) => return "NOT CONTAINED, DECISION NEEDED",
             Some(Topic::LeftOpen) if self.purpose == Some(Purpose::Fix) => return "NOT FIXED, NOT PERMITTED",
-            Some(Topic::LeftOpen) if self.purpose == Some(Purpose::Fix) => {
-                return "fix it by hand, or change the policies";
-            }
             Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             Some(Topic::AnotherPerson) => return "ANOTHER PERSON NEEDED",
@@ -359,10 +354,19 @@ impl Report {
     fn advice(&self) -> &'static str {
         match self.topic {
             Some(Topic::HoldEnds) => return "undo it if the investigation is over; else nothing, it stays as it is",
+            Some(Topic::OpenAgain) if self.purpose == Some(Purpose::Fix) => {
+                return "find out who changed it back; it is fixed again within a minute";
+            }
             Some(Topic::OpenAgain) => return "find out who opened it; it is cut again within a minute",
+            Some(Topic::UndoUnfinished) if self.purpose == Some(Purpose::Fix) => {
+                return "fix it by hand, or finish the undo: then it is proposed";
+            }
             Some(Topic::UndoUnfinished) => return "contain it by hand now, or finish the undo: then it is proposed",
             Some(Topic::DecisionRefused) => return "read why, look at the run, decide again",
             Some(Topic::NotContainedAgain) => return "decide whether it is done again, or do it by hand",
+            Some(Topic::LeftOpen) if self.purpose == Some(Purpose::Fix) => {
+                return "fix it by hand, or change the policies";
+            }
             Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
             Some(Topic::AnotherPerson) => return "say the same; else it lapses",
@@ -377,8 +381,9 @@ impl Report {
                 "take snapshots by hand now, before the instance changes"
             }
             (Outcome::Fixed, _) => "nothing; undo it if something that was meant to be so is broken",
-            (Outcome::NotFixed, _) if self.retry => "nothing yet: it is tried again by itself",
-            (Outcome::NotFixed, _) => "fix it by hand",
+            (Outcome::NotFixed, _) => {
+                "fix it by hand, or mend what failed: it is tried again when it is reported again"
+            }
             (Outcome::Failed, Some(Purpose::Fix)) => "fix it by hand; mend what failed",
             (Outcome::Partial, _) if self.retry => "finish by hand what is not done; it is tried again by itself",
             (Outcome::Partial, _) => "finish by hand what is not done; it is not tried again by itself",

@@ -62,6 +62,8 @@ scenarios! {
     every_one_of_four_interfaces_is_cut FourInterfaces,
     a_killed_function_is_taken_over_by_the_schedule Killed,
     a_leaked_key_is_contained_held_against_the_attacker_and_undone CompromisedKey,
+    an_open_port_is_closed_alone_and_the_fix_undone OpenPort,
+    a_public_bucket_is_blocked_and_the_block_undone PublicBucket,
     a_stolen_session_is_revoked_and_the_revocation_undone StolenRoleSession,
 }
 

@@ -13,7 +13,7 @@
 //!
 //! ## What may break
 //!
-//! Whoever reads the bucket without credentials. A bucket that serves a website, or from which CloudFront reads without
+//! Whoever reads the bucket without credentials, and users of other accounts that a public policy lets in besides. A bucket that serves a website, or from which CloudFront reads without
 //! credentials of its own, is therefore left to a person, whatever the policies permit.
 //!
 //! ## How it is undone
@@ -23,7 +23,8 @@
 //! ## What it will not touch
 //!
 //! The account's own block of public access, the bucket's policy and access lists, access points, what is in the bucket.
-//! CloudFront distributions of other accounts that read the bucket are not seen.
+//! CloudFront distributions of other accounts that read the bucket are not seen, nor those that name it by a path; an origin
+//! access control that never signs is taken for one that does.
 //!
 //! ## Drill
 //!

@@ -8,7 +8,8 @@
 //!
 //! ## What it does
 //!
-//! Takes the ports in question, and no others, away from everywhere, and from nowhere else. A rule about more ports is
+//! Takes the ports in question, and no others, away from everywhere, and from nowhere else. Where something uses the group, a
+//! person is asked first about all but SSH and remote desktop: another port may be a service to the public. A rule about more ports is
 //! replaced by rules about those that stay: these are added first, so that nothing that stays is closed for a moment. Rules
 //! for other addresses, groups and prefix lists are not touched.
 //!
@@ -77,8 +78,7 @@ const HIGH_RISK_PORTS: &[u16] = &[
     8888, 9200, 9300,
 ];
 
-/// The ports of `restricted-common-ports` where none are chosen. A rule that was given others is answered for these alone:
-/// whoever put the rule in the account chose them.
+/// The ports of `restricted-common-ports` where none are chosen.
 const COMMON_PORTS: &[u16] = &[20, 21, 3306, 3389, 4333];
 
 /// What EC2.18 authorizes where nothing else was chosen in Security Hub.
@@ -126,6 +126,9 @@ impl Fix for CloseIngress {
         let one = std::slice::from_ref(&group);
         let (there, rules, used) =
             tokio::join!(groups_there(cx.aws, one), rules_of(cx.aws, one), cx.optional(users_of(cx.aws, &group)));
+        if cx.groups.iter().any(|known| known.id == group) {
+            return Ok(Planned::Refused(format!("security group {group} is Firebreak's own")));
+        }
         let Some(there) = there?.into_iter().next() else {
             return Ok(Planned::Gone(format!("there is no security group {group}")));
         };
@@ -134,7 +137,19 @@ impl Fix for CloseIngress {
                 "security group {group} belongs to another account, which shares its VPC"
             )));
         }
-        Ok(planned(target, &group, &there, &rules?, used, &closes))
+        let mut planned = planned(target, &group, &there, &rules?, used.clone(), &closes);
+        // SSH and remote desktop are nobody's service to the world; another port may be.
+        if let (Planned::Plan(plan), Some("EC2.18" | "EC2.19") | None) = (&mut planned, check.control)
+            && !plan.is_empty()
+            && used != Ok(0)
+        {
+            let by = used.map_or_else(
+                |why| format!("it is not known by what: {why}"),
+                |count| format!("by {count} network interfaces"),
+            );
+            plan.ask_first.push(format!("{group} is in use ({by}), and what is closed may be a service to the public"));
+        }
+        Ok(planned)
     }
 }
 
@@ -176,7 +191,7 @@ impl Closes {
                 let udp = authorized(control, "authorizedUdpPorts", &[])?;
                 Ok(Self { tcp: Ports::AllBut(tcp), udp: Ports::AllBut(udp) })
             }
-            _ => tcp(COMMON_PORTS),
+            _ => tcp(&common(control)?),
         }
     }
 
@@ -231,6 +246,20 @@ impl Closes {
     }
 }
 
+/// The ports of `restricted-common-ports`: those that it was given, which must be among AWS's own.
+fn common(control: Option<&Control>) -> Result<Vec<u16>, String> {
+    let given = control.into_iter().flat_map(|control| &control.parameters);
+    let given: Vec<&String> =
+        given.filter(|(name, _)| name.starts_with("blockedPort")).flat_map(|(_, values)| values).collect();
+    if given.is_empty() {
+        return Ok(COMMON_PORTS.to_vec());
+    }
+    let known = |text: &&String| text.trim().parse().ok().filter(|port| COMMON_PORTS.contains(port));
+    given.iter().map(known).collect::<Option<_>>().ok_or_else(|| {
+        "the rule was given other ports than AWS's own, by whoever put it there: a person must say whether to close them".to_owned()
+    })
+}
+
 /// The ports that Security Hub was told to authorize.
 fn authorized(control: Option<&Control>, name: &str, default: &[u16]) -> Result<BTreeSet<u16>, String> {
     let Some(chosen) = control.and_then(|control| control.parameters.get(name)) else {
@@ -271,8 +300,11 @@ fn planned(
         .filter_map(|rule| Some((Rule::of(rule)?, Entry::Present(rule.description().map(str::to_owned)))))
         .collect();
     let everywhere = |rule: &Rule| EVERYWHERE.contains(&rule.cidr.as_str());
-    let step = |rule: &Rule, wanted: Entry, before: &Entry| {
-        SetIngressRule { group: group.clone(), rule: rule.clone(), wanted }.step(before)
+    let set = |rule: &Rule, wanted: Entry, instead_of: Option<&Rule>| SetIngressRule {
+        group: group.clone(),
+        rule: rule.clone(),
+        wanted,
+        instead_of: instead_of.cloned(),
     };
     let (mut keep, mut close): (BTreeMap<Rule, Step>, Vec<Step>) = (BTreeMap::new(), Vec::new());
     for (rule, before) in inward.iter().filter(|(rule, _)| everywhere(rule)) {
@@ -280,12 +312,12 @@ fn planned(
         // What stays must be there before the rule goes, and is not added where it is there already.
         let missing: Vec<Rule> = rest.into_iter().filter(|part| !inward.contains_key(part)).collect();
         let added = missing.iter().map(|part| {
-            let step = step(part, before.clone(), &Entry::Absent);
+            let step = set(part, before.clone(), Some(rule)).step(&Entry::Absent);
             (part.clone(), Step { cuts: false, ..step })
         });
         keep.extend(added);
         let needs: Vec<_> = missing.iter().filter_map(|part| keep.get(part)).map(|step| step.id.clone()).collect();
-        close.push(step(rule, Entry::Absent, before).needing(needs));
+        close.push(set(rule, Entry::Absent, None).step(before).needing(needs));
         if rule.protocol == "-1" {
             plan.notes
                 .push(format!("of `{rule}` only TCP, UDP and ICMP stay: other protocols are closed to everywhere"));

@@ -5,12 +5,15 @@
 //! the rule wants it is then read from the resource itself, by the plan: no word of Config is needed for that.
 //! <https://docs.aws.amazon.com/config/latest/APIReference/API_ConfigRule.html>
 
+use std::collections::BTreeMap;
+
 use aws_sdk_config::types::Owner;
 use firebreak::authenticate::Authenticity;
 use firebreak::aws::Aws;
 use firebreak::failure::{Failure, gone_is_none};
 use firebreak::finding::{Control, Finding};
 use firebreak::screen::screen;
+use serde_json::Value;
 
 /// The finding with what its rule checks; or why the rule is not believed.
 pub(crate) async fn check(hub: &Aws, member: &Aws, reported: &Finding) -> Authenticity {
@@ -32,7 +35,7 @@ pub(crate) async fn check(hub: &Aws, member: &Aws, reported: &Finding) -> Authen
     let Some(check) = rule.check else {
         return Authenticity::Differs("the rule is none of AWS's own: whoever made it says what it reports".to_owned());
     };
-    let control = Some(Control { check: Some(check), ..control.clone() });
+    let control = Some(Control { check: Some(check), parameters: rule.parameters, ..control.clone() });
     let genuine = Finding { control, ..reported.clone() };
     match screen(&genuine, None, Some(&hub.account)) {
         Some(away) => Authenticity::TurnedAway(away),
@@ -44,6 +47,15 @@ struct Rule {
     arn: Option<String>,
     /// The identifier of the managed rule; nothing where it is none of AWS's own.
     check: Option<String>,
+    /// What it was given, by whoever put it there.
+    parameters: BTreeMap<String, Vec<String>>,
+}
+
+/// Parameters as Config keeps them: a JSON object whose values are texts.
+fn parameters(text: Option<&str>) -> BTreeMap<String, Vec<String>> {
+    let given: BTreeMap<String, Value> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    given.into_iter().map(|(name, value)| (name, vec![text(value)])).collect()
 }
 
 async fn read(member: &Aws, name: &str) -> Result<Option<Rule>, Failure> {
@@ -52,6 +64,7 @@ async fn read(member: &Aws, name: &str) -> Result<Option<Rule>, Failure> {
     let mut rules = answer.and_then(|answer| answer.config_rules).unwrap_or_default().into_iter();
     Ok(rules.find(|rule| rule.config_rule_name() == Some(name)).map(|rule| Rule {
         arn: rule.config_rule_arn().map(str::to_owned),
+        parameters: parameters(rule.input_parameters()),
         check: rule
             .source()
             .filter(|source| *source.owner() == Owner::Aws)

@@ -23,16 +23,6 @@ pub trait Fix: 'static {
     /// The target, when a resource that a failed control names is of its kind.
     fn target(resource: &Resource, finding: &Finding) -> Option<Target>;
 
-    /// Whether the finding names what it is about in a way that has to be looked up first: [`Fix::look_up`].
-    fn names_otherwise(_finding: &Finding) -> bool {
-        false
-    }
-
-    /// Looks up in the member's account what the finding names in another way than the target's.
-    fn look_up(_member: &Aws, finding: Finding) -> impl Future<Output = Result<Finding, Failure>> + Send {
-        async { Ok(finding) }
-    }
-
     /// Reads the resource as it is now, and plans what `check` still finds wrong with it. Nothing is wrong where another
     /// has put it right, or where the finding was never true.
     fn plan<'a>(
@@ -76,32 +66,15 @@ impl<F: Fix> Playbook for AsPlaybook<F> {
     }
 
     fn may_answer(&self, finding: &Finding) -> bool {
-        match finding.source {
-            Source::Config => !named::<F>(finding).is_empty() || F::names_otherwise(finding),
-            _ => F::META.check(finding).is_some() && F::names_otherwise(finding),
-        }
+        finding.source == Source::Config && !named::<F>(finding).is_empty()
     }
 
     fn authenticate<'a>(&'a self, hub: &'a Aws, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {
         Box::pin(async move {
-            let asked = match finding.source {
+            match finding.source {
                 Source::SecurityHub => looked_for_twice(hub, finding, || securityhub::fetch(hub, finding)).await,
                 Source::Config => config::check(hub, member, finding).await,
                 source => Authenticity::NotAsked(not_asked(source)),
-            };
-            let looked_up = |finding: Finding| async {
-                if F::names_otherwise(&finding) { F::look_up(member, finding).await } else { Ok(finding) }
-            };
-            match asked {
-                Authenticity::Genuine(genuine) => match looked_up(*genuine).await {
-                    Ok(finding) => Authenticity::Genuine(Box::new(finding)),
-                    Err(failure) => Authenticity::Unknown(failure),
-                },
-                Authenticity::PutAside(genuine) => match looked_up(*genuine).await {
-                    Ok(finding) => Authenticity::PutAside(Box::new(finding)),
-                    Err(failure) => Authenticity::Unknown(failure),
-                },
-                other => other,
             }
         })
     }

@@ -201,6 +201,14 @@ impl Finding {
     }
 
     /// Where it is, for its resources to be held against.
+    /// The same, of a rule that is not believed: it is none that anything answers, whatever its name.
+    pub(crate) fn unbelieved(mut self) -> Self {
+        if let Some(control) = &mut self.control {
+            control.check = Some(String::new());
+        }
+        self
+    }
+
     fn place(&self) -> resource::Place<'_> {
         resource::Place { partition: self.partition, region: &self.region, account: &self.account }
     }

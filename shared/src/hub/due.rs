@@ -10,7 +10,7 @@ use crate::engine::{Again, Ended, Engine, Sessions};
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ledger::{Channels, Due, DueKind};
-use crate::playbook::Playbook;
+use crate::playbook::{Playbook, Purpose};
 use crate::report::{Report, Topic};
 use crate::run::{HoldSet, Outcome, Run, RunState, StepResult};
 use crate::telemetry;
@@ -61,8 +61,7 @@ impl Hub {
             },
             DueKind::Retry => match run.state {
                 // What a person has begun to undo is not contained again by itself.
-                RunState::Held if !run.undone.is_empty() => Ok(None),
-                RunState::Held | RunState::Freed => {
+                RunState::Held | RunState::Freed if run.undone.is_empty() => {
                     let latest = self.newest(playbook, &run, now).await?;
                     let run = Run { latest, ..run };
                     self.go_on(run, RunState::Applying, now, deadline).await
@@ -165,15 +164,16 @@ impl Hub {
         if left.is_empty() { Ok(()) } else { self.ledger.put_off(&run.head, due, left, now).await }
     }
 
-    /// The newest finding that joined a run which is looked at again: it says how long the activity went on. One from the
-    /// future says nothing.
+    /// The newest finding that joined a run which is looked at again: it says how long the activity went on, or which other
+    /// control has failed. One from the future says nothing.
     async fn newest(
         &self,
         playbook: &'static dyn Playbook,
         run: &Run,
         now: Timestamp,
     ) -> Result<Option<Finding>, Failure> {
-        if playbook.meta().rechecks.is_empty() {
+        let meta = playbook.meta();
+        if meta.rechecks.is_empty() && meta.purpose != Purpose::Fix {
             return Ok(None);
         }
         let last = self.ledger.last_joined(run.head.holds_as(), &run.head.target).await?;
@@ -249,6 +249,9 @@ impl Hub {
         let groups = self.ledger.groups(&run.head.target.account, run.head.target.region.as_ref()).await?;
         let ended = if run.state == RunState::Undoing {
             engine.undo(&mut run, &groups).await
+        } else if playbook.meta().purpose == Purpose::Fix && !run.undone.is_empty() {
+            // Whoever had it before had begun to put it back.
+            engine.put_back(&mut run, &groups, Vec::new()).await
         } else {
             match engine.reading(&run.head.id, &run.head.target.account, run.head.target.region.as_ref()).await {
                 Ok(reading) => {

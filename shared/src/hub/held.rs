@@ -199,17 +199,26 @@ impl Hub {
     ) -> Result<Report, Failure> {
         let fixes = about.playbook.meta().purpose == Purpose::Fix;
         // Somebody, or another tool, wants it otherwise: the two would go on changing it back for ever.
-        let contested = fixes && run.past.len() >= MOST_FLIPS;
+        let times = 1 + run.past.iter().filter(|end| end.outcome == Outcome::Fixed).count();
+        // Another control has failed on it: the run takes that up as well.
+        let control =
+            |finding: &Finding| finding.control.as_ref().map(|control| (control.id.clone(), control.check.clone()));
+        let more = fixes && control(about.finding) != control(&run.head.finding);
+        let contested = fixes && times > if more { 2 * MOST_FLIPS } else { MOST_FLIPS };
         let budget = self.config.budget;
         let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
         let acts = ruling.mode == Mode::Enforce && !spent && !contested;
         let id = &run.head.id;
         let contained = run.end.as_ref().is_some_and(|end| matches!(end.outcome, Outcome::Contained | Outcome::Fixed));
-        let opened = contained && plan.steps().any(is_open);
+        let opened = contained && !more && plan.steps().any(is_open);
         if acts {
             self.ledger.ask_for_retry(run).await?;
         }
-        let how = if opened { "but it is open again" } else { "in part" };
+        let how = match opened {
+            true => "but it is open again",
+            false if more => "for another control",
+            false => "in part",
+        };
         if !opened && (acts || ruling.mode < Mode::Propose) {
             let then = if acts { "and the rest is tried again" } else { "and the policies want nothing of it" };
             let why = format!("run {id} holds it {how}; the finding joined, {then}");
@@ -226,9 +235,10 @@ impl Hub {
                 false => format!("run {id} holds it {how}, and the activity goes on"),
             };
             let spent = spent.then(|| "the hour's budget is spent, so a person is asked".to_owned());
-            let times = run.past.len();
             let contested = contested.then(|| {
-                format!("it was changed back {times} times: somebody, or another tool, wants it otherwise; agree with them first")
+                format!(
+                    "it was fixed {times} times: somebody, or another tool, wants it otherwise; agree with them first"
+                )
             });
             let why =
                 [goes_on].into_iter().chain(contested).chain(spent).chain(ruling.reasons.iter().cloned()).collect();

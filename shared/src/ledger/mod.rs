@@ -802,13 +802,6 @@ impl Ledger {
                           interruptions = :interruptions"
             .to_owned();
         let mut run_update = Update::builder();
-        if run.state == RunState::Freed && !run.undone.is_empty() {
-            // What it had changed was put back: it begins anew, from the states of its plan.
-            taken.try_again(|_, _| true);
-            taken.undone.clear();
-            taking.push_str(", steps = :none, undone = :none");
-            run_update = run_update.expression_attribute_values(":none", AttributeValue::M(HashMap::new()));
-        }
         if run.state == RunState::Proposed {
             taken.approved_at = Some(now);
             taking.push_str(", approved_at = :now");

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::facts::{alter, has_parts, is_so};
 use crate::support::{
-    Named, all, done, ends_as_undisturbed, every_pair, is_restored, named, one_of_each, results, users_of_actions,
-    worlds,
+    Named, all, done, ends_as_undisturbed, every_pair, fixes, is_restored, named, one_of_each, results,
+    users_of_actions, worlds,
 };
 
 /// What the function is at when it dies.
@@ -198,6 +198,8 @@ async fn undisturbed(way: Way) -> Result<Vec<Undisturbed>> {
         let goes = match way {
             Way::Found | Way::Undone => true,
             Way::ProposedAgain => has_parts(*playbook),
+            // A fix that did not come about is planned anew when its control is reported again.
+            Way::Retried if fixes(*playbook) => false,
             _ => every_pair() || turns.contains(&n),
         };
         if !goes {

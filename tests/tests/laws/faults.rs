@@ -106,7 +106,8 @@ async fn one_step_fails(
     // Mended, the schedule finishes what it may, and undo restores what was.
     case.faults.mend();
     case.settle().await?;
-    if fault != Fault::Denied {
+    // A fix is planned anew when its control is reported again.
+    if fault != Fault::Denied && !fixes(playbook) {
         let run = case.the_run().await?;
         let end = run.end.as_ref().context("the run has no end")?;
         // What is in quarantine is not opened later for an instant: that is named, and is all that may be left.

@@ -174,16 +174,19 @@ async fn stricter_modes_change_nothing(
 /// The same found by a rule of AWS Config, which the account calls as it likes.
 async fn by_config(security: &Arc<Security>, playbook: &'static Traced, seen: &Mutex<Seen>) -> Result<()> {
     let rules = playbook.meta().controls.iter().filter_map(|check| check.rule);
+    let mut fixed = 0;
     for (rule, _) in rules {
         // The worlds are about some of the checks: of the others nothing is wrong there.
         let case = Case::new(security, playbook, &worlds(playbook).await.largest).await?;
         let event = case.found_by_config("our-own-name", rule).await?;
         let answer = case.deliver_event(&event).await.answer()?;
         note(&case, seen);
+        fixed += answer.outcomes.iter().filter(|o| o.outcome == done(playbook)).count();
         let done = |o: &firebreak::hub::Answered| o.outcome == done(playbook) || o.outcome == Outcome::NoChange;
         ensure!(!answer.outcomes.is_empty() && answer.outcomes.iter().all(done), "{rule}: {:?}", answer.outcomes);
         ensure!(answer.outcomes.iter().all(|o| o.playbook.as_deref() == Some(playbook.id())), "{:?}", answer.outcomes);
     }
+    ensure!(fixed > 0, "nothing that AWS Config finds is fixed");
     Ok(())
 }
 

@@ -200,9 +200,12 @@ fn what_is_observed_or_turned_away_is_told_once_a_finding() {
             }
             let gone = Case::new(&enforce, playbook, &worlds(playbook).await.gone).await.unwrap();
             enforce.messages().await.unwrap();
-            for _ in 0..3 {
+            for n in 0..3 {
                 let answer = gone.deliver().await.answer().unwrap();
-                assert_eq!(answer.outcomes[0].outcome, Outcome::Gone, "{:?}", answer.outcomes);
+                let outcome = answer.outcomes[0].outcome;
+                // The same copy of Security Hub's is not asked about again for some minutes.
+                let known = n > 0 && outcome == Outcome::NoChange;
+                assert!(outcome == Outcome::Gone || known, "{:?}", answer.outcomes);
             }
             let told = enforce.messages().await.unwrap();
             assert_eq!(told.len(), 1, "{told:?}");

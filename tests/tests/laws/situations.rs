@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::delivery::pascal;
 use crate::facts::{alter, has_parts, holds, is_so, open, reopen};
-use crate::support::{Named, all, contains, done, is_restored, isolating, named, preserves, worlds};
+use crate::support::{Named, all, contains, done, fixes, is_restored, isolating, named, preserves, worlds};
 
 /// One case for each playbook, in its least world.
 async fn for_each<F>(law: &str, permits: Permits, which: fn(&Traced) -> bool, case: impl Fn(Case) -> F + Copy)
@@ -100,8 +100,9 @@ fn a_repeat_after_an_undo_is_proposed_if_the_activity_went_on_and_else_noted() {
             let paged = events.iter().any(|e| e["run"] == run.head.id.as_str() && e["page"] == true);
             ensure!(paged, "{events:?}");
             // The same again, as GuardDuty and Security Hub repeat it: the question stays, and that is all.
+            let why = if fixes(case.playbook) { "was answered minutes ago" } else { "the finding joined" };
             for _ in 0..2 {
-                changes_nothing(&case, &new, Outcome::NoChange, "the finding joined").await?;
+                changes_nothing(&case, &new, Outcome::NoChange, why).await?;
             }
             let still = case.the_run().await?;
             ensure!(still.head.id == run.head.id && still.state == RunState::Proposed, "{:?}", still.state);

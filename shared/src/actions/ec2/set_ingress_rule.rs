@@ -25,6 +25,9 @@ pub struct SetIngressRule {
     pub rule: Rule,
     /// What it is to be.
     pub wanted: Entry,
+    /// Of a rule that is added the rule that it is to stand for. Once somebody has taken that away, nothing is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<Rule>,
 }
 
 /// A rule of a group's ingress, by what it lets in from where.
@@ -160,6 +163,15 @@ impl Action for SetIngressRule {
                 call.send().await.map_err(Failure::from_sdk("revoke a rule of", &self.group))?;
             }
             Entry::Present(description) => {
+                if let Some(wider) = &self.instead_of {
+                    let rules = rules_of(cx.aws, std::slice::from_ref(&self.group)).await?;
+                    let stands = |rule: &SecurityGroupRule| {
+                        rule.is_egress() == Some(false) && Rule::of(rule).as_ref() == Some(wider)
+                    };
+                    if !rules.iter().any(stands) {
+                        return Ok(Set::Left(format!("`{wider}`, which it was to stand for, is gone")));
+                    }
+                }
                 let rule = self.rule.permission(description.as_deref());
                 let call = ec2.authorize_security_group_ingress().group_id(group).ip_permissions(rule);
                 call.send().await.map_err(Failure::from_sdk("add a rule to", &self.group))?;
