@@ -192,7 +192,11 @@ impl<'a> Engine<'a> {
         let known = groups.clone();
         match self.bring_about(run, reading, groups, sessions, fresh).await {
             Ended::Done(end) if fixes && end.outcome == Outcome::NotFixed && run.changed_anything() => {
-                self.put_back(run, &known, end.not_done).await
+                match run.held_at {
+                    None => self.put_back(run, &known, end.not_done).await,
+                    // What was whole once stays, whatever was to come to it.
+                    Some(_) => Ended::Done(RunEnd { outcome: Outcome::Partial, ..end }),
+                }
             }
             ended => ended,
         }

@@ -213,6 +213,30 @@ fn another_control_that_failed_on_what_is_held_is_fixed_with_it_and_undone_with_
     });
 }
 
+/// What was fixed stays so, whatever becomes of what is to come to it.
+#[test]
+fn another_control_that_cannot_be_fixed_does_not_take_back_what_was() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
+        let playbook = fixing().find(of_groups).unwrap();
+        let case = Case::new(&security, playbook, "open-ranges").await.unwrap();
+        assert_eq!(outcome(&case, &case.event).await.0, Outcome::Fixed);
+        let text = case.report(&case.target.id).await.unwrap().to_string().replace("EC2.13", "EC2.19");
+        let other: Value = serde_json::from_str(&text).unwrap();
+        security.observer.put_finding(&security.account, "eu-west-1", &other["detail"]).await.unwrap();
+        outcome(&case, &other).await;
+        case.faults.rule(|request| {
+            let its = matches!(&request.doing, Doing::Applying(step) if step.0.ends_with("tcp 23-25 from 0.0.0.0/0"));
+            (its && !request.reads()).then_some(Fault::Denied)
+        });
+        case.settle().await.unwrap();
+        let run = case.the_run().await.unwrap();
+        assert_eq!((run.state, run.end.unwrap().outcome), (RunState::Held, Outcome::Partial));
+        is_so(&case).await.unwrap();
+    });
+}
+
 /// Before it comes to it the owner may have mended it, and better.
 #[test]
 fn what_stays_of_a_rule_is_not_added_once_the_rule_is_gone() {
