@@ -11,46 +11,46 @@ use serde_json::{Value, json};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::finding::{self, Finding, Source};
+use crate::finding::{self, Finding, Source, State};
 use crate::ids::Region;
 use crate::screen::{TurnedAway, screen};
 
-/// A finding that is absent is looked for once more after this long: GuardDuty's copy in the
-/// administrator's account follows the member's.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// A finding that is absent is looked for once more after this long: the copy in the administrator's account follows the
+/// member's.
+pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Whether a finding is what it says.
 #[derive(Debug)]
 pub enum Authenticity {
-    /// GuardDuty has it: this is what it says there.
+    /// Its source has it: this is what it says there.
     Genuine(Box<Finding>),
-    /// GuardDuty does not have it, looked for twice.
+    /// Its source has it, and somebody has put it aside there (suppressed, resolved) though the event says that it is
+    /// live. The member account may have done so: a person decides.
+    PutAside(Box<Finding>),
+    /// Its source does not have it, looked for twice.
     Absent,
-    /// GuardDuty has a finding of this id that is about something else.
+    /// Its source has a finding of this id that is about something else, or nothing that can be believed.
     Differs(String),
-    /// GuardDuty has it, and turns it away: archived since, or a sample.
+    /// Its source has it, and turns it away: archived since, or a sample.
     TurnedAway(TurnedAway),
-    /// GuardDuty could not be asked.
+    /// Its source could not be asked.
     Unknown(Failure),
     /// Nobody can be asked: this source's findings are not fetched again yet. Nothing may follow but a
     /// notification.
     NotAsked(&'static str),
 }
 
-/// Why a source's findings cannot be authenticated; `None` when they can.
-pub fn not_asked(source: Source) -> Option<&'static str> {
+/// Why a source is not asked again about its findings, where a playbook does not do so itself.
+pub fn not_asked(source: Source) -> &'static str {
     match source {
-        // Of a request the decision is the proof: it stands in the table that people's door alone can write.
-        Source::GuardDuty | Source::Request => None,
-        Source::SecurityHub => Some("findings are not fetched again from Security Hub yet"),
-        Source::Config => Some("neither the rule nor the resource is read again from AWS Config yet"),
-        Source::AccessAnalyzer => Some("findings are not fetched again from IAM Access Analyzer yet"),
-        Source::Macie => Some("findings are not fetched again from Macie yet"),
-        Source::Inspector => Some("findings are not fetched again from Inspector yet"),
-        Source::Health => Some("AWS Health cannot be asked again, and the claim is not proven otherwise yet"),
-        Source::TrustedAdvisor => {
-            Some("Trusted Advisor cannot be asked again, and the claim is not proven otherwise yet")
-        }
+        Source::GuardDuty | Source::Request => "this playbook asks nobody about it",
+        Source::SecurityHub => "of Security Hub's findings this playbook fetches none again",
+        Source::Config => "of AWS Config this playbook reads neither the rule nor the resource again",
+        Source::AccessAnalyzer => "findings are not fetched again from IAM Access Analyzer yet",
+        Source::Macie => "findings are not fetched again from Macie yet",
+        Source::Inspector => "findings are not fetched again from Inspector yet",
+        Source::Health => "AWS Health cannot be asked again, and the claim is not proven otherwise yet",
+        Source::TrustedAdvisor => "Trusted Advisor cannot be asked again, and the claim is not proven otherwise yet",
     }
 }
 
@@ -64,11 +64,11 @@ impl Authenticator {
     /// Fetches the finding again and holds it against the event. A finding of GuardDuty's that came through Security
     /// Hub is fetched from GuardDuty like any other.
     pub async fn check(&self, hub: &Aws, reported: &Finding) -> Authenticity {
-        if let Some(why) = not_asked(reported.source) {
-            return Authenticity::NotAsked(why);
-        }
-        if reported.source == Source::Request {
-            return Authenticity::Genuine(Box::new(reported.clone()));
+        match reported.source {
+            // Of a request the decision is the proof: it stands in the table that people's door alone can write.
+            Source::Request => return Authenticity::Genuine(Box::new(reported.clone())),
+            Source::GuardDuty => {}
+            source => return Authenticity::NotAsked(not_asked(source)),
         }
         let regional;
         let aws = if hub.region == reported.region {
@@ -77,22 +77,10 @@ impl Authenticator {
             regional = hub.in_region(reported.region.clone());
             &regional
         };
-        match self.fetch(aws, reported).await {
-            Err(failure) => Authenticity::Unknown(failure),
-            Ok(None) => {
-                #[expect(clippy::disallowed_methods, reason = "the one wait: what vanishes is looked for twice")]
-                tokio::time::sleep(SECOND_LOOK).await;
-                match self.fetch(aws, reported).await {
-                    Err(failure) => Authenticity::Unknown(failure),
-                    Ok(None) => Authenticity::Absent,
-                    Ok(Some(found)) => compare(hub, reported, &found),
-                }
-            }
-            Ok(Some(found)) => compare(hub, reported, &found),
-        }
+        looked_for_twice(hub, reported, || self.fetch(aws, reported)).await
     }
 
-    async fn fetch(&self, aws: &Aws, reported: &Finding) -> Result<Option<gd::Finding>, Failure> {
+    async fn fetch(&self, aws: &Aws, reported: &Finding) -> Result<Option<Value>, Failure> {
         let Some(detector) = self.detector(aws).await? else { return Ok(None) };
         let answer = aws
             .guardduty()
@@ -102,7 +90,8 @@ impl Authenticator {
             .send()
             .await
             .map_err(Failure::from_sdk("fetch finding", &reported.id))?;
-        Ok(answer.findings.unwrap_or_default().into_iter().find(|found| found.id() == Some(reported.id.as_str())))
+        let found = answer.findings.unwrap_or_default();
+        Ok(found.iter().find(|found| found.id() == Some(reported.id.as_str())).map(as_detail))
     }
 
     /// The security account's detector in a Region. There is at most one (GuardDuty user guide).
@@ -125,8 +114,30 @@ impl Authenticator {
     }
 }
 
-fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
-    let genuine = match finding::parse(&as_detail(found)).map(|mut reported| reported.findings.pop()) {
+/// Holds what `fetch` finds at its source against the finding that was reported. What is absent is looked for twice.
+pub async fn looked_for_twice<F: Future<Output = Result<Option<Value>, Failure>>>(
+    hub: &Aws,
+    reported: &Finding,
+    fetch: impl Fn() -> F,
+) -> Authenticity {
+    let found = match fetch().await {
+        Ok(None) => {
+            #[expect(clippy::disallowed_methods, reason = "the one wait: what vanishes is looked for twice")]
+            tokio::time::sleep(SECOND_LOOK).await;
+            fetch().await
+        }
+        first => first,
+    };
+    match found {
+        Err(failure) => Authenticity::Unknown(failure),
+        Ok(None) => Authenticity::Absent,
+        Ok(Some(found)) => compare(hub, reported, &found),
+    }
+}
+
+/// `found` is what the finding's source has under its id, as a document that our parser reads.
+fn compare(hub: &Aws, reported: &Finding, found: &Value) -> Authenticity {
+    let genuine = match finding::parse(found).map(|mut reported| reported.findings.pop()) {
         Ok(Some(Ok(genuine))) => genuine,
         Ok(Some(Err(error))) | Err(error) => {
             let failure = Failure::new(Class::Malformed, "read the fetched finding", reported.id.as_str());
@@ -140,12 +151,21 @@ fn compare(hub: &Aws, reported: &Finding, found: &gd::Finding) -> Authenticity {
     if genuine.region != reported.region {
         return Authenticity::Differs(format!("it is about {}", genuine.region));
     }
-    if let Some(away) = screen(&genuine, None, Some(&hub.account)) {
-        return Authenticity::TurnedAway(away);
+    if genuine.source != reported.source || (genuine.product.is_some() && genuine.product != reported.product) {
+        return Authenticity::Differs("another product has put it in".to_owned());
     }
-    // Who asked for it is not GuardDuty's to know: a request stays one.
-    let request = reported.request.clone();
-    Authenticity::Genuine(Box::new(Finding { request, ..genuine }))
+    // Who asked for it is not its source's to know: a request stays one.
+    let genuine = Finding { request: reported.request.clone(), ..genuine };
+    // GuardDuty's own word on its findings no member can change.
+    let aside = genuine.source != Source::GuardDuty
+        && matches!(genuine.state, State::Suppressed | State::Resolved)
+        && reported.state.is_live();
+    let live = Finding { state: if aside { State::Active } else { genuine.state }, ..genuine.clone() };
+    match screen(&live, None, Some(&hub.account)) {
+        Some(away) => Authenticity::TurnedAway(away),
+        None if aside => Authenticity::PutAside(Box::new(genuine)),
+        None => Authenticity::Genuine(Box::new(genuine)),
+    }
 }
 
 /// What our parser reads of a finding, as the event's `detail` would have it: the same strictness for

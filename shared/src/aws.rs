@@ -164,8 +164,12 @@ clients! {
     elb: aws_sdk_elasticloadbalancing,
     /// Elastic Load Balancing v2: application, network and gateway load balancers.
     elbv2: aws_sdk_elasticloadbalancingv2,
+    /// Amazon CloudFront.
+    cloudfront: aws_sdk_cloudfront,
     /// AWS CloudTrail.
     cloudtrail: aws_sdk_cloudtrail,
+    /// AWS Config.
+    config_service: aws_sdk_config,
     /// AWS Identity and Access Management.
     iam: aws_sdk_iam,
     /// Amazon DynamoDB.
@@ -180,6 +184,8 @@ clients! {
     guardduty: aws_sdk_guardduty,
     /// AWS Organizations.
     organizations: aws_sdk_organizations,
+    /// AWS Security Hub.
+    securityhub: aws_sdk_securityhub,
     /// AWS Security Token Service.
     sts: aws_sdk_sts,
 }

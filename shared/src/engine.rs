@@ -184,6 +184,28 @@ impl<'a> Engine<'a> {
         &self,
         run: &mut Run,
         reading: &Aws,
+        groups: Vec<KnownGroup>,
+        sessions: Sessions,
+        fresh: bool,
+    ) -> Ended {
+        let fixes = self.playbook.meta().purpose == Purpose::Fix;
+        let known = groups.clone();
+        if fixes && !run.undone.is_empty() {
+            // Whoever had it before had begun to put it back.
+            return self.put_back(run, &known, Vec::new()).await;
+        }
+        match self.bring_about(run, reading, groups, sessions, fresh).await {
+            Ended::Done(end) if fixes && end.outcome == Outcome::NotFixed && run.changed_anything() => {
+                self.put_back(run, &known, end.not_done).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn bring_about(
+        &self,
+        run: &mut Run,
+        reading: &Aws,
         mut groups: Vec<KnownGroup>,
         sessions: Sessions,
         fresh: bool,
@@ -528,6 +550,7 @@ impl<'a> Engine<'a> {
         let mut not_done = Vec::new();
         let incomplete = outstanding.gone.is_none() && outstanding.plan.incomplete;
         let retry = incomplete || !outstanding.worth_another_attempt(run).is_empty();
+        let purpose = self.playbook.meta().purpose;
         let seen = seen(run);
         let mut remains = seen.clone();
         remains.extend(outstanding.plan.remains.iter().cloned());
@@ -535,7 +558,7 @@ impl<'a> Engine<'a> {
         let mut failed = 0;
         for step in outstanding.plan.steps() {
             match run.result(&step.id) {
-                Some(StepResult::Left { why }) => remains.push(format!("{}: {why}", step.change.what)),
+                Some(StepResult::Left { why }) if purpose != Purpose::Fix => remains.push(format!("{}: {why}", step.change.what)),
                 result => {
                     failed += 1;
                     open_cuts += usize::from(step.cuts);
@@ -551,7 +574,6 @@ impl<'a> Engine<'a> {
             not_done.push("not everything could be read back: what is still open says what".to_owned());
         }
         let cuts = run.all_steps().filter(|step| step.cuts).count();
-        let purpose = self.playbook.meta().purpose;
         let all = run.all_steps().count();
         let outcome = if outstanding.gone.is_some() {
             Outcome::Gone
@@ -559,7 +581,10 @@ impl<'a> Engine<'a> {
             match purpose {
                 Purpose::Contain => Outcome::Contained,
                 Purpose::Preserve => Outcome::Preserved,
+                Purpose::Fix => Outcome::Fixed,
             }
+        } else if purpose == Purpose::Fix {
+            Outcome::NotFixed
         } else if (cuts > 0 && open_cuts >= cuts) || (cuts == 0 && failed >= all) {
             Outcome::NotContained
         } else {
@@ -587,7 +612,11 @@ impl<'a> Engine<'a> {
         }
         let changed = run.changed_anything();
         RunEnd {
-            outcome: if changed { Outcome::Partial } else { Outcome::NotContained },
+            outcome: match self.playbook.meta().purpose {
+                _ if changed => Outcome::Partial,
+                Purpose::Fix => Outcome::NotFixed,
+                Purpose::Contain | Purpose::Preserve => Outcome::NotContained,
+            },
             at: Timestamp::now(),
             not_done,
             remains: run.head.plan.remains.clone(),
@@ -631,6 +660,26 @@ impl<'a> Engine<'a> {
             }
         }
         Ended::Done(end_of_undo(run))
+    }
+
+    /// Puts back what a fix that cannot be finished has changed, from the journal alone, as an undo does. `not_done` says
+    /// why it cannot be. A run that is interrupted while it does so goes on with it, whoever takes it up.
+    async fn put_back(&self, run: &mut Run, groups: &[KnownGroup], mut not_done: Vec<String>) -> Ended {
+        if not_done.is_empty() {
+            let bad = |step: &&Step| !run.result(&step.id).is_some_and(StepResult::is_good);
+            not_done.extend(
+                run.all_steps().filter(bad).map(|step| format!("{}: {}", step.change.what, why_not(run.result(&step.id)))),
+            );
+        }
+        match self.undo(run, groups).await {
+            Ended::Interrupted(failure) => Ended::Interrupted(failure),
+            Ended::Done(undone) => {
+                let back = undone.outcome == Outcome::Undone;
+                not_done.extend(undone.not_done.into_iter().map(|line| format!("could not be put back: {line}")));
+                let outcome = if back { Outcome::NotFixed } else { Outcome::Partial };
+                Ended::Done(RunEnd { outcome, not_done, ..undone })
+            }
+        }
     }
 
     /// The result of undoing a step for which nothing is called, and no session is asked for.

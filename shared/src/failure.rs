@@ -209,6 +209,8 @@ pub fn classify(code: &str) -> Class {
         "NoSuchEntity"
         | "NoSuchKey"
         | "NoSuchBucket"
+        | "NoSuchConfigRuleException"
+        | "TrailNotFoundException"
         | "ResourceNotFoundException"
         | "TargetGroupNotFound"
         | "TargetGroupNotFoundException"

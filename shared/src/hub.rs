@@ -226,7 +226,7 @@ impl Hub {
                 answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why));
                 continue;
             }
-            let (finding, unsure) = self.whole(finding).await;
+            let (finding, unsure) = self.whole(finding, deadline).await;
             let answers = self.answers(&finding);
             if let (true, Some(failure)) = (answers.is_empty(), unsure) {
                 // It may be about a target all the same.
@@ -290,7 +290,25 @@ impl Hub {
     /// What GuardDuty says itself of a finding that Security Hub hands on: its forms leave out resources, and the part
     /// they played. A copy that names another instance or identity than the finding of its id stays as it is, to be
     /// refused. With the failure, where GuardDuty could not be asked.
-    async fn whole(&self, copy: Finding) -> (Finding, Option<Failure>) {
+    ///
+    /// Of a rule of AWS Config what it checks: the account gave it its name. And who is meant, where that has to be looked
+    /// up.
+    async fn whole(&self, copy: Finding, deadline: Instant) -> (Finding, Option<Failure>) {
+        if let Some(playbook) = self.playbooks.iter().copied().find(|playbook| playbook.may_answer(&copy)) {
+            let (account, region) = (&copy.account, Some(&copy.region));
+            return match self.engine(playbook, deadline).reading(&RunId::default(), account, region).await {
+                Ok(member) => match playbook.authenticate(&self.aws, &member, &copy).await {
+                    Authenticity::Genuine(genuine) | Authenticity::PutAside(genuine) => {
+                        let state = copy.state;
+                        (Finding { state, ..*genuine }, None)
+                    }
+                    Authenticity::Unknown(failure) => (copy, Some(failure)),
+                    // It is none that can be believed, and nothing is done about it or said.
+                    _ => (copy, None),
+                },
+                Err(failure) => (copy, Some(failure)),
+            };
+        }
         if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
             return (copy, None);
         }
@@ -378,8 +396,15 @@ impl Hub {
         let mut tighten = Tighten::default();
         let genuine = match authenticity {
             Authenticity::Genuine(genuine) => *genuine,
+            Authenticity::PutAside(genuine) => {
+                let why = format!("it was {} in Security Hub after the event was sent", put_aside(&genuine));
+                telemetry::alarm("finding-put-aside", &why);
+                tighten.ask_a_person(why);
+                tighten.page = true;
+                *genuine
+            }
             // Security Hub keeps its copies for longer than GuardDuty its findings: a note on an old one is no forgery.
-            Authenticity::Absent if finding.product.is_some() => {
+            Authenticity::Absent if finding.source == Source::GuardDuty && finding.product.is_some() => {
                 telemetry::turned_away("copy-of-nothing");
                 let why = "GuardDuty does not have the finding that this is a copy of";
                 let report = Report::of(meta.id, target, finding, Outcome::Refused, why);
@@ -387,11 +412,12 @@ impl Hub {
                 return Ok(report);
             }
             Authenticity::Absent => {
-                let why = "GuardDuty does not have this finding: it is not genuine, or was deleted";
-                return Ok(self.refuse_forged(playbook, target, finding, why.to_owned()).await);
+                let source = finding.source.name();
+                let why = format!("{source} does not have this finding: it is not genuine, or was deleted");
+                return Ok(self.refuse_forged(playbook, target, finding, why).await);
             }
             Authenticity::Differs(how) => {
-                let why = format!("GuardDuty's finding of this id is another: {how}");
+                let why = format!("{}'s finding of this id is another: {how}", finding.source.name());
                 return Ok(self.refuse_forged(playbook, target, finding, why).await);
             }
             Authenticity::TurnedAway(away) => {
@@ -413,7 +439,8 @@ impl Hub {
         };
         tighten.for_request(&genuine);
         if !is_about(playbook, &genuine, target) {
-            let why = "GuardDuty's finding of this id is not about this target, or of another type".to_owned();
+            let source = finding.source.name();
+            let why = format!("{source}'s finding of this id is not about this target, or of another type");
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
         }
         let about = About { playbook, target, finding: &genuine };
@@ -510,9 +537,10 @@ impl Hub {
         now: Timestamp,
     ) -> Assessment {
         let About { playbook, target, finding } = about;
+        let theirs = matches!(finding.source, Source::GuardDuty | Source::Request);
         let (known, authenticity, planned) = tokio::join!(
             self.known(playbook.meta(), target, now),
-            self.authenticator.check(&self.aws, finding),
+            async { if theirs { Some(self.authenticator.check(&self.aws, finding).await) } else { None } },
             async {
                 let groups = self.ledger.groups(&target.account, target.region.as_ref());
                 let (reading, groups) = tokio::join!(reading, groups);
@@ -520,10 +548,23 @@ impl Hub {
                 // A plan that does not know our groups would take what is cut for open.
                 let groups = groups?;
                 let cx = PlanContext { hurried, ..self.plan_context(&reading, &groups, None) };
-                let planned = playbook.plan(&cx, target, finding).await?;
-                Ok((reading, planned))
+                let (asked, planned) = tokio::join!(
+                    async { if theirs { None } else { Some(playbook.authenticate(&self.aws, &reading, finding).await) } },
+                    playbook.plan(&cx, target, finding)
+                );
+                let planned = planned.map(|planned| (reading, planned));
+                Ok::<_, Failure>((asked, planned))
             },
         );
+        let (asked, planned) = match planned {
+            Ok((asked, planned)) => (asked, planned),
+            Err(failure) => (None, Err(failure)),
+        };
+        let unread = || Failure::new(Class::Transient, "ask about finding", finding.id.as_str());
+        let authenticity = authenticity.or(asked);
+        let authenticity = authenticity.unwrap_or_else(|| {
+            Authenticity::Unknown(unread().because("the account could not be reached"))
+        });
         Assessment { known, authenticity, planned }
     }
 
@@ -587,6 +628,10 @@ impl Hub {
         if let Some(why) = &tighten.why {
             ruling.mode = ruling.mode.min(Mode::Propose);
             ruling.reasons.insert(0, why.clone());
+        }
+        if !plan.ask_first.is_empty() && !plan.is_empty() {
+            ruling.mode = ruling.mode.min(Mode::Propose);
+            ruling.reasons.splice(0..0, plan.ask_first.iter().cloned());
         }
         (plan, ruling)
     }
@@ -717,6 +762,7 @@ impl Hub {
         let state = match (undoing, failed_undo) {
             (true, true) => RunState::Held,
             (true, false) => RunState::Released,
+            (false, _) if run.is_put_back() => RunState::Freed,
             (false, _) if run.changed_anything() => RunState::Held,
             (false, _) => RunState::Freed,
         };
@@ -740,7 +786,8 @@ impl Hub {
         if run.state != RunState::Applying {
             return due;
         }
-        if matches!(end.outcome, Outcome::Partial | Outcome::NotContained) && end.retry && run.tries < MOST_TRIES {
+        let unfinished = matches!(end.outcome, Outcome::Partial | Outcome::NotContained | Outcome::NotFixed);
+        if unfinished && end.retry && run.tries < MOST_TRIES {
             due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
@@ -756,7 +803,7 @@ impl Hub {
         {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
         }
-        if end.outcome == Outcome::NotContained && !run.changed_anything() {
+        if matches!(end.outcome, Outcome::NotContained | Outcome::NotFixed) && !run.changed_anything() {
             due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
         }
         due
@@ -867,6 +914,14 @@ fn is_about(playbook: &dyn Playbook, finding: &Finding, target: &Target) -> bool
     match finding.source {
         Source::Request => finding.account == target.account && playbook.takes_requests_about(target.kind),
         _ => playbook.is_about(finding, target),
+    }
+}
+
+/// What somebody did to a finding in Security Hub, as a word.
+fn put_aside(finding: &Finding) -> &'static str {
+    match finding.state {
+        crate::finding::State::Suppressed => "suppressed",
+        _ => "resolved",
     }
 }
 

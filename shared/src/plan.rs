@@ -165,6 +165,9 @@ pub struct Plan {
     /// Whether something could not be read, or not in time, that the plan was made without.
     #[serde(default)]
     pub incomplete: bool,
+    /// Why a person is to be asked first, whatever the policies permit: it may break what somebody uses. In words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ask_first: Vec<String>,
     /// Facts about the target for the policy: tags that the account's people set. Hostile.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
@@ -199,6 +202,7 @@ impl Plan {
             remains: Vec::new(),
             notes: Vec::new(),
             incomplete: false,
+            ask_first: Vec::new(),
             tags: std::collections::BTreeMap::new(),
             arn: None,
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::{Answers, Finding, Source, unanswered_source};
+use crate::authenticate::{Authenticity, not_asked};
+use crate::finding::{Answers, Check, Finding, Source, unanswered_source};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
@@ -32,6 +33,8 @@ pub struct Meta {
     pub rechecks: &'static [u64],
     /// GuardDuty's finding types that it answers, in parts: playbooks may share one.
     pub triggers: &'static [&'static [Answers]],
+    /// The controls that it answers, of Security Hub and of AWS Config.
+    pub controls: &'static [Check],
     /// The resource parts of finding types (`EC2` in `Recon:EC2/Portscan`) that concern its kind of target:
     /// a finding of such a type that nothing answers is told to people; any other is turned away in silence.
     pub concerns: &'static [&'static str],
@@ -46,6 +49,9 @@ pub enum Purpose {
     Contain,
     /// It keeps evidence.
     Preserve,
+    /// It puts right what a failed control found. Unlike containment it is taken back where it cannot be finished: half a
+    /// fix helps nobody.
+    Fix,
 }
 
 /// What a plan is made from. Sessions in it can only read.
@@ -134,6 +140,19 @@ pub trait Playbook: Sync {
         self.targets(finding).contains(target)
     }
 
+    /// Whether a finding may turn out to be one that it answers, once its source has been asked: what a rule of AWS Config
+    /// checks stands in no event.
+    fn may_answer(&self, _finding: &Finding) -> bool {
+        false
+    }
+
+    /// Asks a finding's source whether it is genuine, where that is neither GuardDuty nor a person: by clients that only
+    /// this playbook's function needs. `hub` is the security account, `member` the target's, with a session that can only
+    /// read.
+    fn authenticate<'a>(&'a self, _hub: &'a Aws, _member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {
+        Box::pin(async { Authenticity::NotAsked(not_asked(finding.source)) })
+    }
+
     /// Whether somebody may ask by hand that a target of this kind be contained: the plan needs nothing of a finding.
     fn takes_requests_about(&self, _kind: TargetKind) -> bool {
         false
@@ -174,8 +193,17 @@ impl Meta {
             || self.answers().any(|answers| answers.finding_type == *finding_type)
     }
 
+    /// The check of its table that a finding is about.
+    pub fn check(&self, finding: &Finding) -> Option<&'static Check> {
+        let control = finding.control.as_ref()?;
+        self.controls.iter().find(|check| control.is(check, finding.source))
+    }
+
     /// Why a finding is not answered; `None` when it is.
     pub fn refusal(&self, finding: &Finding) -> Option<&'static str> {
+        if self.check(finding).is_some() {
+            return None;
+        }
         // The types in the table are GuardDuty's: another source may use the same words for something else.
         let known = self.answers().find(|answers| answers.finding_type == finding.finding_type);
         match known.filter(|_| finding.source == Source::GuardDuty) {

@@ -187,7 +187,8 @@ impl Report {
         report.steps = steps;
         report.purpose = Some(purpose);
         report.held = run.state == RunState::Held;
-        report.freed = run.state == RunState::Freed;
+        // What was put back was tried: another finding about it would only do the same again.
+        report.freed = run.state == RunState::Freed && run.undone.is_empty();
         report.again = run.reapplied > 0;
         if let Some(end) = end {
             if let Some(decided) = &end.decided {
@@ -240,13 +241,21 @@ impl Report {
     fn headline(&self) -> &'static str {
         match self.topic {
             Some(Topic::HoldEnds) => return "HOLD ENDS, UNDO IT?",
+            Some(Topic::OpenAgain) if self.purpose == Some(Purpose::Fix) => {
+                return "find out who changed it back; it is fixed again within a minute";
+            }
             Some(Topic::OpenAgain) => return "OPEN AGAIN",
             Some(Topic::UndoUnfinished) => return "NOT CONTAINED, UNDO UNFINISHED",
             Some(Topic::DecisionRefused) => return "DECISION NOT CARRIED OUT",
             Some(Topic::NotContainedAgain) if self.purpose == Some(Purpose::Preserve) => {
                 return "EVIDENCE INCOMPLETE, DECISION NEEDED";
             }
+            Some(Topic::NotContainedAgain) if self.purpose == Some(Purpose::Fix) => return "NOT FIXED, DECISION NEEDED",
             Some(Topic::NotContainedAgain) => return "NOT CONTAINED, DECISION NEEDED",
+            Some(Topic::LeftOpen) if self.purpose == Some(Purpose::Fix) => return "NOT FIXED, NOT PERMITTED",
+            Some(Topic::LeftOpen) if self.purpose == Some(Purpose::Fix) => {
+                return "fix it by hand, or change the policies";
+            }
             Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             Some(Topic::AnotherPerson) => return "ANOTHER PERSON NEEDED",
@@ -256,8 +265,12 @@ impl Report {
             // Whoever has read the first message is to see that this is not the same.
             Outcome::Contained if self.again => "CONTAINED AGAIN",
             Outcome::Contained => "CONTAINED",
+            Outcome::Fixed if self.again => "FIXED AGAIN",
+            Outcome::Fixed => "FIXED",
+            Outcome::NotFixed => "NOT FIXED",
             Outcome::Partial => match self.purpose {
                 Some(Purpose::Preserve) => "EVIDENCE INCOMPLETE",
+                Some(Purpose::Fix) => "PARTLY FIXED",
                 _ => "PARTLY CONTAINED",
             },
             Outcome::NotContained => match self.purpose {
@@ -290,7 +303,8 @@ impl Report {
                 None => format!("Finding: {}, severity {:.1}", plain(&self.finding_type, 90), self.severity),
             },
         ];
-        let cut = matches!(self.outcome, Outcome::Contained | Outcome::Partial) && self.topic.is_none();
+        let contained = matches!(self.outcome, Outcome::Contained | Outcome::Partial);
+        let cut = contained && self.topic.is_none() && self.purpose != Some(Purpose::Fix);
         if let (true, Some(ms)) = (cut, self.contained_after_ms) {
             let what = if self.target.kind.is_identity() { "Credentials" } else { "Network" };
             let since = if self.approved_at.is_some() { "the approval" } else { "the finding arrived" };
@@ -318,7 +332,7 @@ impl Report {
             self.steps.iter().map(|step| step.strip_suffix(" (planned)").unwrap_or(step).to_owned()).collect();
         let (not_done, why) = (("NOT DONE", &self.not_done, 2), ("Why", &self.reasons, 3));
         let lists = match (self.topic, self.outcome) {
-            (None, Outcome::Contained | Outcome::Partial | Outcome::Preserved) => {
+            (None, Outcome::Contained | Outcome::Partial | Outcome::Preserved | Outcome::Fixed) => {
                 vec![not_done, ("Still open", &self.remains, 3)]
             }
             (None, Outcome::Proposed) => vec![not_done, ("Would do", &would, 1), why],
@@ -361,6 +375,10 @@ impl Report {
             (Outcome::Partial | Outcome::NotContained, Some(Purpose::Preserve)) => {
                 "take snapshots by hand now, before the instance changes"
             }
+            (Outcome::Fixed, _) => "nothing; undo it if something that was meant to be so is broken",
+            (Outcome::NotFixed, _) if self.retry => "nothing yet: it is tried again by itself",
+            (Outcome::NotFixed, _) => "fix it by hand",
+            (Outcome::Failed, Some(Purpose::Fix)) => "fix it by hand; mend what failed",
             (Outcome::Partial, _) if self.retry => "finish by hand what is not done; it is tried again by itself",
             (Outcome::Partial, _) => "finish by hand what is not done; it is not tried again by itself",
             (Outcome::NotContained, _) => "contain it by hand now",

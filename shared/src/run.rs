@@ -26,6 +26,10 @@ pub enum Outcome {
     NotContained,
     /// The evidence is kept, read back.
     Preserved,
+    /// What a control found is put right, read back.
+    Fixed,
+    /// It is not: nothing of the fix stands, and what it had changed was put back.
+    NotFixed,
     /// Everything was as wanted already, or the finding joined what is being done.
     NoChange,
     /// A person is asked.
@@ -54,6 +58,8 @@ impl Outcome {
             Self::Partial => "partial",
             Self::NotContained => "not_contained",
             Self::Preserved => "preserved",
+            Self::Fixed => "fixed",
+            Self::NotFixed => "not_fixed",
             Self::NoChange => "no_change",
             Self::Proposed => "proposed",
             Self::Observed => "observed",
@@ -558,6 +564,11 @@ impl Run {
         for (id, record) in self.steps.extract_if(.., |id, record| which(id, &record.result)) {
             self.earlier.insert(id, record.requests);
         }
+    }
+
+    /// Whether everything that was changed, or may have been, was put back by the run itself.
+    pub fn is_put_back(&self) -> bool {
+        !self.undone.is_empty() && self.all_steps().all(|step| self.undo_result(&step.id).is_some_and(UndoResult::is_clean))
     }
 
     /// Whether anything has been changed, or may have been.

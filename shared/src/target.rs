@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, UserId};
+use crate::ids::{
+    AccountId, BucketName, GroupId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, UserId,
+};
 
 /// The kinds of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,11 +21,25 @@ pub enum TargetKind {
     IamRole,
     /// The sessions of one name of an IAM role: `AROA…:name`.
     IamRoleSession,
+    /// A security group.
+    Ec2SecurityGroup,
+    /// An S3 bucket.
+    S3Bucket,
+    /// What is set once for an account in a Region. Its id is the account's.
+    Account,
 }
 
 impl TargetKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Ec2Instance, Self::IamUser, Self::IamRole, Self::IamRoleSession];
+    pub const ALL: [Self; 7] = [
+        Self::Ec2Instance,
+        Self::IamUser,
+        Self::IamRole,
+        Self::IamRoleSession,
+        Self::Ec2SecurityGroup,
+        Self::S3Bucket,
+        Self::Account,
+    ];
 
     /// The kind as it stands in keys and output.
     pub fn as_str(self) -> &'static str {
@@ -32,13 +48,16 @@ impl TargetKind {
             Self::IamUser => "iam-user",
             Self::IamRole => "iam-role",
             Self::IamRoleSession => "iam-role-session",
+            Self::Ec2SecurityGroup => "ec2-security-group",
+            Self::S3Bucket => "s3-bucket",
+            Self::Account => "account",
         }
     }
 
     /// Whether it is somebody: a principal, which a break-glass list may name.
     pub fn is_identity(self) -> bool {
         match self {
-            Self::Ec2Instance => false,
+            Self::Ec2Instance | Self::Ec2SecurityGroup | Self::S3Bucket | Self::Account => false,
             Self::IamUser | Self::IamRole | Self::IamRoleSession => true,
         }
     }
@@ -62,13 +81,27 @@ pub struct Target {
 impl Target {
     /// An EC2 instance as a target.
     pub fn instance(account: AccountId, region: Region, id: InstanceId) -> Self {
-        Self {
-            partition: region.partition(),
-            account,
-            region: Some(region),
-            kind: TargetKind::Ec2Instance,
-            id: id.into(),
-        }
+        Self::regional(account, region, TargetKind::Ec2Instance, id.into())
+    }
+
+    /// A security group as a target.
+    pub fn security_group(account: AccountId, region: Region, id: GroupId) -> Self {
+        Self::regional(account, region, TargetKind::Ec2SecurityGroup, id.into())
+    }
+
+    /// An S3 bucket as a target. In its Region: its name is unique in a partition, and is given to whoever makes it anew.
+    pub fn bucket(account: AccountId, region: Region, name: BucketName) -> Self {
+        Self::regional(account, region, TargetKind::S3Bucket, name.into())
+    }
+
+    /// What is set once for an account in a Region, as a target.
+    pub fn account(account: AccountId, region: Region) -> Self {
+        let id = account.to_string();
+        Self::regional(account, region, TargetKind::Account, id)
+    }
+
+    fn regional(account: AccountId, region: Region, kind: TargetKind, id: String) -> Self {
+        Self { partition: region.partition(), account, region: Some(region), kind, id }
     }
 }
 
@@ -98,7 +131,7 @@ impl Target {
                 let (role, name) = self.id.split_once(':')?;
                 Some((role.parse().ok()?, Some(name.parse().ok()?)))
             }
-            TargetKind::Ec2Instance | TargetKind::IamUser => None,
+            _ => None,
         }
     }
 }
@@ -126,6 +159,9 @@ impl FromStr for Target {
                 Self::session(partition, account, &role.parse()?, &name.parse()?)
             }
             (region, "ec2-instance") => Self::instance(account, region.parse()?, id.parse()?),
+            (region, "ec2-security-group") => Self::security_group(account, region.parse()?, id.parse()?),
+            (region, "s3-bucket") => Self::bucket(account, region.parse()?, id.parse()?),
+            (region, "account") if *id == account.as_str() => Self::account(account, region.parse()?),
             _ => return Err(invalid()),
         };
         if target.partition == partition { Ok(target) } else { Err(invalid()) }
@@ -142,6 +178,9 @@ mod tests {
             "aws/222222222222/eu-west-1/ec2-instance/i-0a1b2c3d4e5f60718",
             "aws/222222222222/global/iam-user/AIDACKCEVSQ6C2EXAMPLE",
             "aws-cn/222222222222/global/iam-role/AROADBQP57FF2AEXAMPLE",
+            "aws/222222222222/eu-west-1/ec2-security-group/sg-0a1b2c3d4e5f60718",
+            "aws/222222222222/eu-west-1/s3-bucket/shop.invoices-1",
+            "aws/222222222222/eu-west-1/account/222222222222",
             "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
         ] {
             let target: Target = text.parse().unwrap();
@@ -150,6 +189,8 @@ mod tests {
         for bad in [
             "aws/222222222222/eu-west-1/iam-user/AIDACKCEVSQ6C2EXAMPLE",
             "aws/222222222222/global/iam-user/deploy",
+            "aws/222222222222/eu-west-1/account/333333333333",
+            "aws/222222222222/global/s3-bucket/shop.invoices-1",
             "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE",
             "aws/222222222222/global/ec2-instance/i-0a1b2c3d4e5f60718",
             "aws-cn/222222222222/eu-west-1/ec2-instance/i-0a1b2c3d4e5f60718",

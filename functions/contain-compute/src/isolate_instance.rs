@@ -80,6 +80,7 @@ const META: Meta = Meta {
     purpose: Purpose::Contain,
     hold: "isolate-instance",
     rechecks: &[],
+    controls: &[],
     concerns: &["EC2", "Runtime"],
     // What an address of somebody's own threat list does to the instance is no reason to cut it off.
     triggers: &[ACTS, &[Answers::outbound("UnauthorizedAccess:EC2/MaliciousIPCaller.Custom")]],

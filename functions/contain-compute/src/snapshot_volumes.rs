@@ -65,6 +65,7 @@ const META: Meta = Meta {
     purpose: Purpose::Preserve,
     hold: "snapshot-volumes",
     rechecks: &[],
+    controls: &[],
     concerns: &["EC2", "Runtime"],
     triggers: &[isolate_instance::ACTS, WEAKER],
     reads: &[Permission::read("ec2:DescribeInstanceTypes"), Permission::read("ec2:DescribeInstances")],

@@ -55,6 +55,7 @@ const META: Meta = Meta {
     purpose: Purpose::Contain,
     hold: user::HOLD,
     rechecks: user::RECHECKS,
+    controls: &[],
     concerns: &["IAM", "IAMUser"],
     triggers: crate::triggers::KEYS,
     reads: READS,

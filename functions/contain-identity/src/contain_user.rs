@@ -50,6 +50,7 @@ const META: Meta = Meta {
     purpose: Purpose::Contain,
     hold: user::HOLD,
     rechecks: user::RECHECKS,
+    controls: &[],
     concerns: &["IAM", "IAMUser"],
     triggers: crate::triggers::USERS,
     reads: &user::READS,

@@ -62,6 +62,7 @@ const META: Meta = Meta {
     hold: "revoke-role-sessions",
     // In seconds: when IAM has spread the change everywhere, and again.
     rechecks: &[10, 70],
+    controls: &[],
     concerns: &["IAM", "IAMUser"],
     triggers: crate::triggers::SESSIONS,
     reads: &[Permission::on("iam:ListInstanceProfilesForRole", &["iam::*:role/*"])],

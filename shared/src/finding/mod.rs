@@ -24,7 +24,7 @@ mod trigger_type;
 mod trusted_advisor;
 mod unanswered;
 
-pub use control::{Compliance, Control};
+pub use control::{Check, Compliance, Control};
 pub use identity::{Credential, Identity, UserType};
 pub use json::{ParseError, Problem};
 pub use product::Product;

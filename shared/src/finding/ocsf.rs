@@ -34,7 +34,7 @@ fn read(at: &At<'_>, product: &Product, other_region: Option<&Region>) -> Result
         Product::Aws(name) if name == "securityhub" => compliance.field("control")?.word("a control")?,
         _ => None,
     };
-    let control = control.map(|id| Control { id, compliance: came_to.unwrap_or(Compliance::Unknown), rule: None });
+    let control = control.map(|id| Control { id, compliance: came_to.unwrap_or(Compliance::Unknown), rule: None, check: None, parameters: Default::default() });
     let time = |name, name_dt| -> Result<Option<jiff::Timestamp>, ParseError> {
         Ok(info.field(name)?.time().or(info.field(name_dt)?.time()))
     };

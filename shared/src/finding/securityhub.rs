@@ -5,6 +5,8 @@
 //! type count. `Id`, `ProductArn`, `AwsAccountId`, `Resources`, `Compliance` and `ProductFields` cannot be changed.
 //! <https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format-syntax.html>
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::control::{Compliance, Control};
@@ -145,7 +147,22 @@ fn control(
         }
         _ => (None, None),
     };
-    Ok(id.map(|id| Control { id, compliance: compliance.unwrap_or(Compliance::Unknown), rule }))
+    let parameters = parameters(&at.down(&["Compliance", "SecurityControlParameters"])?)?;
+    let compliance = compliance.unwrap_or(Compliance::Unknown);
+    Ok(id.map(|id| Control { id, compliance, rule, check: None, parameters }))
+}
+
+/// What a control was evaluated with: names, each with its values.
+/// <https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_SecurityControlParameter.html>
+fn parameters(at: &At<'_>) -> Result<BTreeMap<String, Vec<String>>, ParseError> {
+    let mut found = BTreeMap::new();
+    for one in at.items()? {
+        let name = one.field("Name")?.required(|at| at.word("the name of a parameter"))?;
+        let values = one.field("Value")?.items()?;
+        let values = values.iter().map(|value| value.required(|at| at.word("the value of a parameter")));
+        found.insert(name, values.collect::<Result<_, _>>()?);
+    }
+    Ok(found)
 }
 
 /// The control's id: Security Hub's own where the account has consolidated controls, else that of the standard. The

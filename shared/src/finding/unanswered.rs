@@ -18,11 +18,11 @@ pub fn unanswered_source(finding: &Finding) -> &'static str {
         // A type of GuardDuty's has a reason of its own.
         Source::GuardDuty => unanswered(&finding.finding_type),
         Source::SecurityHub if finding.control.is_some() => {
-            "a control of Security Hub has failed, and no playbook here fixes controls yet: look at the resource it names"
+            "a control of Security Hub has failed, and no fix here answers it, or not for what it names: look at the resource"
         }
         Source::SecurityHub => "no playbook here answers findings of this product: look at it in Security Hub",
         Source::Config => {
-            "a rule of AWS Config has failed, and no playbook here fixes what rules find yet: look at the resource it names"
+            "a rule of AWS Config has failed, and by its name it is none that a fix here answers: look at the resource; what a rule of AWS's under another name checks is asked of Config"
         }
         Source::Health | Source::TrustedAdvisor if about_key => {
             "AWS says that an access key lies open or is misused, and no playbook here answers that yet: deactivate the key, and look at what was done with it"

@@ -230,6 +230,10 @@ impl Hub {
                 let why = format!("the finding does not stand any more: {away}");
                 return self.falls(playbook, decision, &run, why, now).await;
             }
+            Authenticity::PutAside(genuine) => {
+                let why = format!("the finding was {} in Security Hub meanwhile", super::put_aside(&genuine));
+                return self.falls(playbook, decision, &run, why, now).await;
+            }
             Authenticity::Genuine(_) | Authenticity::Absent | Authenticity::Differs(_) => {
                 return self.falls(playbook, decision, &run, "the finding is not genuine".to_owned(), now).await;
             }

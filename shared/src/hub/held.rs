@@ -19,6 +19,9 @@ use crate::telemetry;
 /// Evidence of a target whose activity goes on is kept anew after this long, though no other finding came.
 const EVIDENCE_STANDS: SignedDuration = SignedDuration::from_hours(24);
 
+/// What a fix has put right is put right again by itself so often. Then it is a matter for people.
+const MOST_FLIPS: usize = 3;
+
 /// A finding and the target it is about, for one playbook.
 #[derive(Clone, Copy)]
 pub(super) struct About<'a> {
@@ -194,11 +197,14 @@ impl Hub {
         view: &View,
         now: Timestamp,
     ) -> Result<Report, Failure> {
+        let fixes = about.playbook.meta().purpose == Purpose::Fix;
+        // Somebody, or another tool, wants it otherwise: the two would go on changing it back for ever.
+        let contested = fixes && run.past.len() >= MOST_FLIPS;
         let budget = self.config.budget;
         let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
-        let acts = ruling.mode == Mode::Enforce && !spent;
+        let acts = ruling.mode == Mode::Enforce && !spent && !contested;
         let id = &run.head.id;
-        let contained = run.end.as_ref().is_some_and(|end| end.outcome == Outcome::Contained);
+        let contained = run.end.as_ref().is_some_and(|end| matches!(end.outcome, Outcome::Contained | Outcome::Fixed));
         let opened = contained && plan.steps().any(is_open);
         if acts {
             self.ledger.ask_for_retry(run).await?;
@@ -211,12 +217,20 @@ impl Hub {
         }
         self.join(about, now).await?;
         let (topic, reasons) = if acts {
-            (Topic::OpenAgain, vec![format!("run {id} holds it, {how}: it is cut again within a minute")])
+            let again = if fixes { "fixed" } else { "cut" };
+            (Topic::OpenAgain, vec![format!("run {id} holds it, {how}: it is {again} again within a minute")])
         } else {
             let asked = ruling.mode >= Mode::Propose;
-            let goes_on = format!("run {id} holds it {how}, and the activity goes on");
+            let goes_on = match fixes {
+                true => format!("run {id} had fixed it, {how}"),
+                false => format!("run {id} holds it {how}, and the activity goes on"),
+            };
             let spent = spent.then(|| "the hour's budget is spent, so a person is asked".to_owned());
-            let why = [goes_on].into_iter().chain(spent).chain(ruling.reasons.iter().cloned()).collect();
+            let times = run.past.len();
+            let contested = contested.then(|| {
+                format!("it was changed back {times} times: somebody, or another tool, wants it otherwise; agree with them first")
+            });
+            let why = [goes_on].into_iter().chain(contested).chain(spent).chain(ruling.reasons.iter().cloned()).collect();
             (if asked { Topic::NotContainedAgain } else { Topic::LeftOpen }, why)
         };
         let mut report = about.joins(id, String::new());

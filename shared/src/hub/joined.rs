@@ -26,7 +26,7 @@ pub(super) struct Answered {
 
 /// Whether a finding's run has freed the target, so that another finding may have it.
 pub(super) fn frees(report: &Report) -> bool {
-    report.freed && report.outcome == Outcome::NotContained
+    report.freed && matches!(report.outcome, Outcome::NotContained | Outcome::NotFixed)
 }
 
 impl Hub {

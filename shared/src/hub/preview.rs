@@ -24,7 +24,7 @@ pub struct Preview {
     pub playbook: &'static str,
     /// The target.
     pub target: Target,
-    /// Whether GuardDuty has the finding; the reason when not.
+    /// Whether its source has the finding; the reason when not.
     pub genuine: Result<(), String>,
     /// The plan, or why there is none.
     pub plan: Result<Plan, String>,
@@ -78,9 +78,15 @@ impl Hub {
         let (known, (_, planned)) = (known?, planned?);
         let (genuine, finding) = match authenticity {
             Authenticity::Genuine(genuine) => (Ok(()), *genuine),
-            Authenticity::Absent => (Err("GuardDuty does not have this finding".to_owned()), finding.clone()),
+            Authenticity::PutAside(genuine) => {
+                let why = format!("it was {} in Security Hub since: a person is asked", super::put_aside(&genuine));
+                (Err(why), *genuine)
+            }
+            Authenticity::Absent => {
+                (Err(format!("{} does not have this finding", finding.source.name())), finding.clone())
+            }
             Authenticity::Differs(how) => {
-                (Err(format!("GuardDuty's finding of this id is another: {how}")), finding.clone())
+                (Err(format!("{}'s finding of this id is another: {how}", finding.source.name())), finding.clone())
             }
             Authenticity::TurnedAway(away) => (Err(away.to_string()), finding.clone()),
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),

@@ -101,7 +101,7 @@ impl Hub {
         let end = run.end.as_ref();
         let outcome = end.map_or(Outcome::Failed, |end| end.outcome);
         let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
-        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::UndonePartly)
+        report.page = matches!(outcome, Outcome::Partial | Outcome::NotContained | Outcome::NotFixed | Outcome::UndonePartly)
             || !run.seen_again.is_empty();
         let mut left = Channels::new();
         if by.contains(&Channel::Evidence) {
@@ -248,8 +248,11 @@ impl Hub {
     }
 
     /// Nothing here changes the security account, so people must look at what is found there. Only what GuardDuty has
-    /// wakes them; what it cannot be asked about does as well.
+    /// wakes them; what it cannot be asked about does as well. A control that has failed there wakes nobody.
     pub(super) async fn tell_about_hub(&self, finding: &Finding, why: &TurnedAway) -> bool {
+        if finding.control.is_some() {
+            return true;
+        }
         match self.authenticator.check(&self.aws, finding).await {
             Authenticity::TurnedAway(TurnedAway::AboutHub(_)) | Authenticity::Unknown(_) => {
                 self.tell_unanswered(finding, &[why.to_string()], true).await
