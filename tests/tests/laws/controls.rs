@@ -12,6 +12,8 @@ use firebreak::ledger::decisions::Verb;
 use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, RunState};
 use firebreak::target::TargetKind;
+use firebreak_tests::compare::list;
+use firebreak_tests::deployment::REGION;
 use firebreak_tests::faults::{Doing, Fault};
 use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, kind_of_target, playbooks, run_to_end};
 use jiff::Timestamp;
@@ -51,7 +53,7 @@ fn what_was_put_aside_after_the_event_is_proposed_and_cannot_be_approved_while_i
                 let before = case.state().await.unwrap();
                 let mut aside = case.event["detail"].clone();
                 aside["findings"][0]["Workflow"] = json!({"Status": status});
-                security.observer.put_finding(&security.account, "eu-west-1", &aside).await.unwrap();
+                security.observer.put_finding(&security.account, REGION, &aside).await.unwrap();
                 let (outcome, why) = outcome(&case, &case.event).await;
                 assert_eq!(outcome, Outcome::Proposed, "{why}");
                 assert!(why.contains(&format!("it was {word} in Security Hub after the event was sent")), "{why}");
@@ -178,32 +180,47 @@ fn a_bucket_that_serves_a_website_is_left_to_a_person_and_can_be_approved() {
     });
 }
 
+/// The fix of groups over the world with most to do.
+async fn open_ranges(security: &Arc<Security>) -> Case {
+    let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
+    Case::new(security, fixing().find(of_groups).unwrap(), "open-ranges").await.unwrap()
+}
+
+/// Another control that has failed on the same group: ports of high risk are open.
+async fn fails_too(case: &Case) -> Value {
+    let text = case.report(&case.target.id).await.unwrap().to_string().replace("EC2.13", "EC2.19");
+    let event: Value = serde_json::from_str(&text).unwrap();
+    case.security.observer.put_finding(&case.security.account, REGION, &event["detail"]).await.unwrap();
+    event
+}
+
+/// Whether everywhere is let in to these ports of the group.
+async fn open<const N: usize>(case: &Case, ports: [i64; N]) -> [bool; N] {
+    let rules = case.state().await.unwrap()["security_groups"][&case.target.id]["rules"].clone();
+    ports.map(|port| {
+        list(&rules).any(|rule| {
+            let of = |name: &str| rule[name].as_i64().unwrap_or_default();
+            rule["egress"] == false && rule["peer"] == "0.0.0.0/0" && (of("from")..=of("to")).contains(&port)
+        })
+    })
+}
+
 /// A port is open to several controls at once, and the fix of one must not swallow the others.
 #[test]
 fn another_control_that_failed_on_what_is_held_is_fixed_with_it_and_undone_with_it() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
-        let playbook = fixing().find(of_groups).unwrap();
-        let case = Case::new(&security, playbook, "open-ranges").await.unwrap();
+        let case = open_ranges(&security).await;
         let before = case.state().await.unwrap();
         assert_eq!(outcome(&case, &case.event).await.0, Outcome::Fixed);
-        let text = case.report(&case.target.id).await.unwrap().to_string().replace("EC2.13", "EC2.19");
-        let other: Value = serde_json::from_str(&text).unwrap();
-        security.observer.put_finding(&security.account, "eu-west-1", &other["detail"]).await.unwrap();
+        let other = fails_too(&case).await;
         let (found, why) = outcome(&case, &other).await;
         assert!(found == Outcome::NoChange && why.contains("for another control"), "{found}: {why}");
         case.settle().await.unwrap();
         let run = case.the_run().await.unwrap();
         assert_eq!(run.end.as_ref().unwrap().outcome, Outcome::Fixed);
-        let rules = case.state().await.unwrap()["security_groups"][&case.target.id]["rules"].clone();
-        let open = |port: i64| {
-            firebreak_tests::compare::list(&rules).any(|rule| {
-                let of = |name: &str| rule[name].as_i64().unwrap_or_default();
-                rule["egress"] == false && rule["peer"] == "0.0.0.0/0" && (of("from")..=of("to")).contains(&port)
-            })
-        };
-        assert_eq!([20, 21, 22, 23, 24, 25, 443].map(open), [false, false, false, false, true, false, true], "{rules}");
+        let ports = open(&case, [20, 21, 22, 23, 24, 25, 443]).await;
+        assert_eq!(ports, [false, false, false, false, true, false, true]);
         let told = security.told_about(&case.target.id).await.unwrap();
         assert!(told.iter().all(|text| !text.starts_with("CHANGED BACK")), "{told:?}");
         case.decide(Verb::Undo).await.unwrap().answer().unwrap();
@@ -218,13 +235,9 @@ fn another_control_that_failed_on_what_is_held_is_fixed_with_it_and_undone_with_
 fn another_control_that_cannot_be_fixed_does_not_take_back_what_was() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
-        let playbook = fixing().find(of_groups).unwrap();
-        let case = Case::new(&security, playbook, "open-ranges").await.unwrap();
+        let case = open_ranges(&security).await;
         assert_eq!(outcome(&case, &case.event).await.0, Outcome::Fixed);
-        let text = case.report(&case.target.id).await.unwrap().to_string().replace("EC2.13", "EC2.19");
-        let other: Value = serde_json::from_str(&text).unwrap();
-        security.observer.put_finding(&security.account, "eu-west-1", &other["detail"]).await.unwrap();
+        let other = fails_too(&case).await;
         outcome(&case, &other).await;
         case.faults.rule(|request| {
             let its = matches!(&request.doing, Doing::Applying(step) if step.0.ends_with("tcp 23-25 from 0.0.0.0/0"));
@@ -242,9 +255,7 @@ fn another_control_that_cannot_be_fixed_does_not_take_back_what_was() {
 fn what_stays_of_a_rule_is_not_added_once_the_rule_is_gone() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
-        let playbook = fixing().find(of_groups).unwrap();
-        let case = Case::new(&security, playbook, "open-ranges").await.unwrap();
+        let case = open_ranges(&security).await;
         let plan = case.the_plan().await.unwrap();
         let keep = plan.steps().find(|step| !step.cuts).unwrap().clone();
         let wide = json!([{"IpProtocol": "tcp", "FromPort": 20, "ToPort": 25, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]);
@@ -257,7 +268,7 @@ fn what_stays_of_a_rule_is_not_added_once_the_rule_is_gone() {
             case.engine().writing(&run, &case.target.account, case.target.region.as_ref(), &[&keep], &groups).await;
         let aws = sessions.of(&keep.id).unwrap();
         let cx = Context { aws, run: &run, made: &[], snapshots: Default::default() };
-        let applied = playbook.action(&keep.action).unwrap().apply(&cx, &keep, false).await.unwrap();
+        let applied = case.playbook.action(&keep.action).unwrap().apply(&cx, &keep, false).await.unwrap();
         assert!(matches!(&applied, Applied::Left(why) if why.contains("is gone")), "{applied:?}");
         assert_eq!(case.state().await.unwrap(), before);
     });
@@ -268,9 +279,7 @@ fn what_stays_of_a_rule_is_not_added_once_the_rule_is_gone() {
 fn a_fix_that_can_be_neither_finished_nor_put_back_cuts_nobody_off_and_says_so() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
-        let of_groups = |playbook: &&Traced| kind_of_target(*playbook).unwrap() == TargetKind::Ec2SecurityGroup;
-        let playbook = fixing().find(of_groups).unwrap();
-        let case = Case::new(&security, playbook, "open-ranges").await.unwrap();
+        let case = open_ranges(&security).await;
         let before = case.state().await.unwrap();
         // The second rule cannot be closed, and the first, once closed, cannot be added again.
         case.faults.rule(|request| {
@@ -282,14 +291,7 @@ fn a_fix_that_can_be_neither_finished_nor_put_back_cuts_nobody_off_and_says_so()
         });
         let (found, _) = outcome(&case, &case.event).await;
         assert_eq!(found, Outcome::UndonePartly);
-        let rules = case.state().await.unwrap()["security_groups"][&case.target.id]["rules"].clone();
-        for port in [20, 21, 23, 24, 25, 443] {
-            let open = firebreak_tests::compare::list(&rules).any(|rule| {
-                let of = |name: &str| rule[name].as_i64().unwrap_or_default();
-                rule["egress"] == false && rule["peer"] == "0.0.0.0/0" && (of("from")..=of("to")).contains(&port)
-            });
-            assert!(open, "port {port} is closed: {rules}");
-        }
+        assert_eq!(open(&case, [20, 21, 23, 24, 25, 443]).await, [true; 6], "what is meant is closed");
         let run = case.the_run().await.unwrap();
         assert_eq!(run.state, RunState::Held);
         assert!(run.end.unwrap().not_done.iter().any(|line| line.contains("could not be put back")));
