@@ -19,6 +19,7 @@
 //! ## How it is undone
 //!
 //! The settings are put back as they were, or taken away where there were none.
+//! Whoever undoes it is not overruled: when the control is reported again, a person is asked.
 //!
 //! ## What it will not touch
 //!

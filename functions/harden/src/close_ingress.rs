@@ -22,6 +22,7 @@
 //!
 //! The rules are added again as they were, with their descriptions; their ids and tags are new. The rules that were added
 //! are taken away.
+//! Whoever undoes it is not overruled: when the control is reported again, a person is asked.
 //!
 //! ## What it will not touch
 //!

@@ -299,7 +299,9 @@ impl<'e> Stage<'e> {
         let event = delivered.first().cloned();
         self.same(Topic::Decided, "the rule lets the finding through, once", &json!(1), &json!(delivered.len()));
         let event = event.ok_or_else(|| anyhow!("no rule of the template let the finding through"))?;
-        self.drill.event = event.clone();
+        // Of what a queue hands over the event in it: that is what the command reads.
+        let body = event["Records"][0]["body"].as_str().and_then(|body| serde_json::from_str(body).ok());
+        self.drill.event = body.unwrap_or_else(|| event.clone());
         self.measured(|stage| Box::pin(stage.function.invoke(event))).await.map(|(invoked, after)| Contained {
             before,
             after,
