@@ -17,7 +17,7 @@ use crate::screen::{TurnedAway, screen};
 
 /// A finding that is absent is looked for once more after this long: the copy in the administrator's account follows the
 /// member's.
-pub const SECOND_LOOK: Duration = Duration::from_secs(2);
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Whether a finding is what it says.
 #[derive(Debug)]

@@ -43,22 +43,6 @@ pub fn archived(event: &mut Value) {
     }
 }
 
-/// Invented, to try things out.
-pub fn sample(event: &mut Value) {
-    match imported(event) {
-        Some(finding) => finding["Sample"] = json!(true),
-        None => event["detail"]["service"]["additionalInfo"]["value"] = json!("{\"sample\":true}"),
-    }
-}
-
-/// What its service calls it.
-pub fn titled(event: &mut Value, title: &str) {
-    match imported(event) {
-        Some(finding) => finding["Title"] = json!(title),
-        None => event["detail"]["title"] = json!(title),
-    }
-}
-
 /// Another id.
 pub fn of_id(event: &mut Value, id: &str) {
     match imported(event) {
