@@ -194,7 +194,7 @@ impl Explainer {
             .collect();
         let not_touched = finding.not_touched(|_| false);
         let notify = answers.is_empty().then(|| {
-            let why = why_unanswered(playbooks(), finding).to_owned();
+            let why = looked_up(finding).unwrap_or_else(|| why_unanswered(playbooks(), finding).to_owned());
             std::iter::once(why).chain(not_touched.iter().cloned()).collect::<Vec<_>>().join("; ")
         });
         for answer in &mut answers {
@@ -248,6 +248,17 @@ impl Explainer {
             reasons: strictest.reasons,
         }
     }
+}
+
+/// What is said of a finding whose targets are looked up in the account: what the policies say of each is not known without.
+fn looked_up(finding: &Finding) -> Option<String> {
+    let meta = playbooks().iter().find(|playbook| playbook.looks_up(finding))?.meta();
+    let kinds: Vec<&str> = meta.kinds.iter().map(|kind| kind.as_str()).collect();
+    Some(format!(
+        "{} answers it; which {} it is about has to be looked up in the account: `firebreak plan` does so",
+        meta.id,
+        kinds.join(" or ")
+    ))
 }
 
 fn brief(finding: &Finding) -> Brief<'_> {

@@ -35,6 +35,7 @@ pub(crate) async fn run(event: &Path) -> Result<bool> {
             writeln!(out, "  turned away: {away}")?;
             continue;
         }
+        let finding = hub.looked_up(&operator, finding).await.context("could not look up what it is about")?;
         let answers = hub.answers(&finding);
         if answers.is_empty() {
             writeln!(out, "  nothing answers it: {}", hub.why_unanswered(&finding))?;

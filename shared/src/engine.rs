@@ -18,6 +18,7 @@ use crate::actions::ec2::create_snapshots;
 use crate::actions::ec2::open_interface::OpenInterface;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
+use crate::finding::Finding;
 use crate::ids::{AccountId, Region, RunId, SnapshotId, VolumeId};
 use crate::ledger::Ledger;
 use crate::plan::{BEFORE_THE_CUT, Leave, MOST_ADDED, MOST_BYTES, Plan, Stage, Step, StepId, Undo, json_len};
@@ -103,6 +104,11 @@ impl<'a> Engine<'a> {
         let region = region.unwrap_or(&self.hub.region);
         let policy = session::read_policy(self.playbook.permissions());
         session::assume(self.hub, self.playbook.meta().id, account, region, run, &policy).await
+    }
+
+    /// The same where a finding is, before there is a run or a target.
+    pub async fn reading_about(&self, finding: &Finding) -> Result<Aws, Failure> {
+        self.reading(&RunId::default(), &finding.account, Some(&finding.region)).await
     }
 
     /// Sessions for steps, each narrowed to what its steps need. A step that does not name its group uses the one

@@ -211,6 +211,7 @@ pub fn classify(code: &str) -> Class {
         | "NoSuchKey"
         | "NoSuchBucket"
         | "NoSuchConfigRuleException"
+        | "TrailNotFoundException"
         | "ResourceNotFoundException"
         | "TargetGroupNotFound"
         | "TargetGroupNotFoundException"

@@ -230,7 +230,15 @@ impl Hub {
             let answers = self.answers(&finding);
             if let (true, Some(failure)) = (answers.is_empty(), unsure) {
                 // It may be about a target all the same.
-                failed = Some(failure);
+                let why = format!("what it is about could not be looked up: {}", failure.brief());
+                let told = self.tell_not_looked_up(&finding, &why).await;
+                answer.outcomes.push(Answered::unanswered(Outcome::Failed, why));
+                match failure.class {
+                    // Another delivery in a minute may find it better.
+                    Class::Transient => failed = Some(failure),
+                    _ if !told => failed = Some(untold(&finding)),
+                    _ => {}
+                }
                 continue;
             }
             if answers.is_empty() {
@@ -294,23 +302,26 @@ impl Hub {
     /// Of a rule of AWS Config what it checks: the account gave it its name.
     async fn whole(&self, copy: Finding, deadline: Instant) -> (Finding, Option<Failure>) {
         if let Some(playbook) = self.playbooks.iter().copied().find(|playbook| playbook.may_answer(&copy)) {
-            let (account, region) = (&copy.account, Some(&copy.region));
-            return match self.engine(playbook, deadline).reading(&RunId::default(), account, region).await {
-                Ok(member) => match playbook.authenticate(&self.aws, &member, &copy).await {
-                    Authenticity::Genuine(genuine) | Authenticity::PutAside(genuine) => {
-                        let state = copy.state;
-                        (Finding { state, ..*genuine }, None)
-                    }
-                    Authenticity::Unknown(failure) => (copy, Some(failure)),
-                    // None that can be believed: nothing is done about it, and nobody is woken, for whoever may put rules can
-                    // have one of any name report without end.
-                    _ => {
-                        telemetry::turned_away("rule-not-believed");
-                        (copy.unbelieved(), None)
-                    }
-                },
-                Err(failure) => (copy, Some(failure)),
+            let member = match self.engine(playbook, deadline).reading_about(&copy).await {
+                Ok(member) => member,
+                Err(failure) => return (copy, Some(failure)),
             };
+            return match playbook.authenticate(&self.aws, &member, &copy).await {
+                Authenticity::Genuine(genuine) | Authenticity::PutAside(genuine) => {
+                    let state = copy.state;
+                    self.with_looked_up(Finding { state, ..*genuine }, deadline).await
+                }
+                Authenticity::Unknown(failure) => (copy, Some(failure)),
+                // None that can be believed: nothing is done about it, and nobody is woken, for whoever may put rules can
+                // have one of any name report without end.
+                _ => {
+                    telemetry::turned_away("rule-not-believed");
+                    (copy.unbelieved(), None)
+                }
+            };
+        }
+        if self.playbooks.iter().any(|playbook| playbook.looks_up(&copy)) {
+            return self.with_looked_up(copy, deadline).await;
         }
         if copy.product.is_none() || !self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&copy)) {
             return (copy, None);
@@ -331,8 +342,28 @@ impl Hub {
         }
     }
 
+    /// A finding with what it is about, where it does not name it. With the failure, where that could not be looked up.
+    async fn with_looked_up(&self, mut finding: Finding, deadline: Instant) -> (Finding, Option<Failure>) {
+        let mut found = Vec::new();
+        for playbook in self.playbooks.iter().copied().filter(|playbook| playbook.looks_up(&finding)) {
+            let looked_up = async {
+                let member = self.engine(playbook, deadline).reading_about(&finding).await?;
+                playbook.look_up(&member, &finding).await
+            };
+            match looked_up.await {
+                Ok(resources) => found.extend(resources),
+                Err(failure) => return (finding, Some(failure)),
+            }
+        }
+        finding.resources.extend(found);
+        (finding, None)
+    }
+
     /// Why no playbook of this function answers a finding.
     pub fn why_unanswered(&self, finding: &Finding) -> &'static str {
+        if self.playbooks.iter().any(|playbook| playbook.looks_up(finding)) {
+            return "what a fix here would change was looked for in the account, and there is none";
+        }
         why_unanswered(self.playbooks, finding)
     }
 

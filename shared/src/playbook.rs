@@ -9,7 +9,7 @@ use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::authenticate::{Authenticity, not_asked};
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::{Answers, Check, Finding, Source, unanswered_source};
+use crate::finding::{Answers, Check, Finding, Resource, Source, unanswered_source};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
@@ -25,6 +25,8 @@ pub struct Meta {
     pub title: &'static str,
     /// What it is for.
     pub purpose: Purpose,
+    /// The kinds of target that it acts on.
+    pub kinds: &'static [TargetKind],
     /// Under which word it holds a target: its id, unless several playbooks bring the same about. They share a word,
     /// and a finding that one of them answers joins the run of another.
     pub hold: &'static str,
@@ -145,6 +147,18 @@ pub trait Playbook: Sync {
     /// checks stands in no event.
     fn may_answer(&self, _finding: &Finding) -> bool {
         false
+    }
+
+    /// Whether a finding that it answers does not name its targets, so that they have to be looked up: a control of a whole
+    /// account names none of what is in it.
+    fn looks_up(&self, _finding: &Finding) -> bool {
+        false
+    }
+
+    /// Looks up what a finding is about that does not name it: what [`Playbook::targets`] takes for targets then. `member` is
+    /// a session in the finding's account and Region that can only read.
+    fn look_up<'a>(&'a self, _member: &'a Aws, _finding: &'a Finding) -> Boxed<'a, Result<Vec<Resource>, Failure>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Asks a finding's source whether it is genuine, where that is neither GuardDuty nor a person: by clients that only

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    AccountId, BucketName, GroupId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, UserId,
+    AccountId, BucketName, GroupId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, SnapshotId,
+    TrailName, UserId,
 };
 
 /// The kinds of target.
@@ -25,12 +26,25 @@ pub enum TargetKind {
     Ec2SecurityGroup,
     /// An S3 bucket.
     S3Bucket,
+    /// An EBS snapshot.
+    Ec2Snapshot,
+    /// A CloudTrail trail, in its home Region.
+    #[serde(rename = "cloudtrail-trail")]
+    CloudTrailTrail,
 }
 
 impl TargetKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Ec2Instance, Self::IamUser, Self::IamRole, Self::IamRoleSession, Self::Ec2SecurityGroup, Self::S3Bucket];
+    pub const ALL: [Self; 8] = [
+        Self::Ec2Instance,
+        Self::IamUser,
+        Self::IamRole,
+        Self::IamRoleSession,
+        Self::Ec2SecurityGroup,
+        Self::S3Bucket,
+        Self::Ec2Snapshot,
+        Self::CloudTrailTrail,
+    ];
 
     /// The kind as it stands in keys and output.
     pub fn as_str(self) -> &'static str {
@@ -41,13 +55,17 @@ impl TargetKind {
             Self::IamRoleSession => "iam-role-session",
             Self::Ec2SecurityGroup => "ec2-security-group",
             Self::S3Bucket => "s3-bucket",
+            Self::Ec2Snapshot => "ec2-snapshot",
+            Self::CloudTrailTrail => "cloudtrail-trail",
         }
     }
 
     /// Whether it is somebody: a principal, which a break-glass list may name.
     pub fn is_identity(self) -> bool {
         match self {
-            Self::Ec2Instance | Self::Ec2SecurityGroup | Self::S3Bucket => false,
+            Self::Ec2Instance | Self::Ec2SecurityGroup | Self::S3Bucket | Self::Ec2Snapshot | Self::CloudTrailTrail => {
+                false
+            }
             Self::IamUser | Self::IamRole | Self::IamRoleSession => true,
         }
     }
@@ -82,6 +100,16 @@ impl Target {
     /// An S3 bucket as a target. In its Region: its name is unique in a partition, and is given to whoever makes it anew.
     pub fn bucket(account: AccountId, region: Region, name: BucketName) -> Self {
         Self::regional(account, region, TargetKind::S3Bucket, name.into())
+    }
+
+    /// An EBS snapshot as a target.
+    pub fn snapshot(account: AccountId, region: Region, id: SnapshotId) -> Self {
+        Self::regional(account, region, TargetKind::Ec2Snapshot, id.into())
+    }
+
+    /// A trail as a target, in its home Region: there alone it can be changed.
+    pub fn trail(account: AccountId, home: Region, name: TrailName) -> Self {
+        Self::regional(account, home, TargetKind::CloudTrailTrail, name.into())
     }
 
     fn regional(account: AccountId, region: Region, kind: TargetKind, id: String) -> Self {
@@ -145,6 +173,8 @@ impl FromStr for Target {
             (region, "ec2-instance") => Self::instance(account, region.parse()?, id.parse()?),
             (region, "ec2-security-group") => Self::security_group(account, region.parse()?, id.parse()?),
             (region, "s3-bucket") => Self::bucket(account, region.parse()?, id.parse()?),
+            (region, "ec2-snapshot") => Self::snapshot(account, region.parse()?, id.parse()?),
+            (region, "cloudtrail-trail") => Self::trail(account, region.parse()?, id.parse()?),
             _ => return Err(invalid()),
         };
         if target.partition == partition { Ok(target) } else { Err(invalid()) }
@@ -163,6 +193,8 @@ mod tests {
             "aws-cn/222222222222/global/iam-role/AROADBQP57FF2AEXAMPLE",
             "aws/222222222222/eu-west-1/ec2-security-group/sg-0a1b2c3d4e5f60718",
             "aws/222222222222/eu-west-1/s3-bucket/shop.invoices-1",
+            "aws/222222222222/eu-west-1/ec2-snapshot/snap-0a1b2c3d4e5f60718",
+            "aws/222222222222/eu-west-1/cloudtrail-trail/all-of-it",
             "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
         ] {
             let target: Target = text.parse().unwrap();

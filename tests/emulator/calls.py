@@ -21,6 +21,7 @@ from moto.iam.models import get_account_id_from, iam_backends
 from extension.cloudtrail import put_events
 from extension.ec2 import set_snapshot_state
 from extension.guardduty import put_finding
+from extension.iam import date_key, use_password
 from extension.organizations import join_organization
 
 DOOR = "/moto-api/firebreak/"
@@ -197,6 +198,14 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["management"]]:
                 return join_organization(given["management"], given["account"])
+        if path == "iam/keys":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return date_key(**given)
+        if path == "iam/passwords":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return use_password(**given)
         if path == "cloudtrail/events":
             given = json.loads(body)
             with self.account_locks[given["account"]]:

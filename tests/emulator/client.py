@@ -120,11 +120,17 @@ class Observer:
         return json.loads(self.accounts.door("guardduty/findings", "POST", body))
 
     def do_control(self, hub_account: str, region: str, finding: dict) -> Any:
-        """Puts a finding into the hub's Security Hub, as Security Hub itself does; in the place of what is there."""
+        """Puts a finding into the hub's Security Hub, as Security Hub itself does; in the place of what is there.
+
+        The workflow status of one that is there is a customer's to change.
+        """
         hub = self.accounts.client(hub_account, region, "securityhub")
         answer = hub.batch_import_findings(Findings=[finding])
         if answer["FailedCount"]:
             raise ValueError(json.dumps(answer["FailedFindings"]))
+        if finding.get("Workflow"):
+            this = {"Id": finding["Id"], "ProductArn": finding["ProductArn"]}
+            hub.batch_update_findings(FindingIdentifiers=[this], Workflow=finding["Workflow"])
         return {}
 
     def do_snapshot(self, **given: str) -> Any:

@@ -1,5 +1,6 @@
 """Reads an account and Region back into one document that two moments can be compared by."""
 
+from datetime import datetime, timezone
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -71,6 +72,7 @@ def state(accounts: Accounts, account: str, region: str) -> dict:
         "snapshots": snapshots(ec2),
         "instance_profiles": dict(sorted(profiles.items())),
         "buckets": buckets(client("s3")),
+        "trails": trails(client("cloudtrail")),
         "users": users(client("iam")),
         "roles": roles(client("iam")),
     }
@@ -99,6 +101,22 @@ def buckets(s3: Any) -> dict:
     }
 
 
+def trails(cloudtrail: Any) -> dict:
+    """Every trail whose home is this Region."""
+    return {
+        t["Name"]: {
+            "recording": cloudtrail.get_trail_status(Name=t["TrailARN"])["IsLogging"],
+            "validated": t["LogFileValidationEnabled"],
+            "multi_region": t["IsMultiRegionTrail"],
+            "organization": t["IsOrganizationTrail"],
+            "bucket": t["S3BucketName"],
+            "home": t["HomeRegion"],
+            "tags": tags(cloudtrail.list_tags(ResourceIdList=[t["TrailARN"]])["ResourceTagList"][0]["TagsList"]),
+        }
+        for t in sorted(cloudtrail.describe_trails(includeShadowTrails=False)["trailList"], key=lambda t: t["Name"])
+    }
+
+
 def users(iam: Any) -> dict:
     """Every user with all that it can act with."""
     found = {}
@@ -110,13 +128,15 @@ def users(iam: Any) -> dict:
             password = True
         except iam.exceptions.NoSuchEntityException:
             password = False
+        keys = iam.list_access_keys(**who)["AccessKeyMetadata"]
         certificates = iam.list_signing_certificates(**who)["Certificates"]
         credentials = iam.list_service_specific_credentials(**who)["ServiceSpecificCredentials"]
         found[name] = {
             "id": user["UserId"],
             "path": user["Path"],
             "password": password,
-            "keys": {k["AccessKeyId"]: k["Status"] for k in iam.list_access_keys(**who)["AccessKeyMetadata"]},
+            "keys": {k["AccessKeyId"]: k["Status"] for k in keys},
+            "key_days": {k["AccessKeyId"]: (datetime.now(timezone.utc) - k["CreateDate"]).days for k in keys},
             "service_credentials": {c["ServiceSpecificCredentialId"]: c["Status"] for c in credentials},
             "ssh_keys": {k["SSHPublicKeyId"]: k["Status"] for k in iam.list_ssh_public_keys(**who)["SSHPublicKeys"]},
             "certificates": {c["CertificateId"]: c["Status"] for c in certificates},
@@ -294,6 +314,17 @@ def snapshots(ec2: Any) -> dict:
             "description": s.get("Description", ""),
             "tags": tags(s.get("Tags")),
             "lock": locks.get(s["SnapshotId"]),
+            "shared": shared(ec2, s["SnapshotId"]),
         }
         for s in pages(ec2.describe_snapshots, "Snapshots", OwnerIds=["self"])
+    }
+
+
+def shared(ec2: Any, snapshot: str) -> dict:
+    """Who may make a volume of a snapshot."""
+    answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+    given = answer["CreateVolumePermissions"]
+    return {
+        "public": any(one.get("Group") == "all" for one in given),
+        "accounts": sorted(one["UserId"] for one in given if "UserId" in one),
     }

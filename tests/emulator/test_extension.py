@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import unittest
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -63,7 +64,7 @@ class Emulated(unittest.TestCase):
         self.assertEqual(caught.exception.response["Error"]["Code"], code)
 
 
-class Speed(unittest.TestCase):
+class Documents(unittest.TestCase):
     def test_a_document_is_written_as_it_was(self):
         import extension.speed  # noqa: F401
         import xmltodict
@@ -421,6 +422,128 @@ class SnapshotStates(Emulated):
             self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode())
             seen = self.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
             self.assertEqual((seen["State"], seen.get("StateMessage") or None), (state, message))
+
+
+class SharedSnapshots(Emulated):
+    def of(self, snapshot):
+        answer = self.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+        return answer["CreateVolumePermissions"]
+
+    def public(self, **more):
+        answer = self.ec2.describe_snapshots(OwnerIds=["self"], RestorableByUserIds=["all"], **more)
+        return [s["SnapshotId"] for s in answer["Snapshots"]], answer.get("NextToken")
+
+    def test_public_ones_are_those_of_all(self):
+        ids = self.seed("public-snapshot")
+        self.assertEqual(self.public(), ([ids["victim"]], None))
+        describe = self.ec2.describe_snapshots
+        to_one = describe(OwnerIds=["self"], RestorableByUserIds=["444455556666"])["Snapshots"]
+        self.assertEqual([s["SnapshotId"] for s in to_one], [ids["neighbour"]])
+        self.assertEqual(len(describe(OwnerIds=["self"], RestorableByUserIds=["self"])["Snapshots"]), 2)
+        self.assertEqual(len(describe(OwnerIds=["self"])["Snapshots"]), 2)
+        self.assertEqual(self.ec2.describe_volumes()["Volumes"], [])
+
+    def test_public_ones_in_pages(self):
+        ids = self.seed("many-public-snapshots")
+        first, token = self.public(MaxResults=5)
+        rest, end = self.public(MaxResults=5, NextToken=token)
+        self.assertEqual((len(first), len(rest), end), (5, 2, None))
+        self.assertEqual(set(first + rest), set(ids.values()))
+
+    def test_permissions_are_added_and_removed(self):
+        snapshot, every = self.seed("public-and-shared-snapshot")["victim"], {"Group": "all"}
+        modify, one = self.ec2.modify_snapshot_attribute, {"UserId": "444455556666"}
+        which = {"SnapshotId": snapshot, "Attribute": "createVolumePermission"}
+        self.assertCountEqual(self.of(snapshot), [every, one])
+        modify(**which, OperationType="remove", GroupNames=["all"])
+        self.assertEqual(self.of(snapshot), [one])
+        self.assertEqual(self.state()["snapshots"][snapshot]["shared"], {"public": False, "accounts": ["444455556666"]})
+        self.assertEqual(self.public(), ([], None))
+        modify(**which, OperationType="remove", GroupNames=["all"])
+        modify(**which, OperationType="add", GroupNames=["all"])
+        modify(**which, OperationType="add", UserIds=["111122223333"])
+        modify(**which, OperationType="remove", UserIds=["444455556666"])
+        self.assertCountEqual(self.of(snapshot), [every, {"UserId": "111122223333"}])
+        modify(**which, CreateVolumePermission={"Remove": [every, {"UserId": "111122223333"}]})
+        self.assertEqual(self.of(snapshot), [])
+        modify(**which, CreateVolumePermission={"Add": [every]})
+        self.assertEqual(self.of(snapshot), [every])
+        codes = self.ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="productCodes")
+        self.assertNotIn("CreateVolumePermissions", codes)
+
+    def test_a_snapshot_that_is_gone(self):
+        which = {"SnapshotId": self.seed("gone-snapshot")["victim"], "Attribute": "createVolumePermission"}
+        code = "InvalidSnapshot.NotFound"
+        self.refused(code, self.ec2.describe_snapshots, SnapshotIds=[which["SnapshotId"]])
+        self.refused(code, self.ec2.describe_snapshot_attribute, **which)
+        self.refused(code, self.ec2.modify_snapshot_attribute, **which, OperationType="remove", GroupNames=["all"])
+        self.assertEqual(self.state()["snapshots"], {})
+
+
+class Trails(Emulated):
+    def setUp(self):
+        super().setUp()
+        self.trail = self.client("cloudtrail")
+
+    def test_a_trail_is_changed_by_its_arn_and_in_nothing_else(self):
+        ids = self.seed("stopped-and-unsigned-trail")
+        arn, before = ids["victim.arn"], self.state()["trails"]
+        self.assertFalse(self.trail.get_trail_status(Name=arn)["IsLogging"])
+        self.trail.start_logging(Name=arn)
+        self.assertTrue(self.trail.get_trail_status(Name=arn)["IsLogging"])
+        self.assertTrue(self.trail.update_trail(Name=arn, EnableLogFileValidation=True)["LogFileValidationEnabled"])
+        after = {**before["audit"], "recording": True, "validated": True}
+        self.assertEqual(self.state()["trails"], {"audit": after})
+        self.trail.update_trail(Name=arn, EnableLogFileValidation=False)
+        self.trail.stop_logging(Name=arn)
+        self.assertEqual(self.state()["trails"], before)
+
+    def test_trails_are_described_by_name_or_arn(self):
+        ids = self.seed("another-records")
+        arn, describe = ids["victim.arn"], self.trail.describe_trails
+
+        def names(**which):
+            return sorted(t["Name"] for t in describe(**which)["trailList"])
+
+        self.assertEqual(names(includeShadowTrails=False), ["audit", "everywhere"])
+        self.assertEqual(names(trailNameList=[arn]), ["audit"])
+        self.assertEqual(names(trailNameList=["everywhere"], includeShadowTrails=False), ["everywhere"])
+        self.assertEqual(names(trailNameList=[arn + "-2"]), [])
+        self.assertEqual(names(trailNameList=["audit", arn + "-2"]), ["audit"])
+        (shown,) = describe(trailNameList=[arn])["trailList"]
+        self.assertEqual((shown["TrailARN"], shown["HomeRegion"]), (arn, REGION))
+        self.assertNotIn("KmsKeyId", shown)
+
+    def test_a_trail_is_changed_at_home_only(self):
+        ids = self.seed("another-records")
+        arn, away = ids["victim.arn"], self.accounts.client(self.account, "us-east-1", "cloudtrail")
+        self.assertEqual(len(away.describe_trails()["trailList"]), 2)
+        self.assertEqual(away.describe_trails(includeShadowTrails=False)["trailList"], [])
+        self.assertEqual(away.describe_trails(trailNameList=["audit"])["trailList"], [])
+        self.assertEqual(len(away.describe_trails(trailNameList=[arn])["trailList"]), 1)
+        self.assertFalse(away.get_trail_status(Name=arn)["IsLogging"])
+        self.refused("TrailNotFoundException", away.get_trail_status, Name="audit")
+        for call in (away.start_logging, away.stop_logging, away.update_trail, away.delete_trail):
+            self.refused("InvalidHomeRegionException", call, Name=arn)
+            self.refused("TrailNotFoundException", call, Name="audit")
+        self.assertEqual(state(self.accounts, self.account, "us-east-1")["trails"], {})
+
+    def test_a_trail_that_is_gone(self):
+        arn, trail = self.seed("gone-trail")["victim.arn"], self.trail
+        self.assertEqual(trail.describe_trails(trailNameList=[arn])["trailList"], [])
+        for call in (trail.get_trail_status, trail.start_logging, trail.stop_logging, trail.delete_trail):
+            self.refused("TrailNotFoundException", call, Name=arn)
+        self.refused("TrailNotFoundException", trail.update_trail, Name=arn, EnableLogFileValidation=True)
+        self.refused("ResourceNotFoundException", trail.list_tags, ResourceIdList=[arn])
+
+    def test_tags_of_a_trail(self):
+        ids = self.seed("stopped-trail")
+        arn = ids["victim.arn"]
+        (listed,) = self.trail.list_tags(ResourceIdList=[arn])["ResourceTagList"]
+        self.assertEqual(listed, {"ResourceId": arn, "TagsList": [{"Key": "team", "Value": "security"}]})
+        self.trail.delete_trail(Name=arn)
+        self.trail.create_trail(Name=ids["victim"], S3BucketName=f"audit-logs-{self.account}")
+        self.assertEqual(self.trail.list_tags(ResourceIdList=[arn])["ResourceTagList"][0]["TagsList"], [])
 
 
 class InterfaceTypes(Emulated):
@@ -911,6 +1034,84 @@ class ControlFindings(Emulated):
         self.refused("InvalidInputException", self.hub.get_findings, Filters=prefix)
 
 
+    def test_what_a_customer_says_of_a_finding(self):
+        ours, theirs = (f"arn:aws:securityhub:{REGION}::product/{name}" for name in ("aws/securityhub", "a/b"))
+        self.put("one", ours, Workflow={"Status": "NEW"}, Severity={"Label": "HIGH", "Original": "HIGH"})
+        self.put("one", theirs)
+        one, unknown = {"Id": "one", "ProductArn": ours}, {"Id": "two", "ProductArn": ours}
+        note = {"Text": "contained", "UpdatedBy": "us"}
+        answer = self.hub.batch_update_findings(
+            FindingIdentifiers=[one, unknown],
+            Note=note,
+            Workflow={"Status": "NOTIFIED"},
+            UserDefinedFields={"case": "7"},
+            Severity={"Label": "LOW"},
+            Confidence=40,
+        )
+        self.assertEqual(answer["ProcessedFindings"], [one])
+        (failed,) = answer["UnprocessedFindings"]
+        self.assertEqual((failed["FindingIdentifier"], failed["ErrorCode"]), (unknown, "FindingNotFound"))
+        (found,) = self.found(**one)
+        self.assertEqual({**note, "UpdatedAt": found["Note"]["UpdatedAt"]}, found["Note"])
+        self.assertRegex(found["Note"]["UpdatedAt"], r"^\d{4}-\d\d-\d\dT[\d:.]+Z$")
+        self.assertEqual((found["Workflow"]["Status"], found["UserDefinedFields"]), ("NOTIFIED", {"case": "7"}))
+        self.assertEqual(found["Severity"], {"Label": "LOW", "Normalized": 1, "Original": "HIGH"})
+        self.assertEqual((found["Confidence"], found["UpdatedAt"]), (40, "2026-11-03T09:12:41.000Z"))
+        self.assertNotIn("Note", self.found(Id="one", ProductArn=theirs)[0])
+        self.hub.batch_update_findings(FindingIdentifiers=[one], Severity={"Normalized": 89})
+        self.assertEqual(self.found(**one)[0]["Severity"]["Label"], "HIGH")
+        self.assertEqual(self.found(**one)[0]["Note"], found["Note"])
+
+    def test_an_update_that_is_not_valid_changes_nothing(self):
+        ours = f"arn:aws:securityhub:{REGION}::product/aws/securityhub"
+        self.put("one", ours)
+        one, update = {"Id": "one", "ProductArn": ours}, self.hub.batch_update_findings
+        before = self.found(Id="one")
+        for wrong in (
+            {"Note": {"Text": "x" * 513, "UpdatedBy": "us"}},
+            {"Note": {"Text": " ", "UpdatedBy": "us"}},
+            {"Note": {"Text": "x"}},
+            {"Workflow": {"Status": "DONE"}},
+            {"Confidence": 101},
+            {"UserDefinedFields": {"case": "x" * 1025}},
+        ):
+            with self.subTest(wrong=wrong):
+                body = {"FindingIdentifiers": [one], "Workflow": {"Status": "RESOLVED"}, **wrong}
+                self.refused("InvalidInputException", update, **body)
+        many = [{"Id": str(number), "ProductArn": ours} for number in range(101)]
+        self.refused("InvalidInputException", update, FindingIdentifiers=many, Workflow={"Status": "NEW"})
+        self.assertEqual(len(update(FindingIdentifiers=many[:100])["UnprocessedFindings"]), 100)
+        twice = update(FindingIdentifiers=[one, one], Workflow={"Status": "RESOLVED"})["UnprocessedFindings"]
+        self.assertEqual({failed["ErrorCode"] for failed in twice}, {"DuplicatedFindingIdentifier"})
+        update(FindingIdentifiers=[one], Note={"Text": "x" * 512, "UpdatedBy": "us"})
+        self.assertEqual([{**found, "Note": None} for found in self.found(Id="one")], [{**before[0], "Note": None}])
+
+    def test_what_a_customer_says_outlives_an_import(self):
+        ours = f"arn:aws:securityhub:{REGION}::product/aws/securityhub"
+        one, note = {"Id": "one", "ProductArn": ours}, {"Text": "contained", "UpdatedBy": "us"}
+
+        def seen(compliance, **more):
+            self.put("one", ours, Compliance={"Status": compliance}, Workflow={"Status": "NEW"}, **more)
+            (found,) = self.found(**one)
+            return found["Workflow"]["Status"], found.get("Note", {}).get("Text"), found["Title"]
+
+        self.assertEqual(seen("FAILED"), ("NEW", None, "a"))
+        self.hub.batch_update_findings(FindingIdentifiers=[one], Note=note, Workflow={"Status": "NOTIFIED"})
+        self.assertEqual(seen("FAILED", Title="b"), ("NOTIFIED", "contained", "b"))
+        self.assertEqual(seen("PASSED")[0], "NOTIFIED")
+        self.assertEqual(seen("FAILED")[0], "NEW")
+        self.hub.batch_update_findings(FindingIdentifiers=[one], Workflow={"Status": "SUPPRESSED"})
+        seen("PASSED")
+        self.assertEqual(seen("FAILED")[0], "SUPPRESSED")
+
+    def test_a_control_comes_with_its_workflow_status(self):
+        ours = f"arn:aws:securityhub:{REGION}::product/aws/securityhub"
+        self.put("one", ours, Workflow={"Status": "NEW"})
+        (finding,) = self.found(Id="one")
+        Observer().do_control(self.account, REGION, {**finding, "Workflow": {"Status": "SUPPRESSED"}})
+        self.assertEqual(self.found(Id="one")[0]["Workflow"], {"Status": "SUPPRESSED"})
+
+
 class SessionPolicies(Emulated):
     def test_a_session_policy_has_at_most_2048_characters(self):
         sts, role = self.client("sts"), f"arn:aws:iam::{self.account}:role/any"
@@ -958,6 +1159,34 @@ class Identities(Emulated):
         key = self.iam.create_access_key(UserName="deploy")["AccessKey"]["AccessKeyId"]
         other = self.accounts.client("900000000001", REGION, "iam")
         self.refused("NoSuchEntity", other.get_access_key_last_used, AccessKeyId=key)
+
+    def test_a_key_is_as_old_and_as_used_as_the_world_says(self):
+        now, ids = datetime.now(timezone.utc), self.seed("old-keys")
+        made = {k["AccessKeyId"]: k for k in self.iam.list_access_keys(UserName="deploy")["AccessKeyMetadata"]}
+        ages = [(now - made[ids[key]]["CreateDate"]) / timedelta(days=1) for key in ("victim.key", "victim.key2")]
+        self.assertEqual([round(age) for age in ages], [400, 10])
+        never = self.iam.get_access_key_last_used(AccessKeyId=ids["victim.key"])
+        self.assertEqual(never["UserName"], "deploy")
+        self.assertEqual(never["AccessKeyLastUsed"], {"ServiceName": "N/A", "Region": "N/A"})
+        used = self.iam.get_access_key_last_used(AccessKeyId=ids["victim.key2"])["AccessKeyLastUsed"]
+        self.assertEqual((used["ServiceName"], used["Region"]), ("s3", REGION))
+        self.assertEqual(round((now - used["LastUsedDate"]) / timedelta(days=1)), 1)
+        user = self.iam.get_user(UserName="deploy")["User"]
+        self.assertLessEqual(user["CreateDate"], made[ids["victim.key"]]["CreateDate"])
+        self.refused("NoSuchEntity", self.iam.get_access_key_last_used, AccessKeyId="AKIAIOSFODNN7EXAMPLE")
+
+    def test_a_password_was_used_when_the_world_says(self):
+        users = {
+            "never": {"password": True},
+            "used": {"password": True, "password_used_days_ago": 3, "keys": [{"status": "Inactive", "age_days": 2}]},
+        }
+        ids = seed(self.accounts, self.account, REGION, {"users": users})["ids"]
+        self.assertNotIn("PasswordLastUsed", self.iam.get_user(UserName="never")["User"])
+        used = self.iam.get_user(UserName="used")["User"]["PasswordLastUsed"]
+        self.assertEqual(round((datetime.now(timezone.utc) - used) / timedelta(days=1)), 3)
+        listed = {user["UserName"]: user.get("PasswordLastUsed") for user in self.iam.list_users()["Users"]}
+        self.assertEqual(listed, {"never": None, "used": used})
+        self.assertEqual(self.state()["users"]["used"]["keys"], {ids["used.key"]: "Inactive"})
 
     def test_users_come_in_pages(self):
         for number in range(5):

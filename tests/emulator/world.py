@@ -38,6 +38,10 @@ def certificate() -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def days_ago(days: float) -> str:
+    return (datetime.now(timezone.utc) - timedelta(days=days)).isoformat()
+
+
 def tag_list(tags: dict) -> list:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
@@ -45,6 +49,8 @@ def tag_list(tags: dict) -> list:
 class Seeder:
     def __init__(self, accounts: Accounts, account: str, region: str):
         self.region, self.account, self.door = region, account, accounts.door
+        self.accounts = accounts
+        self.world: dict = {}
         self.ids: dict = {}
         self.zones: dict = {}
         self.next_host: dict = {}
@@ -54,6 +60,7 @@ class Seeder:
         self.ec2 = self.clients("ec2")
 
     def run(self, world: dict) -> dict:
+        self.world = world
         for kind in (
             "vpcs",
             "subnets",
@@ -65,11 +72,13 @@ class Seeder:
             "target_groups",
             "classic_load_balancers",
             "instances",
+            "snapshots",
             "addresses",
             "auto_scaling_groups",
             "targets",
             "classic_members",
             "buckets",
+            "trails",
             "end_states",
             "trail",
         ):
@@ -169,12 +178,19 @@ class Seeder:
         for number, key in enumerate(spec.get("keys", ["Active"])):
             made = iam.create_access_key(UserName=title)["AccessKey"]["AccessKeyId"]
             self.ids[name + ".key" + (str(number + 1) if number else "")] = made
-            if key == "deleted":
+            status = key
+            if isinstance(key, dict):
+                status = key.get("status", "Active")
+                self.date_key(made, key)
+            if status == "deleted":
                 iam.delete_access_key(UserName=title, AccessKeyId=made)
-            elif key != "Active":
-                iam.update_access_key(UserName=title, AccessKeyId=made, Status=key)
+            elif status != "Active":
+                iam.update_access_key(UserName=title, AccessKeyId=made, Status=status)
         if spec.get("password"):
             iam.create_login_profile(UserName=title, Password="not-a-secret-1A")
+            if "password_used_days_ago" in spec:
+                used = days_ago(spec["password_used_days_ago"])
+                self.put("iam/passwords", account=self.account, user=title, used=used)
         for number, service in enumerate(spec.get("service_credentials", [])):
             made = iam.create_service_specific_credential(UserName=title, ServiceName=service)
             identifier = made["ServiceSpecificCredential"]["ServiceSpecificCredentialId"]
@@ -195,6 +211,21 @@ class Seeder:
             for key in iam.list_access_keys(UserName=title)["AccessKeyMetadata"]:
                 iam.delete_access_key(UserName=title, AccessKeyId=key["AccessKeyId"])
             iam.delete_user(UserName=title)
+
+    def date_key(self, key: str, spec: dict) -> None:
+        """Makes a key as old as the world says, and says when and where it was used last."""
+        self.put(
+            "iam/keys",
+            account=self.account,
+            region=self.region,
+            access_key=key,
+            created=days_ago(spec.get("age_days", 0)),
+            used=days_ago(spec["used_days_ago"]) if "used_days_ago" in spec else None,
+            service=spec.get("used_by", "s3"),
+        )
+
+    def put(self, door: str, **given: Any) -> None:
+        self.door(door, "POST", json.dumps(given).encode())
 
     def make_roles(self, name: str, spec: dict) -> None:
         iam, title = self.clients("iam"), spec.get("name", name)
@@ -232,8 +263,7 @@ class Seeder:
             ago = timedelta(minutes=made.pop("minutes_ago"))
             made["eventTime"] = (datetime.now(timezone.utc) - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
             events.append(made)
-        body = json.dumps({"account": self.account, "region": region, "events": events}).encode()
-        self.door("cloudtrail/events", "POST", body)
+        self.put("cloudtrail/events", account=self.account, region=region, events=events)
 
     def make_launch_templates(self, name: str, spec: dict) -> None:
         made = self.ec2.create_launch_template(
@@ -350,6 +380,23 @@ class Seeder:
             self.ids[spec["name"]] = made["NetworkInterfaceId"]
             self.addresses[spec["name"]] = made["PrivateIpAddress"]
 
+    def make_snapshots(self, name: str, spec: dict) -> None:
+        zone, tags = self.region + "a", tag_list(spec.get("tags", {}))
+        volume = self.ec2.create_volume(AvailabilityZone=zone, Size=spec.get("size", 8), VolumeType="gp3")["VolumeId"]
+        more = {"TagSpecifications": [{"ResourceType": "snapshot", "Tags": tags}]} if tags else {}
+        made = self.ec2.create_snapshot(VolumeId=volume, Description=spec.get("description", name), **more)
+        self.ids[name] = made["SnapshotId"]
+        # A snapshot outlives its volume, and a volume that is no instance's would be in every state.
+        self.ec2.delete_volume(VolumeId=volume)
+        shared = {"GroupNames": ["all"] if spec.get("public") else [], "UserIds": spec.get("accounts", [])}
+        if any(shared.values()):
+            self.ec2.modify_snapshot_attribute(
+                SnapshotId=made["SnapshotId"],
+                Attribute="createVolumePermission",
+                OperationType="add",
+                **{member: values for member, values in shared.items() if values},
+            )
+
     def make_addresses(self, name: str, spec: dict) -> None:
         made = self.ec2.allocate_address(Domain="vpc")
         self.ids[name] = made["AllocationId"]
@@ -410,8 +457,33 @@ class Seeder:
         if spec.get("tags"):
             s3.put_bucket_tagging(Bucket=title, Tagging={"TagSet": tag_list(spec["tags"])})
 
+    def cloudtrail(self, spec: dict) -> Any:
+        return self.accounts.client(self.account, spec.get("region", self.region), "cloudtrail")
+
+    def make_trails(self, name: str, spec: dict) -> None:
+        title = spec.get("name", name)
+        bucket = f"{title}-logs-{self.account}"
+        self.clients("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": self.region})
+        cloudtrail = self.cloudtrail(spec)
+        made = cloudtrail.create_trail(
+            Name=title,
+            S3BucketName=bucket,
+            IsMultiRegionTrail=spec.get("multi_region", True),
+            EnableLogFileValidation=spec.get("validated", True),
+            IsOrganizationTrail=spec.get("organization", False),
+            TagsList=tag_list(spec.get("tags", {})),
+        )
+        self.ids[name], self.ids[name + ".arn"] = title, made["TrailARN"]
+        if spec.get("recording", True):
+            cloudtrail.start_logging(Name=title)
+
     def make_end_states(self, name: str, spec: str) -> None:
-        if spec == "deleted" and self.ids[name].startswith("sg-"):
+        trail = self.world.get("trails", {}).get(name)
+        if spec == "deleted" and trail is not None:
+            self.cloudtrail(trail).delete_trail(Name=self.ids[name])
+        elif spec == "deleted" and self.ids[name].startswith("snap-"):
+            self.ec2.delete_snapshot(SnapshotId=self.ids[name])
+        elif spec == "deleted" and self.ids[name].startswith("sg-"):
             self.ec2.delete_security_group(GroupId=self.ids[name])
         elif spec == "deleted":
             self.clients("s3").delete_bucket(Bucket=self.ids[name])

@@ -17,7 +17,7 @@ use firebreak::aws::{Aws, Connection};
 use firebreak::config::Config;
 use firebreak::engine::Engine;
 use firebreak::failure::Failure;
-use firebreak::finding::{Finding, Source};
+use firebreak::finding::{Finding, Resource, Source};
 use firebreak::hub::{Answer, DECISION_EVENT, EVENT_SOURCE, Hub, OUTCOME_EVENT, Playbooks};
 use firebreak::ids::{AccountId, Region, RunId};
 use firebreak::ledger::Ledger;
@@ -107,6 +107,12 @@ impl Playbook for Traced {
     }
     fn authenticate<'a>(&'a self, hub: &'a Aws, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {
         while_doing(Doing::Planning, self.inner.authenticate(hub, member, finding))
+    }
+    fn looks_up(&self, finding: &Finding) -> bool {
+        self.inner.looks_up(finding)
+    }
+    fn look_up<'a>(&'a self, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Result<Vec<Resource>, Failure>> {
+        while_doing(Doing::Planning, self.inner.look_up(member, finding))
     }
     fn takes_requests_about(&self, kind: TargetKind) -> bool {
         self.inner.takes_requests_about(kind)
@@ -481,7 +487,7 @@ impl Case {
         let event = event_about(playbook, &security.account, &member, &ids, ids.get("victim")?)?;
         security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
         let finding = finding_in(&event)?;
-        let target = playbook.targets(&finding).into_iter().next().context("the finding has no target")?;
+        let target = target_of(playbook, &finding, ids.get("victim")?)?;
         // Due rows are a function's: each case has a schedule of its own.
         let function = format!("{}-{}", playbook.id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let function: &'static str = Box::leak(function.into_boxed_str());
@@ -638,25 +644,46 @@ impl Case {
     /// What a rule of AWS Config has found about the target: its event. The rule is put into the account under this name,
     /// one of AWS's own by its identifier.
     pub async fn found_by_config(&self, name: &str, identifier: &str) -> Result<Value> {
+        // Config takes a rule of this kind with its parameters alone.
+        let parameters = match identifier {
+            "ACCESS_KEYS_ROTATED" => json!({"maxAccessKeyAge": "90"}),
+            "IAM_USER_UNUSED_CREDENTIALS_CHECK" => json!({"maxCredentialUsageAge": "90"}),
+            _ => json!({}),
+        };
         let rule = json!({
-            "ConfigRuleName": name, "Source": {"Owner": "AWS", "SourceIdentifier": identifier}, "InputParameters": "{}",
+            "ConfigRuleName": name, "Source": {"Owner": "AWS", "SourceIdentifier": identifier},
+            "InputParameters": parameters.to_string(),
         });
         self.call("config", "put_config_rule", json!({"ConfigRule": rule})).await?;
         let found = self.call("config", "describe_config_rules", json!({"ConfigRuleNames": [name]})).await?;
         let arn = found["ConfigRules"][0]["ConfigRuleArn"].clone();
-        let kind = match self.target.kind {
-            TargetKind::Ec2SecurityGroup => "AWS::EC2::SecurityGroup",
-            TargetKind::S3Bucket => "AWS::S3::Bucket",
-            other => bail!("AWS Config is not asked about a {}", other.as_str()),
-        };
+        let (kind, resource) = self.as_config_names();
         Ok(json!({
             "version": "0", "source": "aws.config", "detail-type": "Config Rules Compliance Change", "account": self.member,
             "region": REGION, "resources": [], "detail": {
                 "awsAccountId": self.member, "awsRegion": REGION, "configRuleName": name, "configRuleARN": arn,
-                "messageType": "ComplianceChangeNotification", "resourceType": kind, "resourceId": self.target.id,
+                "messageType": "ComplianceChangeNotification", "resourceType": kind, "resourceId": resource,
                 "newEvaluationResult": {"complianceType": "NON_COMPLIANT", "resultRecordedTime": Timestamp::now().to_string()},
             },
         }))
+    }
+
+    /// What a rule of AWS Config names that has found something about the target: its kind and id.
+    #[must_use]
+    pub fn as_config_names(&self) -> (&'static str, &str) {
+        if self.playbook.looks_up(&self.finding) {
+            return ("AWS::::Account", &self.member);
+        }
+        let kind = match self.target.kind {
+            TargetKind::Ec2Instance => "AWS::EC2::Instance",
+            TargetKind::IamUser => "AWS::IAM::User",
+            TargetKind::IamRole | TargetKind::IamRoleSession => "AWS::IAM::Role",
+            TargetKind::Ec2SecurityGroup => "AWS::EC2::SecurityGroup",
+            TargetKind::S3Bucket => "AWS::S3::Bucket",
+            TargetKind::Ec2Snapshot => "AWS::EC2::Snapshot",
+            TargetKind::CloudTrailTrail => "AWS::CloudTrail::Trail",
+        };
+        (kind, self.target.id.split(':').next().unwrap_or_default())
     }
 
     /// The member account as the independent client sees it.
@@ -786,9 +813,19 @@ pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, 
     serde_json::from_str(&text).context("an event is not JSON any more")
 }
 
-/// The kind of target that a playbook acts on.
+/// The kind of target that a playbook acts on in the events here.
 pub fn kind_of_target(playbook: &dyn Playbook) -> Result<TargetKind> {
     Ok(example(playbook)?.1.kind)
+}
+
+/// The target of a finding that names it, or that stands for what is looked up in the account.
+pub fn target_of(playbook: &dyn Playbook, finding: &Finding, id: &str) -> Result<Target> {
+    if !playbook.looks_up(finding) {
+        return playbook.targets(finding).into_iter().next().context("the finding has no target");
+    }
+    let kind = kind_of_target(playbook)?;
+    let region = if kind.is_identity() { "global" } else { REGION };
+    Ok(format!("{}/{}/{region}/{}/{id}", finding.partition, finding.account, kind.as_str()).parse()?)
 }
 
 #[derive(Clone)]
@@ -802,7 +839,8 @@ struct Example {
     finding: String,
 }
 
-/// The first event of `events/` with an envelope that a playbook answers about exactly one target.
+/// The first event of `events/` with an envelope that a playbook answers about exactly one target, or about what it looks
+/// up.
 fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
     static KNOWN: Mutex<BTreeMap<&'static str, (String, Example)>> = Mutex::new(BTreeMap::new());
     let id = playbook.meta().id;
@@ -821,9 +859,24 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
         if finding.source == Source::Config {
             continue;
         }
-        let turned_away = firebreak::screen::screen(&finding, None, None).is_some();
+        if firebreak::screen::screen(&finding, None, None).is_some() {
+            continue;
+        }
+        if playbook.looks_up(&finding) {
+            let kind = *playbook.meta().kinds.first().context("it acts on nothing")?;
+            let about = Example {
+                kind,
+                id: String::new(),
+                name: String::new(),
+                key: String::new(),
+                account: finding.account.clone(),
+                region: Some(finding.region.clone()),
+                finding: finding.id.to_string(),
+            };
+            known.insert(id, (text.clone(), about.clone()));
+            return Ok((text, about));
+        }
         if let [target] = playbook.targets(&finding).as_slice()
-            && !turned_away
             && finding.identities.len() <= 1
         {
             let whose = finding.identities.first().filter(|_| target.kind.is_identity());
@@ -845,19 +898,11 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
     bail!("no event in events/ is answered by {id} about one target")
 }
 
-/// Whether one playbook acts on both kinds: on a role, and on one session of it.
-#[must_use]
-pub fn are_alike(one: TargetKind, other: TargetKind) -> bool {
-    let of_role = |kind| matches!(kind, TargetKind::IamRole | TargetKind::IamRoleSession);
-    one == other || (of_role(one) && of_role(other))
-}
-
 /// The worlds of `tests/worlds/` in which a playbook has a target, sorted.
 pub fn worlds_of(playbook: &dyn Playbook) -> Result<Vec<String>> {
-    let kind = kind_of_target(playbook)?;
     let mut names = Vec::new();
     for name in worlds()? {
-        if are_alike(kind_of_victim(&world(&name)?)?, kind) {
+        if playbook.meta().kinds.contains(&kind_of_victim(&world(&name)?)?) {
             names.push(name);
         }
     }

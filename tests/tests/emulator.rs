@@ -54,6 +54,12 @@ async fn every_world_can_be_seeded() {
             TargetKind::S3Bucket => {
                 assert!(state["buckets"].is_object() && victim.ends_with(&account), "{name}: {victim}")
             }
+            TargetKind::Ec2Snapshot => {
+                assert!(state["snapshots"].is_object() && victim.starts_with("snap-"), "{name}: {victim}")
+            }
+            TargetKind::CloudTrailTrail => {
+                assert_eq!(ids.get("victim.arn").unwrap().rsplit('/').next(), Some(victim), "{name}")
+            }
         }
     }
 }

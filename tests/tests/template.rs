@@ -11,6 +11,7 @@ use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Playbooks};
 use firebreak::ids::AccountId;
 use firebreak::ledger::LEASE;
 use firebreak::operator::{ONBOARD, OPERATOR, PLAN, PUBLISHER};
+use firebreak::playbook::Playbook;
 use firebreak::screen::screen;
 use firebreak::session;
 use firebreak_tests::deployment::{FUNCTIONS, Function, OPERATE, ORGANIZATION, REGION, deployed};
@@ -251,8 +252,8 @@ fn answered(finding: &Finding, envelope: Option<&AccountId>, playbooks: Playbook
     if let Some(away) = screen(finding, envelope, Some(&hub)) {
         return format!("turned away ({})", away.as_str());
     }
-    let answers = playbooks.iter().filter(|playbook| !playbook.targets(finding).is_empty());
-    let names: Vec<&str> = answers.map(|playbook| playbook.meta().id).collect();
+    let answers = |playbook: &&&dyn Playbook| !playbook.targets(finding).is_empty() || playbook.looks_up(finding);
+    let names: Vec<&str> = playbooks.iter().filter(answers).map(|playbook| playbook.meta().id).collect();
     if names.is_empty() { "not answered".to_owned() } else { names.join(" and ") }
 }
 
@@ -624,6 +625,7 @@ const WITHOUT_RESOURCE: &[&str] = &[
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
     "cloudfront:ListDistributions",
+    "cloudtrail:DescribeTrails",
     "cloudtrail:LookupEvents",
     "config:DescribeConfigRules",
     "ec2:DescribeAddresses",

@@ -78,6 +78,7 @@ const META: Meta = Meta {
     id: "isolate-instance",
     title: "Cut an EC2 instance off from every network, and keep it for the investigation",
     purpose: Purpose::Contain,
+    kinds: &[TargetKind::Ec2Instance],
     hold: "isolate-instance",
     rechecks: &[],
     controls: &[],

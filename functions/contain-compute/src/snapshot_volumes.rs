@@ -63,6 +63,7 @@ const META: Meta = Meta {
     id: "snapshot-volumes",
     title: "Snapshot every EBS volume of an EC2 instance at one moment, and lock the snapshots",
     purpose: Purpose::Preserve,
+    kinds: &[TargetKind::Ec2Instance],
     hold: "snapshot-volumes",
     rechecks: &[],
     controls: &[],

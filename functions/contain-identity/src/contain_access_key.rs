@@ -41,7 +41,7 @@ use firebreak::failure::Failure;
 use firebreak::finding::{Finding, When};
 use firebreak::permission::Permission;
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
 use crate::user;
 
@@ -53,6 +53,7 @@ const META: Meta = Meta {
     id: "contain-access-key",
     title: "Make a leaked access key useless, with everything else that its user can act with",
     purpose: Purpose::Contain,
+    kinds: &[TargetKind::IamUser],
     hold: user::HOLD,
     rechecks: user::RECHECKS,
     controls: &[],

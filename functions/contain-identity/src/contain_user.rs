@@ -48,6 +48,7 @@ const META: Meta = Meta {
     id: "contain-user",
     title: "Take from a hijacked user everything that it can act with",
     purpose: Purpose::Contain,
+    kinds: &[TargetKind::IamUser],
     hold: user::HOLD,
     rechecks: user::RECHECKS,
     controls: &[],

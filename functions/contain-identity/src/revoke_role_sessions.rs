@@ -59,6 +59,7 @@ const META: Meta = Meta {
     id: "revoke-role-sessions",
     title: "Make sessions of a role useless that were handed out before now",
     purpose: Purpose::Contain,
+    kinds: &[TargetKind::IamRole, TargetKind::IamRoleSession],
     hold: "revoke-role-sessions",
     // In seconds: when IAM has spread the change everywhere, and again.
     rechecks: &[10, 70],

@@ -5,12 +5,12 @@ use aws_sdk_iam::types::{
     AccessKeyMetadata, ServiceSpecificCredentialMetadata, SigningCertificate, SshPublicKeyMetadata, StatusType, User,
 };
 use firebreak::action::{Action, AnyAction, Of};
-use firebreak::actions::iam::Status;
 use firebreak::actions::iam::attach_deny_policy::{AttachDenyPolicy, Attached, denies, is_attached};
 use firebreak::actions::iam::deactivate_access_key::{DeactivateAccessKey, keys_of};
 use firebreak::actions::iam::deactivate_service_credential::{DeactivateServiceCredential, credentials_of};
 use firebreak::actions::iam::deactivate_signing_certificate::{DeactivateSigningCertificate, certificates_of};
 use firebreak::actions::iam::deactivate_ssh_key::{DeactivateSshKey, ssh_keys_of};
+use firebreak::actions::iam::{Status, name_of};
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure, gone_is_none};
 use firebreak::finding::{Credential, Finding, When};
@@ -155,19 +155,7 @@ async fn find(cx: &PlanContext<'_>, id: &UserId, hint: Option<UserName>) -> Resu
     {
         return Ok(Some((found, name)));
     }
-    let users: Vec<User> = cx
-        .aws
-        .iam()
-        .list_users()
-        .max_items(1000)
-        .into_paginator()
-        .items()
-        .send()
-        .try_collect()
-        .await
-        .map_err(Failure::from_sdk("look for user", id))?;
-    let name = users.iter().find(|user| user.user_id() == id.as_str()).and_then(|user| user.user_name().parse().ok());
-    match name {
+    match name_of(cx.aws, id).await? {
         Some(name) => Ok(facts(cx, id, &name).await?.map(|found| (found, name))),
         None => Ok(None),
     }

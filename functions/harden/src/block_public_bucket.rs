@@ -44,15 +44,15 @@ use aws_sdk_s3::types::Grant;
 use firebreak::action::{Action, AnyAction, Of};
 use firebreak::actions::s3::block_public_access::{Block, BlockPublicAccess, Settings, settings_of};
 use firebreak::aws::Aws;
-use firebreak::failure::{Class, Failure, gone_is_none};
+use firebreak::failure::{Failure, gone_is_none};
 use firebreak::finding::{Check, Finding, Resource, ResourceId};
 use firebreak::ids::BucketName;
 use firebreak::permission::Permission;
 use firebreak::plan::Plan;
 use firebreak::playbook::{Maybe, Meta, PlanContext, Planned, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
-use crate::fix::Fix;
+use crate::fix::{Fix, id_of};
 
 /// Blocks public access to a bucket.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ impl Fix for BlockPublicBucket {
         id: "block-public-bucket",
         title: "Block public access to a bucket",
         purpose: Purpose::Fix,
+        kinds: &[TargetKind::S3Bucket],
         hold: "block-public-bucket",
         rechecks: &[],
         triggers: &[],
@@ -112,8 +113,7 @@ impl Fix for BlockPublicBucket {
         _: &Finding,
         check: &'static Check,
     ) -> Result<Planned, Failure> {
-        let wrong = |error| Failure::new(Class::Bug, "plan for target", target.to_string()).because(error);
-        let bucket: BucketName = target.id.parse().map_err(|error: firebreak::ids::InvalidId| wrong(error))?;
+        let bucket: BucketName = id_of(target)?;
         let (settings, policy, list, website, tags, served) = tokio::join!(
             settings_of(cx.aws, &bucket),
             policy_lets_everybody_in(cx.aws, &bucket),

@@ -48,15 +48,15 @@ use firebreak::actions::ec2::open_group::EVERYWHERE;
 use firebreak::actions::ec2::set_ingress_rule::{Entry, Rule, SetIngressRule};
 use firebreak::actions::ec2::{filter, groups_there};
 use firebreak::aws::Aws;
-use firebreak::failure::{Class, Failure};
+use firebreak::failure::Failure;
 use firebreak::finding::{Check, Control, Finding, Resource, ResourceId};
 use firebreak::ids::GroupId;
 use firebreak::permission::Permission;
 use firebreak::plan::{Plan, Step};
 use firebreak::playbook::{Meta, PlanContext, Planned, Purpose};
-use firebreak::target::Target;
+use firebreak::target::{Target, TargetKind};
 
-use crate::fix::Fix;
+use crate::fix::{Fix, id_of};
 
 /// Closes ports of a security group to everywhere.
 #[derive(Debug)]
@@ -94,6 +94,7 @@ impl Fix for CloseIngress {
         id: "close-ingress",
         title: "Close ports of a security group that are open to everywhere",
         purpose: Purpose::Fix,
+        kinds: &[TargetKind::Ec2SecurityGroup],
         hold: "close-ingress",
         rechecks: &[],
         triggers: &[],
@@ -118,8 +119,7 @@ impl Fix for CloseIngress {
         finding: &Finding,
         check: &'static Check,
     ) -> Result<Planned, Failure> {
-        let wrong = |error| Failure::new(Class::Bug, "plan for target", target.to_string()).because(error);
-        let group: GroupId = target.id.parse().map_err(|error: firebreak::ids::InvalidId| wrong(error))?;
+        let group: GroupId = id_of(target)?;
         let closes = match Closes::of(check, finding.control.as_ref()) {
             Ok(closes) => closes,
             Err(why) => return Ok(Planned::Refused(why)),

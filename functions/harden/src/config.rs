@@ -20,10 +20,12 @@ pub(crate) async fn check(hub: &Aws, member: &Aws, reported: &Finding) -> Authen
     let Some(control) = &reported.control else {
         return Authenticity::Differs("it names no rule".to_owned());
     };
-    if member.account != reported.account || member.region != reported.region {
-        return Authenticity::Differs("it is about another account or Region than its resource".to_owned());
+    if member.account != reported.account {
+        return Authenticity::Differs("it is about another account than its resource".to_owned());
     }
-    let found = match read(member, &control.id).await {
+    // What is global is in no Region, and the rules about it are in one; so are those about what records in several.
+    let there = member.in_region(reported.region.clone());
+    let found = match read(&there, &control.id).await {
         Ok(found) => found,
         Err(failure) => return Authenticity::Unknown(failure),
     };

@@ -2,12 +2,14 @@
 //! and who is asked whether it is true.
 
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use firebreak::action::{AnyAction, Boxed};
 use firebreak::authenticate::{Authenticity, looked_for_twice, not_asked};
 use firebreak::aws::Aws;
 use firebreak::failure::{Class, Failure};
-use firebreak::finding::{Check, Finding, Resource, Source};
+use firebreak::finding::{Check, Finding, Resource, ResourceId, Source};
+use firebreak::ids::InvalidId;
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook};
 use firebreak::target::Target;
 
@@ -22,6 +24,20 @@ pub trait Fix: 'static {
 
     /// The target, when a resource that a failed control names is of its kind.
     fn target(resource: &Resource, finding: &Finding) -> Option<Target>;
+
+    /// Whether a resource that a failed control names stands for targets that have to be looked up: the account, for what
+    /// is in it.
+    fn stands_for_targets(_resource: &ResourceId) -> bool {
+        false
+    }
+
+    /// Looks those up: resources that [`Fix::target`] takes.
+    fn look_up<'a>(
+        _member: &'a Aws,
+        _finding: &'a Finding,
+    ) -> impl Future<Output = Result<Vec<Resource>, Failure>> + Send + 'a {
+        async { Ok(Vec::new()) }
+    }
 
     /// Reads the resource as it is now, and plans what `check` still finds wrong with it. Nothing is wrong where another
     /// has put it right, or where the finding was never true.
@@ -52,6 +68,17 @@ fn named<F: Fix>(finding: &Finding) -> Vec<Target> {
     found
 }
 
+fn stands_for_targets<F: Fix>(finding: &Finding) -> bool {
+    let own = finding.resources.iter().filter(|resource| resource.account == finding.account);
+    own.map(|resource| &resource.id).any(F::stands_for_targets)
+}
+
+/// The id of a target that a fix has made itself.
+pub(crate) fn id_of<T: FromStr<Err = InvalidId>>(target: &Target) -> Result<T, Failure> {
+    let wrong = || Failure::new(Class::Bug, "plan for target", target.to_string());
+    target.id.parse().map_err(|error| wrong().because(error))
+}
+
 impl<F: Fix> Playbook for AsPlaybook<F> {
     fn meta(&self) -> &'static Meta {
         &F::META
@@ -65,8 +92,23 @@ impl<F: Fix> Playbook for AsPlaybook<F> {
         if F::META.check(finding).is_none() { Vec::new() } else { named::<F>(finding) }
     }
 
+    fn is_about(&self, finding: &Finding, target: &Target) -> bool {
+        // Of what is looked up another look may find less: somebody else has put it right. The plan says what is so.
+        let looked_up = || F::META.kinds.contains(&target.kind) && target.account == finding.account;
+        self.targets(finding).contains(target) || (self.looks_up(finding) && looked_up())
+    }
+
     fn may_answer(&self, finding: &Finding) -> bool {
-        finding.source == Source::Config && !named::<F>(finding).is_empty()
+        let may_be_its = || !named::<F>(finding).is_empty() || stands_for_targets::<F>(finding);
+        finding.source == Source::Config && may_be_its()
+    }
+
+    fn looks_up(&self, finding: &Finding) -> bool {
+        F::META.check(finding).is_some() && named::<F>(finding).is_empty() && stands_for_targets::<F>(finding)
+    }
+
+    fn look_up<'a>(&'a self, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Result<Vec<Resource>, Failure>> {
+        Box::pin(F::look_up(member, finding))
     }
 
     fn authenticate<'a>(&'a self, hub: &'a Aws, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {

@@ -4,7 +4,12 @@ pub mod block_public_bucket;
 pub mod close_ingress;
 mod config;
 pub mod fix;
+pub mod restore_trail;
+pub mod retire_access_key;
 mod securityhub;
+mod trails;
+pub mod unshare_snapshot;
+pub mod validate_log_files;
 
 use firebreak::playbook::Playbook;
 
@@ -14,5 +19,11 @@ use crate::fix::AsPlaybook;
 pub const FUNCTION: &str = "harden";
 
 /// Every playbook of this function.
-pub static PLAYBOOKS: &[&dyn Playbook] =
-    &[&AsPlaybook::<block_public_bucket::BlockPublicBucket>::NEW, &AsPlaybook::<close_ingress::CloseIngress>::NEW];
+pub static PLAYBOOKS: &[&dyn Playbook] = &[
+    &AsPlaybook::<block_public_bucket::BlockPublicBucket>::NEW,
+    &AsPlaybook::<close_ingress::CloseIngress>::NEW,
+    &AsPlaybook::<restore_trail::RestoreTrail>::NEW,
+    &AsPlaybook::<retire_access_key::RetireAccessKey>::NEW,
+    &AsPlaybook::<unshare_snapshot::UnshareSnapshot>::NEW,
+    &AsPlaybook::<validate_log_files::ValidateLogFiles>::NEW,
+];

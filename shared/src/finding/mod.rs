@@ -200,7 +200,6 @@ impl Finding {
         }
     }
 
-    /// Where it is, for its resources to be held against.
     /// The same, of a rule that is not believed: it is none that anything answers, whatever its name.
     pub(crate) fn unbelieved(mut self) -> Self {
         if let Some(control) = &mut self.control {
@@ -209,6 +208,7 @@ impl Finding {
         self
     }
 
+    /// Where it is, for its resources to be held against.
     fn place(&self) -> resource::Place<'_> {
         resource::Place { partition: self.partition, region: &self.region, account: &self.account }
     }

@@ -223,7 +223,7 @@ fn an_exemption_needs_an_owner_and_every_policy_an_id() {
     assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
 }
 
-const PLAYBOOKS: [&str; 7] = [
+const PLAYBOOKS: [&str; 11] = [
     "isolate-instance",
     "snapshot-volumes",
     "contain-access-key",
@@ -231,6 +231,10 @@ const PLAYBOOKS: [&str; 7] = [
     "revoke-role-sessions",
     "block-public-bucket",
     "close-ingress",
+    "restore-trail",
+    "retire-access-key",
+    "unshare-snapshot",
+    "validate-log-files",
 ];
 
 /// What is said of the starter set with more in it.
@@ -271,7 +275,7 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
     policy `accounts`: `44445555666` is not the id of an account: 12 digits
     policy `words`: `cut-flows` is no leave, so nothing is ever equal to it; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
-    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session, ec2-security-group, s3-bucket
+    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session, ec2-security-group, s3-bucket, ec2-snapshot, cloudtrail-trail
     policy `account`: it is an exemption without an owner: say by `@owner` who answers for it
     policy `accounts`: it is an exemption without an owner: say by `@owner` who answers for it
     ");

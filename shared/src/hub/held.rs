@@ -305,13 +305,11 @@ fn what_was_said(about: About<'_>, hold: &Hold) -> Word {
         (None, _) => Word::Free,
         (Some(released), _) if finding.source == Source::Request => {
             let when = released.strftime("%Y-%m-%d %H:%M UTC");
-            Word::AskFirst(format!("the containment was undone {when}, so a person is asked first"))
+            Word::AskFirst(format!("what was done was undone {when}, so a person is asked first"))
         }
-        (Some(released), Some(seen)) if seen <= released => {
-            over("the containment was undone after this activity was last seen")
-        }
+        (Some(released), Some(seen)) if seen <= released => over("what was done was undone after this was last seen"),
         // A finding that does not say when cannot be shown to be old.
-        (Some(_), _) => Word::AskFirst("the containment was undone, and the activity was seen again since".to_owned()),
+        (Some(_), _) => Word::AskFirst("what was done was undone, and this was seen again since".to_owned()),
     }
 }
 

@@ -44,6 +44,19 @@ impl Hub {
         self.playbooks.iter().flat_map(of).collect()
     }
 
+    /// A finding with what it is about, where it does not name it and that has to be looked up in the account.
+    ///
+    /// # Errors
+    /// When the account cannot be read.
+    pub async fn looked_up(&self, by: &Operator, mut finding: Finding) -> Result<Finding, Failure> {
+        if let Some(playbook) = self.playbooks.iter().copied().find(|playbook| playbook.looks_up(&finding)) {
+            let member = self.planning(by, playbook, &finding.account, Some(&finding.region)).await?;
+            let found = playbook.look_up(&member, &finding).await?;
+            finding.resources.extend(found);
+        }
+        Ok(finding)
+    }
+
     /// A session that reads for plans of a playbook, as the function's own would.
     ///
     /// # Errors

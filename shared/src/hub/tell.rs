@@ -205,9 +205,21 @@ impl Hub {
     /// GuardDuty repeats findings, and Security Hub hands them on and repeats them as well, so people get one message,
     /// unless they asked; the event goes out each time. `false` when something did not arrive.
     pub(super) async fn tell_unanswered(&self, finding: &Finding, why: &[String], page: bool) -> bool {
+        let once = Told { about: finding.id.to_string(), what: "unanswered".to_owned(), remembered: A_WEEK };
+        self.tell_unanswered_once(finding, why, page, once).await
+    }
+
+    /// The same where it could not be found out what a finding is about. Whoever has the account can have it so for every
+    /// finding there is, so people are woken once an hour for an account.
+    pub(super) async fn tell_not_looked_up(&self, finding: &Finding, why: &str) -> bool {
+        let about = finding.account.to_string();
+        let once = Told { about, what: "not-looked-up".to_owned(), remembered: AN_HOUR };
+        self.tell_unanswered_once(finding, &[why.to_owned()], true, once).await
+    }
+
+    async fn tell_unanswered_once(&self, finding: &Finding, why: &[String], page: bool, once: Told) -> bool {
         let id = finding.id.as_str();
         let asked = finding.request.is_some();
-        let once = Told { about: id.to_owned(), what: "unanswered".to_owned(), remembered: A_WEEK };
         let known = !asked && self.ledger.was_told(&once, Timestamp::now()).await.unwrap_or(false);
         let detail = json!({
             "version": 1,

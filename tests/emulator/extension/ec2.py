@@ -1,4 +1,4 @@
-"""EC2: interfaces, public addresses, instance attributes, snapshots and their locks."""
+"""EC2: interfaces, public addresses, instance attributes, snapshots, their locks and whom they are shared with."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -656,7 +656,7 @@ def _create_snapshots(original: Any, self: Any) -> ActionResult:
 
 @override(ElasticBlockStore, "describe_snapshots")
 def _describe_snapshots(original: Any, self: Any) -> ActionResult:
-    """`OwnerIds`, paging.
+    """`OwnerIds`, `RestorableByUserIds`, paging.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html
     """
@@ -664,7 +664,49 @@ def _describe_snapshots(original: Any, self: Any) -> ActionResult:
     owners = {self.current_account if o == "self" else o for o in self._get_param("OwnerIds", [])}
     if owners:
         result.result["Snapshots"] = [s for s in result.result["Snapshots"] if s.owner_id in owners]
+    users = {self.current_account if u == "self" else u for u in self._get_param("RestorableByUserIds", [])}
+    if users:
+        # Public ones are those of `all` only; each account has leave for its own.
+        result.result["Snapshots"] = [
+            s
+            for s in result.result["Snapshots"]
+            if users & {s.owner_id, *s.create_volume_permission_userids, *s.create_volume_permission_groups}
+        ]
     return _paged(self, result, "Snapshots")
+
+
+@override(ElasticBlockStore, "describe_snapshot_attribute")
+def _describe_snapshot_attribute(original: Any, self: Any) -> ActionResult:
+    """The attribute that was asked for, in an order that stays. moto knows one, in any order.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshotAttribute.html
+    """
+    result = original(self)
+    permissions = result.result.pop("CreateVolumePermissions")
+    if self._get_param("Attribute") == "productCodes":
+        return ActionResult({**result.result, "ProductCodes": []})
+    permissions.sort(key=lambda one: (one.get("Group", ""), one.get("UserId", "")))
+    return ActionResult({**result.result, "CreateVolumePermissions": permissions})
+
+
+@override(ElasticBlockStore, "modify_snapshot_attribute")
+def _modify_snapshot_attribute(original: Any, self: Any) -> ActionResult:
+    """Permissions in `CreateVolumePermission`, too. moto knows only those in `GroupNames` and `UserIds`.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifySnapshotAttribute.html
+    """
+    result, given = original(self), self._get_param("CreateVolumePermission", {})
+    for way, change in (
+        ("Add", self.ec2_backend.add_create_volume_permission),
+        ("Remove", self.ec2_backend.remove_create_volume_permission),
+    ):
+        of_way = given.get(way, [])
+        change(
+            self._get_param("SnapshotId"),
+            user_ids=[one["UserId"] for one in of_way if "UserId" in one],
+            groups=[one["Group"] for one in of_way if "Group" in one],
+        )
+    return result
 
 
 def set_snapshot_state(account: str, region: str, snapshot: str, state: str, message: Any = None) -> dict:

@@ -1,12 +1,14 @@
-"""IAM: unique ids of users, owners of keys, service-specific credentials, pages of users."""
+"""IAM: unique ids of users, owners of keys, service-specific credentials, pages of users; and doors through which a key
+comes to be old, and a key or a password to have been used.
+"""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.iam.exceptions import NotFoundException
-from moto.iam.models import IAMBackend, User
+from moto.iam.models import AccessKeyLastUsed, IAMBackend, User, iam_backends
 from moto.iam.responses import IamResponse
 from moto.iam.utils import generate_access_key_id_from_account_id
 from moto.moto_api._internal import mock_random
@@ -58,6 +60,41 @@ def _list_users(original: Any, self: IamResponse) -> ActionResult:
     items, marker = page(users, int(self._get_param("MaxItems") or 100), self._get_param("Marker"))
     result = {"Users": items, "IsTruncated": marker is not None}
     return ActionResult({**result, "Marker": marker} if marker else result)
+
+
+# --- What time alone brings about ----------------------------------------------------
+
+
+def _moment(text: str) -> datetime:
+    """In whole seconds, as IAM has them. moto's times are of UTC and do not say so."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
+    return moment.replace(microsecond=0, tzinfo=None)
+
+
+def date_key(account: str, region: str, access_key: str, created: str, used: Any = None, service: str = "s3") -> dict:
+    """The door: a key was made at `created` and used last at `used`, or never. Its user is no younger than it.
+
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKeyLastUsed.html
+    """
+    for user in iam_backends[account]["aws"].users.values():
+        for key in user.access_keys:
+            if key.access_key_id == access_key:
+                key.create_date = _moment(created)
+                key.last_used = AccessKeyLastUsed(_moment(used), service, region) if used else None
+                user.create_date = min(user.create_date, key.create_date)
+                return {}
+    raise ValueError(f"no user has the access key {access_key}")
+
+
+def use_password(account: str, user: str, used: str) -> dict:
+    """The door: the user signed in with the password at `used`.
+
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_User.html
+    """
+    found = iam_backends[account]["aws"].get_user(user)
+    found.password_last_used = _moment(used)
+    found.create_date = min(found.create_date, found.password_last_used)
+    return {}
 
 
 # --- Service-specific credentials ----------------------------------------------------

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use firebreak::finding::Finding;
 use firebreak::ledger::decisions::Verb;
+use firebreak::playbook::Playbook as _;
 use firebreak::run::{Outcome, RunState, StepResult};
 use firebreak_tests::compare::{differences, entries, list};
 use firebreak_tests::emulator::world;
@@ -360,7 +361,9 @@ fn while_people_are_asked_another_finding_is_told_once_and_a_graver_one_asks_aga
         let security = Security::fresh(Permits::Default).await.unwrap();
         for (_, playbook) in playbooks() {
             let case = case(&security, playbook).await;
-            case.deliver().await.answer().unwrap();
+            // None so grave that there is no graver one.
+            let event = another(&case, Timestamp::now(), 5.0).await;
+            assert_eq!(outcome(&case, &event).await.0, Outcome::Proposed);
             let first = case.the_run().await.unwrap();
             let grave = severity(&first.head.finding);
             told(&case).await;
@@ -370,7 +373,7 @@ fn while_people_are_asked_another_finding_is_told_once_and_a_graver_one_asks_aga
             let text = told(&case).await;
             assert!(text.starts_with("DECISION STILL NEEDED: "), "{text}");
             assert!(text.contains(&format!("Approve: firebreak approve {}", first.head.id)), "{text}");
-            for repeat in [&weaker, &case.event] {
+            for repeat in [&weaker, &event] {
                 assert_eq!(outcome(&case, repeat).await.0, Outcome::NoChange);
             }
             assert_eq!(told(&case).await, "", "told twice");
@@ -383,7 +386,7 @@ fn while_people_are_asked_another_finding_is_told_once_and_a_graver_one_asks_aga
             assert!(text.starts_with("DECISION NEEDED: ") && text.contains(second.head.id.as_str()), "{text}");
             let old = security.ledger().unwrap().run(&first.head.id).await.unwrap().unwrap();
             assert_eq!(old.state, RunState::Superseded);
-            for repeat in [&weaker, &case.event, &graver] {
+            for repeat in [&weaker, &event, &graver] {
                 assert_eq!(outcome(&case, repeat).await.0, Outcome::NoChange);
             }
             assert_eq!(told(&case).await, "", "told twice");
@@ -462,6 +465,10 @@ fn a_message_that_was_refused_is_sent_with_the_next_delivery() {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
         for (_, playbook) in playbooks() {
             let gone = Case::new(&security, playbook, &worlds(playbook).await.gone).await.unwrap();
+            if playbook.looks_up(&gone.finding) {
+                // What is gone is not found, and nobody is told.
+                continue;
+            }
             told(&gone).await;
             gone.faults.rule(|request| (request.operation == "Publish").then_some(Fault::Denied));
             assert!(matches!(gone.deliver().await, Delivered::Failed(_)));

@@ -77,7 +77,7 @@ fn a_rule_of_config_counts_by_what_config_says_that_it_checks() {
             let case = case(&security, playbook).await;
             let before = case.state().await.unwrap();
             // One of AWS's that checks something else, under the name that AWS gives the one that is answered.
-            let other = case.found_by_config(name, "CLOUD_TRAIL_ENABLED").await.unwrap();
+            let other = case.found_by_config(name, "IAM_PASSWORD_POLICY").await.unwrap();
             let (found, why) = outcome(&case, &other).await;
             assert_eq!(found, Outcome::NoChange, "{why}");
             // None of that name, and another one of the same name than the event says.

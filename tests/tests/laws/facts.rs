@@ -6,6 +6,8 @@ mod bucket;
 mod group;
 mod identity;
 mod instance;
+mod snapshot;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,14 +22,21 @@ use serde_json::Value;
 /// What of a target is not contained: each thing, with the ids that it hangs on.
 pub type Open = BTreeMap<String, BTreeSet<String>>;
 
+fn is_fix(case: &Case) -> bool {
+    case.playbook.meta().purpose == Purpose::Fix
+}
+
 /// What of the target is not contained.
 pub fn open(case: &Case, state: &Value) -> Result<Open> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::open(case, state),
+        TargetKind::IamUser if is_fix(case) => identity::old_keys(case, state),
         TargetKind::IamUser => identity::open_user(case, state),
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::open_sessions(case, state),
         TargetKind::Ec2SecurityGroup => Ok(group::open(case, state)),
         TargetKind::S3Bucket => bucket::open(case, state),
+        TargetKind::Ec2Snapshot => snapshot::open(case, state),
+        TargetKind::CloudTrailTrail => trail::open(case, state),
     }
 }
 
@@ -102,10 +111,13 @@ pub async fn alter(case: &Case) -> Result<()> {
 pub async fn reopen(case: &Case) -> Result<()> {
     match case.target.kind {
         TargetKind::Ec2Instance => instance::reopen(case).await,
+        TargetKind::IamUser if is_fix(case) => identity::reactivate(case).await,
         TargetKind::IamUser => identity::reopen_user(case).await,
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::reopen_role(case).await,
         TargetKind::Ec2SecurityGroup => group::reopen(case).await,
         TargetKind::S3Bucket => bucket::reopen(case).await,
+        TargetKind::Ec2Snapshot => snapshot::reopen(case).await,
+        TargetKind::CloudTrailTrail => trail::reopen(case).await,
     }
 }
 
@@ -114,10 +126,13 @@ pub async fn reopen(case: &Case) -> Result<()> {
 pub fn hostile(playbook: &dyn Playbook, evil: &str, secret: &str) -> Result<Value> {
     match kind_of_target(playbook)? {
         TargetKind::Ec2Instance => instance::hostile(evil, secret),
+        TargetKind::IamUser if playbook.meta().purpose == Purpose::Fix => identity::hostile_old_keys(secret),
         TargetKind::IamUser => identity::hostile_user(evil, secret),
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::hostile_role(secret),
         TargetKind::Ec2SecurityGroup => group::hostile(evil, secret),
         TargetKind::S3Bucket => bucket::hostile(evil, secret),
+        TargetKind::Ec2Snapshot => snapshot::hostile(evil, secret),
+        TargetKind::CloudTrailTrail => trail::hostile(playbook, evil, secret),
     }
 }
 
@@ -133,5 +148,6 @@ pub fn squatted(case: &Case) -> Result<Option<&str>> {
 /// Whether a target consists of things, so that it can get more of them, and another plan with them. The sessions of a role
 /// are cut by one policy, whatever else there is.
 pub fn has_parts(playbook: &dyn Playbook) -> bool {
-    matches!(kind_of_target(playbook), Ok(TargetKind::Ec2Instance | TargetKind::IamUser))
+    playbook.meta().purpose != Purpose::Fix
+        && matches!(kind_of_target(playbook), Ok(TargetKind::Ec2Instance | TargetKind::IamUser))
 }

@@ -17,6 +17,7 @@ mod hostile;
 mod identities;
 mod journeys;
 mod lessons;
+mod looked_up;
 mod many;
 mod meanwhile;
 mod organization;

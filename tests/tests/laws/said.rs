@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use firebreak::ledger::Budget;
 use firebreak::ledger::decisions::Verb;
+use firebreak::playbook::Playbook as _;
 use firebreak::run::{Mode, Outcome, RunState};
 use firebreak_tests::emulator::world;
 use firebreak_tests::faults::{Doing, Fault};
@@ -199,6 +200,10 @@ fn what_is_observed_or_turned_away_is_told_once_a_finding() {
                 assert_eq!(answer.outcomes[0].outcome, wanted, "{:?}", answer.outcomes);
             }
             let gone = Case::new(&enforce, playbook, &worlds(playbook).await.gone).await.unwrap();
+            if playbook.looks_up(&gone.finding) {
+                // What is gone is not found, and there are laws of controls for what is not found.
+                continue;
+            }
             enforce.messages().await.unwrap();
             for n in 0..3 {
                 let answer = gone.deliver().await.answer().unwrap();

@@ -85,12 +85,11 @@ fn a_repeat_after_an_undo_is_proposed_if_the_activity_went_on_and_else_noted() {
             let at = undone.released_at.context("it was not undone")?;
 
             let old = seen_at(&case, at - SignedDuration::from_mins(5)).await?;
-            changes_nothing(&case, &old, Outcome::NoChange, "was undone after this activity was last seen").await?;
+            changes_nothing(&case, &old, Outcome::NoChange, "was undone after this was last seen").await?;
             ensure!(case.the_run().await?.head.id == undone.head.id, "an old repeat began a run");
 
             let new = seen_at(&case, at + SignedDuration::from_mins(5)).await?;
-            changes_nothing(&case, &new, Outcome::Proposed, "was undone, and the activity was seen again since")
-                .await?;
+            changes_nothing(&case, &new, Outcome::Proposed, "was undone, and this was seen again since").await?;
             let run = case.the_run().await?;
             ensure!(run.head.id != undone.head.id && run.state == RunState::Proposed, "{:?}", run.state);
             let told = case.security.told_about(run.head.id.as_str()).await?;

@@ -16,6 +16,7 @@ pub mod replace_interface_groups;
 pub mod set_ingress_rule;
 pub mod set_instance_attribute;
 pub mod tighten_connection_tracking;
+pub mod unshare_snapshot;
 
 use aws_sdk_ec2::types::{Filter, Instance, NetworkInterface, ResourceType, SecurityGroup, Tag, TagSpecification};
 

@@ -40,11 +40,7 @@ impl Action for DeactivateAccessKey {
     }
 
     fn change(&self, before: &Self::State) -> Change {
-        Change {
-            what: format!("access key {} of {}", self.key, self.user),
-            from: before.words().to_owned(),
-            to: Status::Inactive.words().to_owned(),
-        }
+        change(&self.user, &self.key, *before)
     }
 
     fn grants(&self, aws: &Aws, _before: &Self::State, _groups: &[KnownGroup]) -> Vec<Grant> {
@@ -52,9 +48,7 @@ impl Action for DeactivateAccessKey {
     }
 
     async fn read(&self, cx: &Context<'_>) -> Result<Option<Self::State>, Failure> {
-        let Some(keys) = gone_is_none(keys_of(cx.aws, &self.user).await)? else { return Ok(None) };
-        let found = keys.iter().find(|key| key.access_key_id() == Some(self.key.as_str()));
-        found.map(|key| status_of(key.status(), self.key.as_str())).transpose()
+        status(cx.aws, &self.user, &self.key).await
     }
 
     async fn wanted(&self, _cx: &Context<'_>, _before: &Self::State) -> Result<Self::State, Failure> {
@@ -62,15 +56,40 @@ impl Action for DeactivateAccessKey {
     }
 
     async fn set(&self, cx: &Context<'_>, _from: &Self::State, to: &Self::State) -> Result<Set<Self::State>, Failure> {
-        let call = cx.aws.iam().update_access_key().user_name(self.user.as_str());
-        let call = call.access_key_id(self.key.as_str()).status(to.as_aws());
-        call.send().await.map_err(Failure::from_sdk("set the status of access key", &self.key))?;
-        Ok(Set::Done)
+        set_status(cx.aws, &self.user, &self.key, *to).await
     }
 
     fn satisfied(&self, now: &Self::State, _wanted: &Self::State) -> bool {
         *now != Status::Active
     }
+}
+
+/// The change of a key that is made inactive, in words.
+pub(super) fn change(user: &UserName, key: &AccessKeyId, before: Status) -> Change {
+    Change {
+        what: format!("access key {key} of {user}"),
+        from: before.words().to_owned(),
+        to: Status::Inactive.words().to_owned(),
+    }
+}
+
+/// The status of a key; nothing when it or its user is gone.
+pub(super) async fn status(aws: &Aws, user: &UserName, key: &AccessKeyId) -> Result<Option<Status>, Failure> {
+    let Some(keys) = gone_is_none(keys_of(aws, user).await)? else { return Ok(None) };
+    let found = keys.iter().find(|one| one.access_key_id() == Some(key.as_str()));
+    found.map(|one| status_of(one.status(), key.as_str())).transpose()
+}
+
+pub(super) async fn set_status<S>(
+    aws: &Aws,
+    user: &UserName,
+    key: &AccessKeyId,
+    to: Status,
+) -> Result<Set<S>, Failure> {
+    let call = aws.iam().update_access_key().user_name(user.as_str());
+    let call = call.access_key_id(key.as_str()).status(to.as_aws());
+    call.send().await.map_err(Failure::from_sdk("set the status of access key", key))?;
+    Ok(Set::Done)
 }
 
 /// The access keys of a user. A user can have two.

@@ -5,15 +5,16 @@ pub mod deactivate_access_key;
 pub mod deactivate_service_credential;
 pub mod deactivate_signing_certificate;
 pub mod deactivate_ssh_key;
+pub mod retire_access_key;
 pub mod revoke_sessions;
 
-use aws_sdk_iam::types::StatusType;
+use aws_sdk_iam::types::{StatusType, User};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
-use crate::ids::{RoleName, UserName};
+use crate::ids::{RoleName, UserId, UserName};
 
 /// Whether a credential works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,13 @@ impl Status {
 /// The status in an answer about `what`.
 fn status_of(status: Option<&StatusType>, what: &str) -> Result<Status, Failure> {
     status.and_then(Status::of).ok_or_else(|| Failure::new(Class::Bug, "read the status of", what))
+}
+
+/// The name that the user with this unique id has now; nothing when there is none.
+pub async fn name_of(aws: &Aws, id: &UserId) -> Result<Option<UserName>, Failure> {
+    let pages = aws.iam().list_users().max_items(1000).into_paginator().items().send();
+    let users: Vec<User> = pages.try_collect().await.map_err(Failure::from_sdk("look for user", id))?;
+    Ok(users.iter().find(|user| user.user_id() == id.as_str()).and_then(|user| user.user_name().parse().ok()))
 }
 
 /// The ARNs that a user of this name can have. Names are unique in an account whatever the path, which can be changed.

@@ -41,6 +41,27 @@ pub(super) fn open_user(case: &Case, state: &Value) -> Result<Open> {
     Ok(open)
 }
 
+/// The days after which a key is too old for the control that the events here report.
+const OLD: i64 = 90;
+
+/// The active keys that are too old.
+pub(super) fn old_keys(case: &Case, state: &Value) -> Result<Open> {
+    let (_, user) = user(case, state)?;
+    let is_old = |key: &str| user["key_days"][key].as_i64().is_some_and(|days| days > OLD);
+    let old = entries(&user["keys"]).filter(|(key, status)| *status == "Active" && is_old(key));
+    Ok(old.map(|(key, _)| (key.to_owned(), [key.to_owned()].into())).collect())
+}
+
+/// One that is too old works again.
+pub(super) async fn reactivate(case: &Case) -> Result<()> {
+    let state = case.state().await?;
+    let (name, user) = user(case, &state)?;
+    let old = entries(&user["key_days"]).find(|(_, days)| days.as_i64().is_some_and(|days| days > OLD));
+    let (key, _) = old.with_context(|| format!("{name} has no old key"))?;
+    let params = json!({"UserName": name, "AccessKeyId": key, "Status": "Active"});
+    case.call("iam", "update_access_key", params).await.map(|_| ())
+}
+
 /// The sessions, where no policy of the role denies them everything that was issued until some minutes ago.
 pub(super) fn open_sessions(case: &Case, state: &Value) -> Result<Open> {
     let (_, role) = role(case, state)?;
@@ -131,6 +152,11 @@ pub(super) fn hostile_user(evil: &str, secret: &str) -> Result<Value> {
     });
     world["trail"]["us-east-1"].as_array_mut().context("the world has no trail")?.push(asked);
     Ok(world)
+}
+
+/// A user with old keys.
+pub(super) fn hostile_old_keys(secret: &str) -> Result<Value> {
+    hostile("two-old-keys", "users", secret)
 }
 
 /// The drill's role.
