@@ -8,6 +8,7 @@ use firebreak::finding::Trigger;
 use firebreak::guard::Policies;
 use firebreak::ids::AccountId;
 
+use crate::connect::playbooks;
 use crate::explain::{Explainer, files_in};
 
 /// Prints what changes. Whether every event could be read.
@@ -31,7 +32,7 @@ pub(crate) fn print(
     }
     let explainer = |policies| Explainer { policies, hub_account: hub_account.clone(), at: None };
     let (before, after) = (explainer(current), explainer(next));
-    let (mut answers, mut changed, mut well) = (0, 0, true);
+    let (mut answers, mut changed, mut unread, mut looked_up) = (0, 0, 0, 0);
     let mut out = anstream::stdout().lock();
     for path in files_in(events)? {
         let bytes = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
@@ -40,7 +41,7 @@ pub(crate) fn print(
             Ok(Trigger::Findings(reported)) => reported,
             Ok(_) => continue,
             Err(error) => {
-                well = false;
+                unread += 1;
                 writeln!(out, "{name}: not read: {error}")?;
                 continue;
             }
@@ -49,12 +50,13 @@ pub(crate) fn print(
             let finding = match finding {
                 Ok(finding) => finding,
                 Err(error) => {
-                    well = false;
+                    unread += 1;
                     writeln!(out, "{name}: not read: {error}")?;
                     continue;
                 }
             };
             let envelope = reported.envelope_account.as_ref();
+            looked_up += usize::from(playbooks().iter().any(|playbook| playbook.looks_up(finding)));
             let (was, is) = (before.finding(finding, envelope).0, after.finding(finding, envelope).0);
             // The playbooks and targets are the same whatever the policies say.
             for (was, is) in was.iter().zip(&is) {
@@ -72,5 +74,14 @@ pub(crate) fn print(
         }
     }
     writeln!(out, "{changed} of {answers} answers change")?;
-    Ok(well)
+    if looked_up > 0 {
+        writeln!(
+            out,
+            "of {looked_up} findings more the targets are looked up in the account: what changes there is not known"
+        )?;
+    }
+    if unread > 0 {
+        writeln!(out, "{unread} could not be read, so the exit status is 1")?;
+    }
+    Ok(unread == 0)
 }

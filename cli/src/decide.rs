@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use firebreak::door::wire::{Answer, Asked, ByHand, RefusalKind};
 use firebreak::ids::{AccountId, Region, RunId};
+use firebreak::playbook::{Playbook, Purpose};
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak::target::Target;
 
 use crate::Exit;
+use crate::connect::playbooks;
 use crate::door::{Door, Refused};
 
 /// The command looks at the run this often, and gives up waiting after this long.
@@ -120,7 +122,14 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
 
 /// The target in its canonical form. What kind it is, its id says.
 fn target(arguments: &ByHandArguments) -> Result<Target> {
-    let ByHandArguments { target: id, account, region, .. } = arguments;
+    let ByHandArguments { playbook, target: id, account, region, .. } = arguments;
+    let is_fix = |known: &&&dyn Playbook| known.meta().id == playbook && known.meta().purpose == Purpose::Fix;
+    if playbooks().iter().any(|known| is_fix(&known)) {
+        bail!(
+            "{playbook} fixes what a control has found and is not asked for by hand: in Security Hub, choose the custom action \
+             FirebreakContain for the control's finding"
+        );
+    }
     let (partition, global) = (region.partition(), "global");
     let (region, kind) = match id {
         id if id.starts_with("i-") => (region.as_str(), "ec2-instance"),

@@ -10,7 +10,7 @@ use firebreak::guard::{self, Known, Policies};
 use firebreak::hub::{why_only_proposed, why_unanswered};
 use firebreak::ids::AccountId;
 use firebreak::plan::{Leave, Undo};
-use firebreak::playbook::Playbook;
+use firebreak::playbook::{Playbook, Purpose};
 use firebreak::run::Mode;
 use firebreak::screen::screen;
 use firebreak::target::Target;
@@ -206,6 +206,7 @@ impl Explainer {
     /// The guard's word where everything that is not known is taken at its strictest.
     fn answer(&self, playbook: &'static dyn Playbook, target: Target, finding: &Finding) -> Answer {
         let meta = playbook.meta();
+        let finding = &meta.named(finding.clone());
         let known = Known {
             playbook: meta.id,
             target: &target,
@@ -239,6 +240,10 @@ impl Explainer {
         if strictest.mode == Mode::Enforce {
             let budget = "budgets: not known without AWS; a person is asked where those of the hour are spent";
             strictest.reasons.push(budget.to_owned());
+            if meta.purpose == Purpose::Fix {
+                let plan = "what a plan finds in use has a person asked first all the same: `firebreak plan` looks";
+                strictest.reasons.push(plan.to_owned());
+            }
         }
         let region = target.region.as_ref().map_or("global", |region| region.as_str()).to_owned();
         Answer {

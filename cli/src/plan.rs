@@ -24,7 +24,7 @@ pub(crate) async fn run(event: &Path) -> Result<bool> {
             out,
             "{} {} severity {:.1}, account {}, {}",
             "Finding".bold(),
-            plain(&finding.finding_type, 120),
+            plain(finding.what(), 120),
             finding.severity,
             finding.account,
             finding.region

@@ -1,5 +1,6 @@
 //! `firebreak runs` and `firebreak show`: what was done.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::{Result, bail};
@@ -89,21 +90,25 @@ pub(crate) fn print(out: &mut impl Write, run: &Run, requests: bool) -> Result<(
     writeln!(out, "{} {} {}", "Run".bold(), head.id, outcome.bold())?;
     writeln!(out, "  {} on {}, account {}, {region}", head.playbook, head.target.id, head.target.account)?;
     let finding = &head.finding;
-    let kind = plain(&finding.finding_type, 120);
     match &finding.request {
         Some(by) if finding.source == Source::Request => {
             writeln!(out, "  asked for by {}: {}", plain(by, MOST_NAMES), plain(&finding.title, 300))?;
         }
-        _ => writeln!(out, "  finding {kind}, severity {:.1}, {}", finding.severity, finding.id)?,
+        _ => {
+            let what = if finding.control.is_some() { "failed control" } else { "finding" };
+            let kind = plain(finding.what(), 120);
+            writeln!(out, "  {what} {kind}, severity {:.1}, {}", finding.severity, finding.id)?;
+        }
     }
     for reason in &head.reasons {
         writeln!(out, "  {reason}")?;
     }
     timeline(out, run)?;
+    let mut said = BTreeSet::new();
     for stage in run.stages() {
         writeln!(out, "\n  {}", stage.name.bold())?;
         for step in &stage.steps {
-            print_step(out, run, step, requests)?;
+            print_step(out, run, step, requests, &mut said)?;
         }
     }
     if let Some(end) = &run.end {
@@ -156,7 +161,8 @@ fn timeline(out: &mut impl Write, run: &Run) -> Result<()> {
     Ok(())
 }
 
-fn print_step(out: &mut impl Write, run: &Run, step: &Step, requests: bool) -> Result<()> {
+/// `said` is what was said of other steps' undo: once is enough.
+fn print_step(out: &mut impl Write, run: &Run, step: &Step, requests: bool, said: &mut BTreeSet<String>) -> Result<()> {
     let became = match run.result(&step.id) {
         None => "planned".to_owned(),
         Some(StepResult::Changed { .. }) => "done".to_owned(),
@@ -168,7 +174,8 @@ fn print_step(out: &mut impl Write, run: &Run, step: &Step, requests: bool) -> R
         Some(StepResult::Slow) => "no answer in time".to_owned(),
     };
     let at = run.steps.get(&step.id).map(|record| format!(", at {}", since(record.after_ms))).unwrap_or_default();
-    let undone = match (run.undo_result(&step.id), &step.caveat) {
+    let caveat = step.caveat.as_ref().filter(|caveat| said.insert((*caveat).clone()));
+    let undone = match (run.undo_result(&step.id), caveat) {
         (Some(UndoResult::Restored), Some(caveat)) => format!("; undo: restored, but {caveat}"),
         (Some(result), _) => format!("; undo: {}", undone(result)),
         // Whoever decides is to know what the decision cannot take back.

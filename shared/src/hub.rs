@@ -40,6 +40,7 @@ use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
 use crate::telemetry;
+use crate::write_back;
 use held::{About, Word};
 use known::Known;
 use policy::PolicySource;
@@ -471,6 +472,7 @@ impl Hub {
                 return Ok(self.told(playbook, Report::of(meta.id, target, finding, Outcome::Refused, why)).await);
             }
         };
+        let genuine = meta.named(genuine);
         tighten.for_request(&genuine);
         if !is_about(playbook, &genuine, target) {
             let source = finding.source.name();
@@ -807,6 +809,8 @@ impl Hub {
         let report_due = DueAt { what: DueKind::Report, at: end.at + Duration::from_secs(60) };
         let mut next = vec![report_due];
         next.extend(self.due_after(playbook, &run, state, &end));
+        let write_back = write_back::wait(&run.head.finding).filter(|_| playbook.meta().purpose != Purpose::Preserve);
+        next.extend(write_back.map(|wait| DueAt { what: DueKind::WriteBack, at: end.at + wait }));
         // Only what is due is promised.
         end.retry = next.iter().any(|due| due.what == DueKind::Retry);
         if !undoing && end.retry {

@@ -31,3 +31,4 @@ pub mod target;
 pub mod telemetry;
 pub mod text;
 pub mod units;
+pub mod write_back;

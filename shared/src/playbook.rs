@@ -15,6 +15,7 @@ use crate::permission::Permission;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::target::{Target, TargetKind};
+use crate::write_back::Note;
 
 /// What a playbook is, as data.
 #[derive(Debug)]
@@ -168,6 +169,11 @@ pub trait Playbook: Sync {
         Box::pin(async { Authenticity::NotAsked(not_asked(finding.source)) })
     }
 
+    /// Writes back into Security Hub what became of a run's finding. `hub` is the security account.
+    fn write_back<'a>(&'a self, hub: &'a Aws, _finding: &'a Finding, note: Note) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move { note.write(hub).await })
+    }
+
     /// Whether somebody may ask by hand that a target of this kind be contained: the plan needs nothing of a finding.
     fn takes_requests_about(&self, _kind: TargetKind) -> bool {
         false
@@ -212,6 +218,16 @@ impl Meta {
     pub fn check(&self, finding: &Finding) -> Option<&'static Check> {
         let control = finding.control.as_ref()?;
         self.controls.iter().find(|check| control.is(check, finding.source))
+    }
+
+    /// The finding with the one name of the control that it is about, for policies and people.
+    #[must_use]
+    pub fn named(&self, mut finding: Finding) -> Finding {
+        let name = self.check(&finding).map(|check| check.name().to_owned());
+        if let Some(control) = &mut finding.control {
+            control.known_as = name;
+        }
+        finding
     }
 
     /// Why a finding is not answered; `None` when it is.

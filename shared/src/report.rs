@@ -131,7 +131,7 @@ impl Report {
             run: None,
             finding: finding.id.to_string(),
             // Of a control its id says more than the kind of finding that it came as.
-            finding_type: finding.control.as_ref().map_or(&finding.finding_type, |control| &control.id).clone(),
+            finding_type: finding.what().to_owned(),
             severity: finding.severity,
             asked_for: finding
                 .request

@@ -336,6 +336,7 @@ fn operation(service: &str, request: &HttpRequest, target: &str, body: &str) -> 
         .to_owned(),
         "cloudfront" if path.ends_with("/distribution") => "ListDistributions".to_owned(),
         "securityhub" if path.ends_with("/findings") => "GetFindings".to_owned(),
+        "securityhub" if path.ends_with("/findings/batchupdate") => "BatchUpdateFindings".to_owned(),
         "guardduty" if path.ends_with("/findings/get") => "GetFindings".to_owned(),
         "guardduty" if path.ends_with("/detector") => "ListDetectors".to_owned(),
         _ => body

@@ -28,6 +28,7 @@ use firebreak::plan::{Leave, Plan, Step, Undo};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook};
 use firebreak::run::Run;
 use firebreak::target::{Target, TargetKind};
+use firebreak::write_back::Note;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -113,6 +114,9 @@ impl Playbook for Traced {
     }
     fn look_up<'a>(&'a self, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Result<Vec<Resource>, Failure>> {
         while_doing(Doing::Planning, self.inner.look_up(member, finding))
+    }
+    fn write_back<'a>(&'a self, hub: &'a Aws, finding: &'a Finding, note: Note) -> Boxed<'a, Result<(), Failure>> {
+        self.inner.write_back(hub, finding, note)
     }
     fn takes_requests_about(&self, kind: TargetKind) -> bool {
         self.inner.takes_requests_about(kind)

@@ -12,6 +12,7 @@ use firebreak::finding::{Check, Finding, Resource, ResourceId, Source};
 use firebreak::ids::InvalidId;
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook};
 use firebreak::target::Target;
+use firebreak::write_back::Note;
 
 use crate::{config, securityhub};
 
@@ -118,6 +119,13 @@ impl<F: Fix> Playbook for AsPlaybook<F> {
                 Source::Config => config::check(hub, member, finding).await,
                 source => Authenticity::NotAsked(not_asked(source)),
             }
+        })
+    }
+
+    fn write_back<'a>(&'a self, hub: &'a Aws, finding: &'a Finding, note: Note) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let Some(now) = securityhub::fetch(hub, finding).await? else { return Ok(()) };
+            note.given(now["Workflow"]["Status"].as_str(), now["Note"]["UpdatedBy"].as_str()).write(hub).await
         })
     }
 

@@ -303,6 +303,7 @@ mod tests {
             compliance: Compliance::Failed,
             rule: None,
             check: Some("ACCESS_KEYS_ROTATED".to_owned()),
+            known_as: None,
             parameters: [("maxAccessKeyAge".to_owned(), vec![days.to_owned()])].into(),
         };
         for (days, is) in

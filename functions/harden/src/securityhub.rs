@@ -87,6 +87,7 @@ fn as_asff(found: &sh::AwsSecurityFinding) -> Value {
         "GeneratorId": found.generator_id(),
         "Id": found.id(),
         "LastObservedAt": found.last_observed_at(),
+        "Note": { "UpdatedBy": found.note().and_then(|note| note.updated_by()) },
         "ProductArn": found.product_arn(),
         "ProductFields": fields,
         "RecordState": found.record_state().map(|state| state.as_str()),

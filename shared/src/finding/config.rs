@@ -48,7 +48,14 @@ pub(super) fn finding(at: &At<'_>, envelope_region: Option<&Region>) -> Result<F
         last_seen: result.field("resultRecordedTime")?.time().or(at.field("notificationCreationTime")?.time()),
         resource_type: kind_word(&word),
         title: name.clone(),
-        control: Some(Control { id: name, compliance, rule, check: None, parameters: Default::default() }),
+        control: Some(Control {
+            id: name,
+            compliance,
+            rule,
+            check: None,
+            known_as: None,
+            parameters: Default::default(),
+        }),
         ..Finding::new(Source::Config, id, kind, severity::UNRATED, account, region)
     };
     let named = resource::read(&word, &resource_at, finding.place(), Said::default());

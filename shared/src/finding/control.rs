@@ -22,6 +22,10 @@ pub struct Control {
     /// asked for it. No event carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
+    /// What the playbook that answers it calls the check, whoever evaluated it and under whatever name: [`Check::name`].
+    /// Policies and people are given this one name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<String>,
     /// What Security Hub evaluated the control with, where that can be chosen: `authorizedTcpPorts`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Vec<String>>,
@@ -42,7 +46,19 @@ pub struct Check {
     pub rule: Option<(&'static str, &'static str)>,
 }
 
+impl Check {
+    /// The one name of it: Security Hub's control, `EC2.13`, or where there is none the identifier of AWS's rule.
+    pub fn name(&self) -> &'static str {
+        self.control.or(self.rule.map(|(identifier, _)| identifier)).unwrap_or_default()
+    }
+}
+
 impl Control {
+    /// What it is called: the name of the check, or where nothing answers it the source's own.
+    pub fn name(&self) -> &str {
+        self.known_as.as_deref().unwrap_or(&self.id)
+    }
+
     /// Whether it is this check. Of a rule of AWS Config that was not asked for yet its name is believed: enough to ask.
     pub fn is(&self, check: &Check, source: Source) -> bool {
         match (source, &self.check, check.rule) {
@@ -102,6 +118,7 @@ mod tests {
             compliance: Compliance::Failed,
             rule: None,
             check: check.map(str::to_owned),
+            known_as: None,
             parameters: BTreeMap::new(),
         }
     }

@@ -121,6 +121,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// What it reports, in a word: the control that has failed, else the finding type.
+    pub fn what(&self) -> &str {
+        self.control.as_ref().map_or(&self.finding_type, Control::name)
+    }
+
     /// What an attack sequence names and nothing is done about under this finding, one line each, in words.
     /// `is_own` says whether a network interface is one of the target's.
     pub fn not_touched(&self, is_own: impl Fn(&InterfaceId) -> bool) -> Vec<String> {

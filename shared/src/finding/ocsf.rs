@@ -39,6 +39,7 @@ fn read(at: &At<'_>, product: &Product, other_region: Option<&Region>) -> Result
         compliance: came_to.unwrap_or(Compliance::Unknown),
         rule: None,
         check: None,
+        known_as: None,
         parameters: Default::default(),
     });
     let time = |name, name_dt| -> Result<Option<jiff::Timestamp>, ParseError> {

@@ -149,7 +149,7 @@ fn control(
     };
     let parameters = parameters(&at.down(&["Compliance", "SecurityControlParameters"])?)?;
     let compliance = compliance.unwrap_or(Compliance::Unknown);
-    Ok(id.map(|id| Control { id, compliance, rule, check: None, parameters }))
+    Ok(id.map(|id| Control { id, compliance, rule, check: None, known_as: None, parameters }))
 }
 
 /// What a control was evaluated with: names, each with its values.

@@ -510,6 +510,9 @@ fn facts(question: &Question<'_>) -> Result<Vec<(String, RestrictedExpression)>,
         ("severity", RestrictedExpression::new_decimal(format!("{:.4}", finding.severity))),
         ("sample", RestrictedExpression::new_bool(finding.sample)),
     ];
+    if let Some(control) = &finding.control {
+        fields.push(("control", string(control.name())));
+    }
     if let Some(last_seen) = finding.last_seen {
         let minutes = question.now.duration_since(last_seen).as_mins().max(0);
         fields.push(("age_minutes", RestrictedExpression::new_long(minutes)));

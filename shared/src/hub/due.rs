@@ -14,10 +14,14 @@ use crate::playbook::{Playbook, Purpose};
 use crate::report::{Report, Topic};
 use crate::run::{HoldSet, Outcome, Run, RunState, StepResult};
 use crate::telemetry;
+use crate::write_back::Note;
 
 /// Joined findings that could not be answered so often, each time after twice as long, up to an hour, are left to
 /// people: after a day.
 const JOINED_PATIENCE: u32 = 29;
+
+/// What could not be written back so often, each time after twice as long, is let be: after two hours.
+const WRITE_BACK_PATIENCE: u32 = 7;
 
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
@@ -108,6 +112,7 @@ impl Hub {
                     }
                 }
             }
+            DueKind::WriteBack => self.write_back(playbook, &run, due, now).await.map(|()| None),
             DueKind::Joined => {
                 // Tried again and held, it has them on its own hold.
                 if !matches!(run.state, RunState::Freed | RunState::Rejected) {
@@ -143,6 +148,27 @@ impl Hub {
                 report.page = true;
                 self.tell_due(playbook, &run, report, due, now).await.map(Some)
             }
+        }
+    }
+
+    /// Writes back into Security Hub what became of a run's finding. What people are told hangs on none of it.
+    async fn write_back(
+        &self,
+        playbook: &'static dyn Playbook,
+        run: &Run,
+        due: &Due,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(note) = Note::of(playbook, run) else { return Ok(()) };
+        match playbook.write_back(&self.aws, &run.head.finding, note).await {
+            Err(failure) if failure.class == Class::Transient && due.attempts < WRITE_BACK_PATIENCE => {
+                self.ledger.put_off(&run.head, due, &due.left, now).await
+            }
+            Err(failure) => {
+                telemetry::alarm("write-back-failed", &failure.brief());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

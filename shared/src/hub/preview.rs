@@ -105,6 +105,7 @@ impl Hub {
             Authenticity::Unknown(failure) => (Err(failure.brief()), finding.clone()),
             Authenticity::NotAsked(why) => (Err(why.to_owned()), finding.clone()),
         };
+        let finding = playbook.meta().named(finding);
         let plan = match planned {
             Planned::Plan(plan) => Ok(plan),
             Planned::Gone(why) | Planned::Refused(why) => Err(why),

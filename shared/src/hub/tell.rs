@@ -226,7 +226,7 @@ impl Hub {
             "playbook": null,
             "outcome": Outcome::NoChange,
             "target": null,
-            "finding": { "id": finding.id, "type": finding.finding_type, "severity": finding.severity },
+            "finding": { "id": finding.id, "type": finding.what(), "severity": finding.severity },
             "account": finding.account,
             "region": finding.region,
             "reasons": why,
@@ -238,7 +238,7 @@ impl Hub {
         let why = why.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ") + &more;
         let message = format!(
             "NOT ANSWERED: {}\nWhere: account {}, {}\nSeverity: {:.1}\nWhy: {why}\nDo: look at finding {} in {}",
-            crate::text::plain(&finding.finding_type, 90),
+            crate::text::plain(finding.what(), 90),
             finding.account,
             finding.region,
             finding.severity,

@@ -259,11 +259,21 @@ pub enum DueKind {
     Joined,
     /// Look whether what was done still holds, and for what shows only later.
     Recheck,
+    /// Write back into Security Hub what became of the finding.
+    WriteBack,
 }
 
 impl DueKind {
-    const ALL: [Self; 7] =
-        [Self::Lease, Self::Retry, Self::Report, Self::Evidence, Self::HoldEnds, Self::Joined, Self::Recheck];
+    const ALL: [Self; 8] = [
+        Self::Lease,
+        Self::Retry,
+        Self::Report,
+        Self::Evidence,
+        Self::HoldEnds,
+        Self::Joined,
+        Self::Recheck,
+        Self::WriteBack,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -274,6 +284,7 @@ impl DueKind {
             Self::HoldEnds => "hold-ends",
             Self::Joined => "joined",
             Self::Recheck => "recheck",
+            Self::WriteBack => "write-back",
         }
     }
 }

@@ -188,6 +188,7 @@ fn reason(call: &Call) -> (Lane, &'static str) {
         ("s3", "PutObject") => (Tell, "a record of evidence"),
         ("guardduty", "ListDetectors") => (Hub, "where GuardDuty keeps its findings"),
         ("securityhub", "GetFindings") => (Hub, "is the finding genuine?"),
+        ("securityhub", "BatchUpdateFindings") => (Tell, "the note in Security Hub"),
         ("guardduty", "GetFindings") => (Hub, "is the finding genuine?"),
         ("organizations", "DescribeAccount") => (Hub, "where does the account stand in the organization?"),
         ("sts", "AssumeRole") => (Hub, "a session in the member account"),

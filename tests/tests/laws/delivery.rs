@@ -297,7 +297,7 @@ fn hub_event(case: &Case, detail_type: &str, detail: Value) -> Value {
         "region": REGION, "resources": [], "detail": detail})
 }
 
-fn imported(case: &Case) -> Result<Value> {
+pub fn imported(case: &Case) -> Result<Value> {
     Ok(hub_event(case, "Security Hub Findings - Imported", json!({"findings": [asff(case)?]})))
 }
 

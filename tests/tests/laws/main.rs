@@ -26,3 +26,4 @@ mod said;
 mod silence;
 mod situations;
 mod support;
+mod write_back;

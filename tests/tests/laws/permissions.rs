@@ -407,6 +407,10 @@ fn ids_in(request: &Request) -> Vec<String> {
     let ec2 = request.service == "ec2";
     const KINDS: [&str; 6] = ["i-", "eni-", "sg-", "vpc-", "eipalloc-", "snap-"];
     const NAMES: [&str; 5] = ["AutoScalingGroupName", "LoadBalancerName", "RoleName", "TargetGroupArn", "UserName"];
+    if request.service == "cloudtrail" {
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        return vec![body["Name"].as_str().unwrap().to_owned()];
+    }
     let pairs = request.body.split('&').filter_map(|pair| pair.split_once('='));
     let mut found = Vec::new();
     for (key, value) in pairs {

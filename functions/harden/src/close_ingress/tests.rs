@@ -113,6 +113,7 @@ fn what_security_hub_authorizes_is_what_stays() {
         compliance: firebreak::finding::Compliance::Failed,
         rule: None,
         check: None,
+        known_as: None,
         parameters: [("authorizedTcpPorts".to_owned(), ports.iter().map(ToString::to_string).collect())].into(),
     };
     let closes = Closes::of(&UNAUTHORIZED, Some(&control(&["443", "8443"]))).unwrap();
