@@ -50,8 +50,8 @@ pub fn not_asked(source: Source) -> &'static str {
         Source::AccessAnalyzer => "findings are not fetched again from IAM Access Analyzer yet",
         Source::Macie => "findings are not fetched again from Macie yet",
         Source::Inspector => "findings are not fetched again from Inspector yet",
-        Source::Health => "AWS Health cannot be asked again, and the claim is not proven otherwise yet",
-        Source::TrustedAdvisor => "Trusted Advisor cannot be asked again, and the claim is not proven otherwise yet",
+        Source::Health => "AWS Health cannot be asked again, and of a key alone IAM proves what it says",
+        Source::TrustedAdvisor => "Trusted Advisor cannot be asked again, and of a key alone IAM proves what it says",
     }
 }
 

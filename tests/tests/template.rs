@@ -262,6 +262,9 @@ const BY_NO_RULE: &[&str] = &[
     "guardduty/pascal-case-in-envelope.json",
     // Security Hub sends the same control as `Security Hub Findings - Imported` too.
     "securityhub/v2-control.json",
+    // Trusted Advisor tells each account alone, and AWS Health says the same.
+    "trusted-advisor/exposed-key.json",
+    "trusted-advisor/suspected-key.json",
 ];
 
 /// The events of this repository that EventBridge could deliver, by file.
@@ -333,7 +336,7 @@ async fn each_event_reaches_the_functions_that_answer_it() {
             let of_controls = playbooks.iter().any(|playbook| !playbook.meta().controls.is_empty());
             let own = |finding: &Finding| match of_controls {
                 true => finding.control.is_some(),
-                false => finding.source == Source::GuardDuty || finding.request.is_some(),
+                false => matches!(finding.source, Source::GuardDuty | Source::Health) || finding.request.is_some(),
             };
             if arrived.contains(file.as_str()) {
                 let its_own = reported.findings.iter().any(|finding| finding.as_ref().is_ok_and(own));

@@ -2,7 +2,8 @@
 //!
 //! ## What it answers
 //!
-//! GuardDuty findings about the use of a user's long-term access key (`AKIA…`).
+//! GuardDuty findings about the use of a user's long-term access key (`AKIA…`), and what AWS Health and Trusted Advisor say
+//! of keys that lie open: as far as IAM proves it, which has to know the key and to hold it for active.
 //!
 //! ## What it does
 //!
@@ -37,13 +38,15 @@
 //! - <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html#troubleshoot_general_eventual-consistency>
 
 use firebreak::action::{AnyAction, Boxed};
+use firebreak::authenticate::{Authenticity, not_asked};
+use firebreak::aws::Aws;
 use firebreak::failure::Failure;
-use firebreak::finding::{Finding, When};
+use firebreak::finding::{Finding, Resource, When};
 use firebreak::permission::Permission;
 use firebreak::playbook::{Meta, PlanContext, Planned, Playbook, Purpose};
 use firebreak::target::{Target, TargetKind};
 
-use crate::user;
+use crate::{exposed, user};
 
 /// Contains the user whose access key has leaked.
 #[derive(Debug)]
@@ -77,7 +80,27 @@ impl Playbook for ContainAccessKey {
     }
 
     fn targets(&self, finding: &Finding) -> Vec<Target> {
+        if exposed::is_one(finding) {
+            return exposed::targets(finding);
+        }
         if META.refusal(finding).is_some() { Vec::new() } else { user::targets(finding, When::NamesKey) }
+    }
+
+    fn looks_up(&self, finding: &Finding) -> bool {
+        exposed::is_one(finding) && exposed::targets(finding).is_empty()
+    }
+
+    fn look_up<'a>(&'a self, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Result<Vec<Resource>, Failure>> {
+        Box::pin(exposed::look_up(member, finding))
+    }
+
+    fn authenticate<'a>(&'a self, _hub: &'a Aws, member: &'a Aws, finding: &'a Finding) -> Boxed<'a, Authenticity> {
+        Box::pin(async move {
+            match exposed::is_one(finding) {
+                true => exposed::authenticate(member, finding).await,
+                false => Authenticity::NotAsked(not_asked(finding.source)),
+            }
+        })
     }
 
     fn is_about(&self, finding: &Finding, target: &Target) -> bool {

@@ -2,6 +2,7 @@
 
 pub mod contain_access_key;
 pub mod contain_user;
+mod exposed;
 pub mod protected;
 pub mod revoke_role_sessions;
 mod sweep;

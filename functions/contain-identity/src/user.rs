@@ -137,7 +137,7 @@ async fn owner(
 }
 
 /// The name of a key's owner; nothing when IAM does not know the key, or not to us.
-async fn owner_of(aws: &Aws, key: &AccessKeyId) -> Result<Option<UserName>, Failure> {
+pub(crate) async fn owner_of(aws: &Aws, key: &AccessKeyId) -> Result<Option<UserName>, Failure> {
     let answer = aws.iam().get_access_key_last_used().access_key_id(key.as_str()).send().await;
     match answer.map_err(Failure::from_sdk("look up the owner of access key", key)) {
         Ok(answer) => Ok(answer.user_name().and_then(|name| name.parse().ok())),

@@ -25,7 +25,7 @@ pub fn unanswered_source(finding: &Finding) -> &'static str {
             "a rule of AWS Config has failed, and by its name it is none that a fix here answers: look at the resource; what a rule of AWS's under another name checks is asked of Config"
         }
         Source::Health | Source::TrustedAdvisor if about_key => {
-            "AWS says that an access key lies open or is misused, and no playbook here answers that yet: deactivate the key, and look at what was done with it"
+            "AWS says that an access key lies open or is misused, and nothing here answers that of this key: deactivate it, and look at what was done with it"
         }
         Source::Health => "it is a notice of AWS Health that no playbook here answers: read it there",
         Source::TrustedAdvisor => {

@@ -407,3 +407,67 @@ fn a_session_that_acts_again_is_revoked_again_and_the_time_moves_forward() {
         assert!(revocations(&case).await.is_empty());
     });
 }
+
+/// What AWS says of a key that lies open: of the victim's first key, or another.
+fn lies_open(case: &Case, file: &str, key: &str) -> Value {
+    let text = std::fs::read_to_string(workspace().join("events").join(file)).unwrap();
+    let text = text.replace("AKIAIOSFODNN7EXAMPLE", key).replace("AKIAI44QH8DHBEXAMPLE", key);
+    let text = text.replace("222222222222", &case.member).replace("111111111111", &case.security.account);
+    serde_json::from_str(&text).unwrap()
+}
+
+const LIE_OPEN: [&str; 3] =
+    ["health/exposed-key.json", "health/suspected-key-organisation.json", "trusted-advisor/exposed-key.json"];
+
+/// Neither can be asked again: their word counts as far as IAM proves it.
+#[test]
+fn a_key_that_aws_has_found_in_public_is_contained_where_iam_knows_it_and_holds_it_for_active() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for file in LIE_OPEN {
+            let case = case(&security, "contain-access-key", "plain-user").await;
+            let key = case.ids.get("victim.key").unwrap().to_owned();
+            // A key that is not the account's, and one that is nobody's any more.
+            let stranger = self::case(&security, "contain-access-key", "plain-user").await;
+            let before = case.state().await.unwrap();
+            let others = lies_open(&case, file, stranger.ids.get("victim.key").unwrap());
+            let answer = case.deliver_event(&others).await.answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange && o.run.is_none()), "{answer:?}");
+            let name = case.ids.get("victim.name").unwrap();
+            let set = |status: &str| json!({"UserName": name, "AccessKeyId": key, "Status": status});
+            iam(&case, "update_access_key", set("Inactive")).await;
+            let event = lies_open(&case, file, &key);
+            let answer = case.deliver_event(&event).await.answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange && o.run.is_none()), "{answer:?}");
+            iam(&case, "update_access_key", set("Active")).await;
+            assert_eq!(case.state().await.unwrap(), before);
+
+            let answer = case.deliver_event(&event).await.answer().unwrap();
+            let [one] = answer.outcomes.as_slice() else { panic!("{answer:?}") };
+            assert_eq!(
+                (one.outcome, one.target.as_deref()),
+                (Outcome::Contained, Some(case.target.to_string().as_str()))
+            );
+            is_so(&case).await.unwrap();
+            // GuardDuty sees it used as well: one run.
+            let answer = case.deliver().await.answer().unwrap();
+            assert!(answer.outcomes.iter().all(|o| o.outcome == Outcome::NoChange && o.run == one.run), "{answer:?}");
+            case.settle().await.unwrap();
+            assert_eq!(case.the_run().await.unwrap().end.unwrap().outcome, Outcome::Contained);
+        }
+    });
+}
+
+#[test]
+fn a_key_that_lies_open_is_proposed_where_no_policy_enforces_and_can_be_approved() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        let case = case(&security, "contain-access-key", "plain-user").await;
+        let event = lies_open(&case, LIE_OPEN[0], case.ids.get("victim.key").unwrap());
+        let answer = case.deliver_event(&event).await.answer().unwrap();
+        assert_eq!(answer.outcomes[0].outcome, Outcome::Proposed, "{answer:?}");
+        let answer = case.decide(Verb::Approve).await.unwrap().answer().unwrap();
+        assert_eq!(answer.outcomes[0].outcome, Outcome::Contained, "{answer:?}");
+        is_so(&case).await.unwrap();
+    });
+}
