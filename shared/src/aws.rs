@@ -174,6 +174,8 @@ clients! {
     iam: aws_sdk_iam,
     /// Amazon DynamoDB.
     dynamodb: aws_sdk_dynamodb,
+    /// Amazon RDS.
+    rds: aws_sdk_rds,
     /// Amazon S3.
     s3: aws_sdk_s3,
     /// Amazon SNS.

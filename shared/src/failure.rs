@@ -212,6 +212,8 @@ pub fn classify(code: &str) -> Class {
         | "NoSuchBucket"
         | "NoSuchConfigRuleException"
         | "TrailNotFoundException"
+        | "DBSnapshotNotFound"
+        | "DBClusterSnapshotNotFoundFault"
         | "ResourceNotFoundException"
         | "TargetGroupNotFound"
         | "TargetGroupNotFoundException"

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    AccountId, BucketName, GroupId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName, SnapshotId,
-    TrailName, UserId,
+    AccountId, BucketName, DbSnapshotId, GroupId, InstanceId, InvalidId, Partition, Region, RoleId, SessionName,
+    SnapshotId, TrailName, UserId,
 };
 
 /// The kinds of target.
@@ -28,6 +28,10 @@ pub enum TargetKind {
     S3Bucket,
     /// An EBS snapshot.
     Ec2Snapshot,
+    /// A snapshot of a database instance.
+    RdsSnapshot,
+    /// A snapshot of a database cluster.
+    RdsClusterSnapshot,
     /// A CloudTrail trail, in its home Region.
     #[serde(rename = "cloudtrail-trail")]
     CloudTrailTrail,
@@ -35,7 +39,7 @@ pub enum TargetKind {
 
 impl TargetKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Ec2Instance,
         Self::IamUser,
         Self::IamRole,
@@ -43,6 +47,8 @@ impl TargetKind {
         Self::Ec2SecurityGroup,
         Self::S3Bucket,
         Self::Ec2Snapshot,
+        Self::RdsSnapshot,
+        Self::RdsClusterSnapshot,
         Self::CloudTrailTrail,
     ];
 
@@ -56,6 +62,8 @@ impl TargetKind {
             Self::Ec2SecurityGroup => "ec2-security-group",
             Self::S3Bucket => "s3-bucket",
             Self::Ec2Snapshot => "ec2-snapshot",
+            Self::RdsSnapshot => "rds-snapshot",
+            Self::RdsClusterSnapshot => "rds-cluster-snapshot",
             Self::CloudTrailTrail => "cloudtrail-trail",
         }
     }
@@ -63,9 +71,13 @@ impl TargetKind {
     /// Whether it is somebody: a principal, which a break-glass list may name.
     pub fn is_identity(self) -> bool {
         match self {
-            Self::Ec2Instance | Self::Ec2SecurityGroup | Self::S3Bucket | Self::Ec2Snapshot | Self::CloudTrailTrail => {
-                false
-            }
+            Self::Ec2Instance
+            | Self::Ec2SecurityGroup
+            | Self::S3Bucket
+            | Self::Ec2Snapshot
+            | Self::RdsSnapshot
+            | Self::RdsClusterSnapshot
+            | Self::CloudTrailTrail => false,
             Self::IamUser | Self::IamRole | Self::IamRoleSession => true,
         }
     }
@@ -105,6 +117,16 @@ impl Target {
     /// An EBS snapshot as a target.
     pub fn snapshot(account: AccountId, region: Region, id: SnapshotId) -> Self {
         Self::regional(account, region, TargetKind::Ec2Snapshot, id.into())
+    }
+
+    /// A snapshot of a database instance as a target.
+    pub fn db_snapshot(account: AccountId, region: Region, id: DbSnapshotId) -> Self {
+        Self::regional(account, region, TargetKind::RdsSnapshot, id.into())
+    }
+
+    /// A snapshot of a database cluster as a target.
+    pub fn db_cluster_snapshot(account: AccountId, region: Region, id: DbSnapshotId) -> Self {
+        Self::regional(account, region, TargetKind::RdsClusterSnapshot, id.into())
     }
 
     /// A trail as a target, in its home Region: there alone it can be changed.
@@ -174,6 +196,8 @@ impl FromStr for Target {
             (region, "ec2-security-group") => Self::security_group(account, region.parse()?, id.parse()?),
             (region, "s3-bucket") => Self::bucket(account, region.parse()?, id.parse()?),
             (region, "ec2-snapshot") => Self::snapshot(account, region.parse()?, id.parse()?),
+            (region, "rds-snapshot") => Self::db_snapshot(account, region.parse()?, id.parse()?),
+            (region, "rds-cluster-snapshot") => Self::db_cluster_snapshot(account, region.parse()?, id.parse()?),
             (region, "cloudtrail-trail") => Self::trail(account, region.parse()?, id.parse()?),
             _ => return Err(invalid()),
         };
@@ -195,6 +219,8 @@ mod tests {
             "aws/222222222222/eu-west-1/s3-bucket/shop.invoices-1",
             "aws/222222222222/eu-west-1/ec2-snapshot/snap-0a1b2c3d4e5f60718",
             "aws/222222222222/eu-west-1/cloudtrail-trail/all-of-it",
+            "aws/222222222222/eu-west-1/rds-snapshot/rds:shop-2026-11-03-08-12",
+            "aws/222222222222/eu-west-1/rds-cluster-snapshot/final",
             "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE:i-0a1b2c3d4e5f60718",
         ] {
             let target: Target = text.parse().unwrap();

@@ -70,6 +70,7 @@ def state(accounts: Accounts, account: str, region: str) -> dict:
             for v in pages(ec2.describe_volumes, "Volumes")
         },
         "snapshots": snapshots(ec2),
+        "db_snapshots": db_snapshots(client("rds")),
         "instance_profiles": dict(sorted(profiles.items())),
         "buckets": buckets(client("s3")),
         "trails": trails(client("cloudtrail")),
@@ -328,3 +329,33 @@ def shared(ec2: Any, snapshot: str) -> dict:
         "public": any(one.get("Group") == "all" for one in given),
         "accounts": sorted(one["UserId"] for one in given if "UserId" in one),
     }
+
+
+def db_snapshots(rds: Any) -> dict:
+    """Every snapshot of a database, of an instance or a cluster, with who may restore it."""
+
+    def every(kind: str) -> list:
+        answer = rds.get_paginator(f"describe_db_{kind}").paginate().build_full_result()
+        return next(iter(answer.values()), [])
+
+    def entry(cluster: bool, shown: dict, encrypted: bool, attributes: list) -> dict:
+        given = [value for one in attributes if one["AttributeName"] == "restore" for value in one["AttributeValues"]]
+        return {
+            "cluster": cluster,
+            "shared": {"public": "all" in given, "accounts": sorted(one for one in given if one != "all")},
+            "encrypted": encrypted,
+            "type": shown["SnapshotType"],
+            "tags": tags(shown.get("TagList")),
+        }
+
+    found = {}
+    for s in every("snapshots"):
+        name = s["DBSnapshotIdentifier"]
+        answer = rds.describe_db_snapshot_attributes(DBSnapshotIdentifier=name)["DBSnapshotAttributesResult"]
+        found[name] = entry(False, s, s["Encrypted"], answer["DBSnapshotAttributes"])
+    for s in every("cluster_snapshots"):
+        name = s["DBClusterSnapshotIdentifier"]
+        answer = rds.describe_db_cluster_snapshot_attributes(DBClusterSnapshotIdentifier=name)
+        given = answer["DBClusterSnapshotAttributesResult"]["DBClusterSnapshotAttributes"]
+        found[name] = entry(True, s, s["StorageEncrypted"], given)
+    return dict(sorted(found.items()))

@@ -480,6 +480,146 @@ class SharedSnapshots(Emulated):
         self.assertEqual(self.state()["snapshots"], {})
 
 
+class DatabaseSnapshots(Emulated):
+    """Of an instance, and of a cluster: the same calls under two names."""
+
+    def setUp(self):
+        super().setUp()
+        self.rds = rds = self.client("rds")
+        self.kinds = {
+            "DBSnapshot": (
+                rds.describe_db_snapshots, rds.describe_db_snapshot_attributes, rds.modify_db_snapshot_attribute,
+            ),
+            "DBClusterSnapshot": (
+                rds.describe_db_cluster_snapshots,
+                rds.describe_db_cluster_snapshot_attributes,
+                rds.modify_db_cluster_snapshot_attribute,
+            ),
+        }
+
+    def make(self, kind, **spec):
+        spec = {"cluster": kind == "DBClusterSnapshot", **spec}
+        world = {"db_snapshots": {"victim": {"name": "shop-" + kind.lower(), **spec}}}
+        return seed(self.accounts, self.account, REGION, world)["ids"]["victim"]
+
+    def values(self, kind, name):
+        result = self.kinds[kind][1](**{f"{kind}Identifier": name})[f"{kind}AttributesResult"]
+        self.assertEqual(result[f"{kind}Identifier"], name)
+        (one,) = result[f"{kind}Attributes"]
+        self.assertEqual(one["AttributeName"], "restore")
+        return one["AttributeValues"]
+
+    def database(self, kind):
+        login = {"MasterUsername": "shop", "MasterUserPassword": "not-a-secret-1A"}
+        if kind == "DBClusterSnapshot":
+            self.rds.create_db_cluster(DBClusterIdentifier="shop", Engine="aurora-postgresql", **login)
+        else:
+            size = {"DBInstanceClass": "db.t4g.micro", "AllocatedStorage": 20}
+            self.rds.create_db_instance(DBInstanceIdentifier="shop", Engine="postgres", **size, **login)
+        (automated,) = self.kinds[kind][0](SnapshotType="automated")[f"{kind}s"]
+        return automated[f"{kind}Identifier"]
+
+    def test_a_world_leaves_a_snapshot_and_no_database(self):
+        ids = self.seed("public-db-snapshot")
+        self.assertEqual(ids["victim"], "shop-before-move")
+        self.assertEqual(ids["victim.arn"], f"arn:aws:rds:{REGION}:{self.account}:snapshot:shop-before-move")
+        (shown,) = self.rds.describe_db_snapshots(DBSnapshotIdentifier=ids["victim"])["DBSnapshots"]
+        self.assertEqual((shown["DBSnapshotArn"], shown["SnapshotType"]), (ids["victim.arn"], "manual"))
+        self.assertCountEqual(shown["TagList"], [{"Key": "team", "Value": "shop"}, {"Key": "service", "Value": "orders"}])
+        self.assertEqual(self.rds.describe_db_instances()["DBInstances"], [])
+        manual = {"cluster": False, "encrypted": False, "type": "manual"}
+        tags = {"team": "shop", "service": "orders"}
+        self.assertEqual(
+            self.state()["db_snapshots"],
+            {
+                "shop-before-move": {**manual, "shared": {"public": True, "accounts": []}, "tags": tags},
+                "stock-before-move": {**manual, "shared": {"public": False, "accounts": ["444455556666"]}, "tags": {}},
+            },
+        )
+
+    def test_a_world_leaves_a_snapshot_and_no_cluster(self):
+        ids = self.seed("public-db-cluster-snapshot")
+        self.assertEqual(ids["victim.arn"], f"arn:aws:rds:{REGION}:{self.account}:cluster-snapshot:shop-before-move")
+        self.assertEqual(self.rds.describe_db_clusters()["DBClusters"], [])
+        (shown,) = self.rds.describe_db_cluster_snapshots(DBClusterSnapshotIdentifier=ids["victim"])["DBClusterSnapshots"]
+        self.assertCountEqual(shown["TagList"], [{"Key": "team", "Value": "shop"}, {"Key": "service", "Value": "orders"}])
+        state = self.state()["db_snapshots"]
+        self.assertEqual(list(state), ["shop-before-move", "stock-before-move"])
+        self.assertTrue(state["shop-before-move"]["cluster"] and state["shop-before-move"]["shared"]["public"])
+        self.assertEqual(state["stock-before-move"]["shared"], {"public": False, "accounts": ["444455556666"]})
+
+    def test_values_are_added_and_removed_and_nothing_else_changes(self):
+        for kind, (describe, _, modify) in self.kinds.items():
+            with self.subTest(kind):
+                name = self.make(kind, tags={"team": "shop"})
+                which = {f"{kind}Identifier": name, "AttributeName": "restore"}
+                before = describe(**{f"{kind}Identifier": name})[f"{kind}s"]
+                self.assertEqual(self.values(kind, name), [])
+                modify(**which, ValuesToAdd=["all", "444455556666"])
+                modify(**which, ValuesToAdd=["all", "111122223333", "111122223333"])
+                self.assertCountEqual(self.values(kind, name), ["all", "444455556666", "111122223333"])
+                answer = modify(**which, ValuesToRemove=["all"])[f"{kind}AttributesResult"]
+                self.assertCountEqual(answer[f"{kind}Attributes"][0]["AttributeValues"], ["444455556666", "111122223333"])
+                modify(**which, ValuesToRemove=["all"])
+                modify(**which, ValuesToAdd=["all"], ValuesToRemove=["444455556666", "111122223333"])
+                self.assertEqual(self.values(kind, name), ["all"])
+                self.assertEqual(describe(**{f"{kind}Identifier": name})[f"{kind}s"], before)
+                both = {**which, "ValuesToAdd": ["all"], "ValuesToRemove": ["all"]}
+                self.refused("InvalidParameterCombination", modify, **both)
+                self.refused("InvalidParameterValue", modify, **{**which, "AttributeName": "copy"}, ValuesToAdd=["all"])
+
+    def test_an_encrypted_snapshot_is_not_for_all(self):
+        codes = {"DBSnapshot": "InvalidDBSnapshotState", "DBClusterSnapshot": "InvalidDBClusterSnapshotStateFault"}
+        for kind, (_, _, modify) in self.kinds.items():
+            with self.subTest(kind):
+                name = self.make(kind, encrypted=True, accounts=["444455556666"])
+                which = {f"{kind}Identifier": name, "AttributeName": "restore"}
+                self.refused(codes[kind], modify, **which, ValuesToAdd=["all", "111122223333"])
+                self.assertEqual(self.values(kind, name), ["444455556666"])
+                modify(**which, ValuesToRemove=["all"])
+                self.assertTrue(self.state()["db_snapshots"][name]["encrypted"])
+
+    def test_an_automated_snapshot_is_not_shared(self):
+        codes = {"DBSnapshot": "InvalidParameterValue", "DBClusterSnapshot": "InvalidDBClusterSnapshotStateFault"}
+        for kind, (_, _, modify) in self.kinds.items():
+            with self.subTest(kind):
+                name = self.database(kind)
+                self.assertTrue(name.startswith("rds:shop-"))
+                for values in ({"ValuesToAdd": ["444455556666"]}, {"ValuesToRemove": ["all"]}):
+                    self.refused(codes[kind], modify, **{f"{kind}Identifier": name}, AttributeName="restore", **values)
+                self.assertEqual(self.values(kind, name), [])
+
+    def test_the_state_knows_an_automated_one(self):
+        name = self.database("DBSnapshot")
+        nobody = {"public": False, "accounts": []}
+        automated = {"cluster": False, "shared": nobody, "encrypted": False, "type": "automated", "tags": {}}
+        self.assertEqual(self.state()["db_snapshots"], {name: automated})
+
+    def test_automated_snapshots_go_with_their_cluster(self):
+        for kept in (False, True):
+            name = self.database("DBClusterSnapshot")
+            self.rds.create_db_cluster_snapshot(DBClusterIdentifier="shop", DBClusterSnapshotIdentifier=f"kept-{kept}")
+            delete = {"DBClusterIdentifier": "shop", "SkipFinalSnapshot": True}
+            self.rds.delete_db_cluster(**delete, **({"DeleteAutomatedBackups": False} if kept else {}))
+            left = self.rds.describe_db_cluster_snapshots()["DBClusterSnapshots"]
+            names = [s["DBClusterSnapshotIdentifier"] for s in left]
+            self.assertEqual((name in names, f"kept-{kept}".lower() in names), (kept, True))
+
+    def test_a_snapshot_that_is_gone(self):
+        for kind, world, code in (
+            ("DBSnapshot", "gone-db-snapshot", "DBSnapshotNotFound"),
+            ("DBClusterSnapshot", "gone-db-cluster-snapshot", "DBClusterSnapshotNotFoundFault"),
+        ):
+            with self.subTest(kind):
+                which = {f"{kind}Identifier": self.seed(world)["victim"]}
+                describe, attributes, modify = self.kinds[kind]
+                self.refused(code, describe, **which)
+                self.refused(code, attributes, **which)
+                self.refused(code, modify, **which, AttributeName="restore", ValuesToRemove=["all"])
+                self.assertEqual(describe()[f"{kind}s"], [])
+        self.assertEqual(self.state()["db_snapshots"], {})
+
+
 class Trails(Emulated):
     def setUp(self):
         super().setUp()

@@ -73,6 +73,7 @@ class Seeder:
             "classic_load_balancers",
             "instances",
             "snapshots",
+            "db_snapshots",
             "addresses",
             "auto_scaling_groups",
             "targets",
@@ -397,6 +398,39 @@ class Seeder:
                 **{member: values for member, values in shared.items() if values},
             )
 
+    def make_db_snapshots(self, name: str, spec: dict) -> None:
+        rds, title, of_cluster = self.clients("rds"), spec.get("name", name.replace("_", "-")), spec.get("cluster", False)
+        database = {"MasterUsername": "shop", "MasterUserPassword": "not-a-secret-1A"}
+        database["StorageEncrypted"] = spec.get("encrypted", False)
+        tags = tag_list(spec.get("tags", {}))
+        which = {"AttributeName": "restore"}
+        # A manual snapshot outlives its database, and a database that nobody asked for is not left.
+        if of_cluster:
+            rds.create_db_cluster(DBClusterIdentifier=title, Engine="aurora-postgresql", **database)
+            made = rds.create_db_cluster_snapshot(
+                DBClusterIdentifier=title, DBClusterSnapshotIdentifier=title, Tags=tags
+            )["DBClusterSnapshot"]
+            rds.delete_db_cluster(DBClusterIdentifier=title, SkipFinalSnapshot=True)
+            identifier, arn = made["DBClusterSnapshotIdentifier"], made["DBClusterSnapshotArn"]
+            which["DBClusterSnapshotIdentifier"] = identifier
+        else:
+            rds.create_db_instance(
+                DBInstanceIdentifier=title,
+                DBInstanceClass="db.t4g.micro",
+                Engine="postgres",
+                AllocatedStorage=20,
+                **database,
+            )
+            made = rds.create_db_snapshot(DBInstanceIdentifier=title, DBSnapshotIdentifier=title, Tags=tags)["DBSnapshot"]
+            rds.delete_db_instance(DBInstanceIdentifier=title, SkipFinalSnapshot=True)
+            identifier, arn = made["DBSnapshotIdentifier"], made["DBSnapshotArn"]
+            which["DBSnapshotIdentifier"] = identifier
+        self.ids[name], self.ids[name + ".arn"] = identifier, arn
+        shared = (["all"] if spec.get("public") else []) + spec.get("accounts", [])
+        if shared:
+            modify = rds.modify_db_cluster_snapshot_attribute if of_cluster else rds.modify_db_snapshot_attribute
+            modify(**which, ValuesToAdd=shared)
+
     def make_addresses(self, name: str, spec: dict) -> None:
         made = self.ec2.allocate_address(Domain="vpc")
         self.ids[name] = made["AllocationId"]
@@ -479,8 +513,13 @@ class Seeder:
 
     def make_end_states(self, name: str, spec: str) -> None:
         trail = self.world.get("trails", {}).get(name)
+        of_database = self.world.get("db_snapshots", {}).get(name)
         if spec == "deleted" and trail is not None:
             self.cloudtrail(trail).delete_trail(Name=self.ids[name])
+        elif spec == "deleted" and of_database is not None and of_database.get("cluster"):
+            self.clients("rds").delete_db_cluster_snapshot(DBClusterSnapshotIdentifier=self.ids[name])
+        elif spec == "deleted" and of_database is not None:
+            self.clients("rds").delete_db_snapshot(DBSnapshotIdentifier=self.ids[name])
         elif spec == "deleted" and self.ids[name].startswith("snap-"):
             self.ec2.delete_snapshot(SnapshotId=self.ids[name])
         elif spec == "deleted" and self.ids[name].startswith("sg-"):

@@ -408,12 +408,20 @@ impl std::error::Error for Refusal {}
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ids {
     ids: BTreeMap<String, String>,
+    #[serde(skip)]
+    kind: Option<TargetKind>,
 }
 
 impl Ids {
     /// The id of `name`.
     pub fn get(&self, name: &str) -> Result<&str> {
         self.ids.get(name).map(String::as_str).ok_or_else(|| anyhow!("the world has nothing named {name}"))
+    }
+
+    /// What kind of target the world's victim is.
+    #[must_use]
+    pub fn kind(&self) -> Option<TargetKind> {
+        self.kind
     }
 
     /// The symbolic name of an id, if it has one.
@@ -608,7 +616,8 @@ impl Observer {
 
     /// Make a world (see [`world`]) in an account and Region.
     pub async fn seed(&self, account: &str, region: &str, world: &Value) -> Result<Ids> {
-        self.ask_for(json!({"do": "seed", "account": account, "region": region, "world": world})).await
+        let seeded = self.ask_for(json!({"do": "seed", "account": account, "region": region, "world": world})).await;
+        seeded.map(|ids: Ids| Ids { kind: kind_of_victim(world).ok(), ..ids })
     }
 
     /// Everything relevant in an account and Region; equal states give equal values.

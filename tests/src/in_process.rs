@@ -3,7 +3,7 @@
 //! A [`Security`] is a security account made from `template.yaml`; a [`Case`] is a member account with a world in it,
 //! one playbook, a genuine finding about the world's victim, and a function of its own whose process can die.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -685,9 +685,12 @@ impl Case {
             TargetKind::Ec2SecurityGroup => "AWS::EC2::SecurityGroup",
             TargetKind::S3Bucket => "AWS::S3::Bucket",
             TargetKind::Ec2Snapshot => "AWS::EC2::Snapshot",
+            TargetKind::RdsSnapshot => "AWS::RDS::DBSnapshot",
+            TargetKind::RdsClusterSnapshot => "AWS::RDS::DBClusterSnapshot",
             TargetKind::CloudTrailTrail => "AWS::CloudTrail::Trail",
         };
-        (kind, self.target.id.split(':').next().unwrap_or_default())
+        let id = self.target.id.as_str();
+        (kind, if self.target.kind.is_identity() { id.split(':').next().unwrap_or_default() } else { id })
     }
 
     /// The member account as the independent client sees it.
@@ -795,7 +798,7 @@ pub fn finding_in(event: &Value) -> Result<Finding> {
 /// An event of `events/` that a playbook answers about one target, made to be about the resource `id` in `member`. What
 /// the world calls it says what else a finding tells of somebody: the name, the key.
 pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, id: &str) -> Result<Value> {
-    let (mut text, about) = example(playbook)?;
+    let (mut text, about) = example(playbook, ids.kind())?;
     let new_id = RunId::new().to_string().to_lowercase();
     let symbol = ids.name_of(id).unwrap_or_default();
     let known = |what: &str| ids.get(&format!("{symbol}.{what}")).unwrap_or_default();
@@ -819,7 +822,7 @@ pub fn event_about(playbook: &dyn Playbook, hub: &str, member: &str, ids: &Ids, 
 
 /// The kind of target that a playbook acts on in the events here.
 pub fn kind_of_target(playbook: &dyn Playbook) -> Result<TargetKind> {
-    Ok(example(playbook)?.1.kind)
+    Ok(example(playbook, None)?.1.kind)
 }
 
 /// The target of a finding that names it, or that stands for what is looked up in the account.
@@ -844,14 +847,23 @@ struct Example {
 }
 
 /// The first event of `events/` with an envelope that a playbook answers about exactly one target, or about what it looks
-/// up.
-fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
-    static KNOWN: Mutex<BTreeMap<&'static str, (String, Example)>> = Mutex::new(BTreeMap::new());
+/// up: of this kind, where there is one.
+fn example(playbook: &dyn Playbook, kind: Option<TargetKind>) -> Result<(String, Example)> {
+    static KNOWN: Mutex<BTreeMap<&'static str, Vec<(String, Example)>>> = Mutex::new(BTreeMap::new());
     let id = playbook.meta().id;
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = known.get(id) {
-        return Ok(found.clone());
+    if !known.contains_key(id) {
+        known.insert(id, examples(playbook)?);
     }
+    let found = known.get(id).map(Vec::as_slice).unwrap_or_default();
+    let of_kind = found.iter().find(|(_, about)| kind == Some(about.kind));
+    let first = of_kind.or(found.first());
+    first.cloned().with_context(|| format!("no event in events/ is answered by {id} about one target"))
+}
+
+/// One of each kind.
+fn examples(playbook: &dyn Playbook) -> Result<Vec<(String, Example)>> {
+    let mut found: Vec<(String, Example)> = Vec::new();
     for path in events()? {
         let text = std::fs::read_to_string(&path)?;
         let Ok(event) = serde_json::from_str::<Value>(&text) else { continue };
@@ -877,8 +889,8 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
                 region: Some(finding.region.clone()),
                 finding: finding.id.to_string(),
             };
-            known.insert(id, (text.clone(), about.clone()));
-            return Ok((text, about));
+            found.push((text, about));
+            continue;
         }
         if let [target] = playbook.targets(&finding).as_slice()
             && finding.identities.len() <= 1
@@ -895,11 +907,12 @@ fn example(playbook: &dyn Playbook) -> Result<(String, Example)> {
                 region: target.region.clone(),
                 finding: finding.id.to_string(),
             };
-            known.insert(id, (text.clone(), about.clone()));
-            return Ok((text, about));
+            found.push((text, about));
         }
     }
-    bail!("no event in events/ is answered by {id} about one target")
+    let mut kinds = BTreeSet::new();
+    found.retain(|(_, about)| kinds.insert(about.kind));
+    Ok(found)
 }
 
 /// The worlds of `tests/worlds/` in which a playbook has a target, sorted.

@@ -114,7 +114,7 @@ async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let made = operator.good(&["onboard", "--account", &lab.member]).await;
     assert!(made.contains(vpc), "{made}");
     let after = operator.good(&preflight).await;
-    assert!(after.contains("ready: 24 checks") && !after.contains("NOT ready"), "{after}");
+    assert!(after.contains("ready: 25 checks") && !after.contains("NOT ready"), "{after}");
 
     // A group of ours in the VPC, without any rule.
     let ours = quarantine_groups(&lab).await;

@@ -57,6 +57,9 @@ async fn every_world_can_be_seeded() {
             TargetKind::Ec2Snapshot => {
                 assert!(state["snapshots"].is_object() && victim.starts_with("snap-"), "{name}: {victim}")
             }
+            TargetKind::RdsSnapshot | TargetKind::RdsClusterSnapshot => {
+                assert!(state["db_snapshots"].is_object() && ids.get("victim.arn").unwrap().ends_with(victim), "{name}")
+            }
             TargetKind::CloudTrailTrail => {
                 assert_eq!(ids.get("victim.arn").unwrap().rsplit('/').next(), Some(victim), "{name}")
             }

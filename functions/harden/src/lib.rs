@@ -8,6 +8,7 @@ pub mod restore_trail;
 pub mod retire_access_key;
 mod securityhub;
 mod trails;
+pub mod unshare_db_snapshot;
 pub mod unshare_snapshot;
 pub mod validate_log_files;
 
@@ -24,6 +25,7 @@ pub static PLAYBOOKS: &[&dyn Playbook] = &[
     &AsPlaybook::<close_ingress::CloseIngress>::NEW,
     &AsPlaybook::<restore_trail::RestoreTrail>::NEW,
     &AsPlaybook::<retire_access_key::RetireAccessKey>::NEW,
+    &AsPlaybook::<unshare_db_snapshot::UnshareDbSnapshot>::NEW,
     &AsPlaybook::<unshare_snapshot::UnshareSnapshot>::NEW,
     &AsPlaybook::<validate_log_files::ValidateLogFiles>::NEW,
 ];

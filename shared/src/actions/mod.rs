@@ -5,4 +5,5 @@ pub mod cloudtrail;
 pub mod ec2;
 pub mod elasticloadbalancing;
 pub mod iam;
+pub mod rds;
 pub mod s3;

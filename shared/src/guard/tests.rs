@@ -223,7 +223,7 @@ fn an_exemption_needs_an_owner_and_every_policy_an_id() {
     assert!(matches!(Policies::parse(twice), Err(PolicyError::Id(_))));
 }
 
-const PLAYBOOKS: [&str; 11] = [
+const PLAYBOOKS: [&str; 12] = [
     "isolate-instance",
     "snapshot-volumes",
     "contain-access-key",
@@ -233,6 +233,7 @@ const PLAYBOOKS: [&str; 11] = [
     "close-ingress",
     "restore-trail",
     "retire-access-key",
+    "unshare-db-snapshot",
     "unshare-snapshot",
     "validate-log-files",
 ];
@@ -275,7 +276,7 @@ fn a_valid_set_that_does_not_do_what_it_says_is_warned_of() {
     policy `account`: `4444-5555-6666` is not the id of an account: 12 digits
     policy `accounts`: `44445555666` is not the id of an account: 12 digits
     policy `words`: `cut-flows` is no leave, so nothing is ever equal to it; there are cut-tracked-flows, replace-instance-profile, disable-metadata-endpoint, revoke-every-session
-    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session, ec2-security-group, s3-bucket, ec2-snapshot, cloudtrail-trail
+    policy `words`: `ec2_instance` is no kind of target, so nothing is ever equal to it; there are ec2-instance, iam-user, iam-role, iam-role-session, ec2-security-group, s3-bucket, ec2-snapshot, rds-snapshot, rds-cluster-snapshot, cloudtrail-trail
     policy `account`: it is an exemption without an owner: say by `@owner` who answers for it
     policy `accounts`: it is an exemption without an owner: say by `@owner` who answers for it
     ");

@@ -117,7 +117,12 @@ impl Hub {
                 }
             }
         }
-        left.extend(self.send(&report, by, false).await);
+        let quiet = !self.is_news(&report).await;
+        report.page &= !quiet;
+        left.extend(self.send(&report, by, quiet).await);
+        if !quiet && !left.contains(&Channel::Message) {
+            self.note_news(once(&report)).await;
+        }
         (report, left)
     }
 
@@ -345,13 +350,16 @@ fn all() -> Channels {
 }
 
 /// What people hear once in a while and not at each repeat of a finding, which who holds the account can bring about:
-/// what is turned away or gone, once a finding; what is not contained or could not be read, once an hour of a target.
+/// what is turned away or gone, once a finding; what is not contained or fixed, or could not be read, once an hour of a
+/// target.
 fn once(report: &Report) -> Option<Told> {
     let (about, what, remembered) = match (report.topic, report.outcome) {
         (Some(Topic::OpenAgain | Topic::UndoUnfinished | Topic::NotContainedAgain | Topic::LeftOpen), _) => {
             (report.target.to_string(), format!("{:?}", report.topic), AN_HOUR)
         }
         (Some(_), _) => return None,
+        // Whoever denies a fix can have its control reported again.
+        (None, Outcome::NotFixed) => (report.target.to_string(), report.outcome.to_string(), AN_HOUR),
         (None, Outcome::Failed) if report.run.is_none() => {
             (report.target.to_string(), report.outcome.to_string(), AN_HOUR)
         }

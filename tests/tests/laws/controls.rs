@@ -14,8 +14,10 @@ use firebreak::run::{Outcome, RunState};
 use firebreak::target::TargetKind;
 use firebreak_tests::compare::list;
 use firebreak_tests::deployment::REGION;
-use firebreak_tests::faults::{Doing, Fault};
-use firebreak_tests::in_process::{Case, Permits, Security, Settings, Traced, kind_of_target, playbooks, run_to_end};
+use firebreak_tests::faults::{Doing, Fault, Request};
+use firebreak_tests::in_process::{
+    Case, Delivered, Permits, Security, Settings, Traced, kind_of_target, playbooks, run_to_end,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -300,5 +302,94 @@ fn a_fix_that_can_be_neither_finished_nor_put_back_cuts_nobody_off_and_says_so()
         case.settle().await.unwrap();
         case.decide(Verb::Undo).await.unwrap().answer().unwrap();
         is_restored(&case, &before, &case.the_run().await.unwrap()).await.unwrap();
+    });
+}
+
+/// A set of policies names a control once, whoever reports it and under whatever name.
+#[test]
+fn policies_know_a_control_by_one_name() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        for playbook in fixing() {
+            let rule = playbook.meta().controls.iter().find(|check| check.rule.is_some()).unwrap();
+            let finding = case(&security, playbook).await.finding;
+            let of_event = playbook.meta().check(&finding).unwrap();
+            for (name, other) in [(of_event.name(), false), (rule.name(), true)] {
+                let policies = format!(
+                    r#"@id("one") permit (principal, action, resource) when {{
+                        context.finding has control && context.finding.control == "{name}" }};
+                       @id("else") permit (principal, action == Action::"propose", resource);"#
+                );
+                security.publish(&policies).await.unwrap();
+                let case = case(&security, playbook).await;
+                let event = match other {
+                    false => case.event.clone(),
+                    true => case.found_by_config("as-we-like-it", rule.rule.unwrap().0).await.unwrap(),
+                };
+                let (found, why) = outcome(&case, &event).await;
+                // The world is about some of the controls: of the others nothing is wrong there.
+                let fits = found == Outcome::Fixed || (other && found == Outcome::NoChange);
+                assert!(fits, "{} by {name}: {found}: {why}", playbook.id());
+                let run = case.run().await.unwrap();
+                let known_as = run.and_then(|run| run.head.finding.control).and_then(|control| control.known_as);
+                assert!(found == Outcome::NoChange || known_as.as_deref() == Some(name), "{known_as:?}");
+            }
+        }
+    });
+}
+
+/// Whoever holds the account can deny a fix, and have its control reported again and again.
+#[test]
+fn a_fix_that_is_denied_is_told_once_an_hour() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for playbook in fixing() {
+            let case = case(&security, playbook).await;
+            case.faults.rule(|request| {
+                let changes = matches!(request.doing, Doing::Applying(_)) && !request.reads();
+                changes.then_some(Fault::Denied)
+            });
+            for _ in 0..3 {
+                let event = case.report(&case.target.id).await.unwrap();
+                assert_eq!(outcome(&case, &event).await.0, Outcome::NotFixed);
+                case.settle().await.unwrap();
+            }
+            let told = security.told_about(&case.member).await.unwrap();
+            let [once] = told.as_slice() else { panic!("{told:?}") };
+            assert!(once.starts_with("NOT FIXED: "), "{once}");
+        }
+    });
+}
+
+/// What stands for a rule that is to be closed must not outlive a process that dies while it puts the rule back.
+#[test]
+fn a_process_that_dies_while_it_puts_back_is_taken_over_and_all_is_as_it_was() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for operation in ["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"] {
+            for fault in [Fault::DiesBefore, Fault::DiesAfter] {
+                let mut case = open_ranges(&security).await;
+                let before = case.state().await.unwrap();
+                let is_last = |request: &Request| {
+                    let last = request.doing.step().is_some_and(|step| step.0.ends_with("tcp 22 from ::/0"));
+                    last && matches!(request.doing, Doing::Applying(_)) && !request.reads()
+                };
+                case.faults.rule(move |request| {
+                    let undoing = matches!(request.doing, Doing::Undoing(_)) && request.operation == operation;
+                    if is_last(request) { Some(Fault::Denied) } else { undoing.then_some(fault) }
+                });
+                assert!(matches!(case.deliver().await, Delivered::Died), "{operation} {fault:?}: nobody died");
+                case.restart().unwrap();
+                // Else whoever takes it over finishes the fix.
+                case.faults.rule(move |request| is_last(request).then_some(Fault::Denied));
+                case.settle().await.unwrap();
+                let run = case.the_run().await.unwrap();
+                is_restored(&case, &before, &run)
+                    .await
+                    .unwrap_or_else(|error| panic!("{operation} {fault:?}: {error}"));
+                assert!(matches!(run.state, RunState::Freed | RunState::Released), "{:?}", run.state);
+                assert!(!security.told_about(&case.target.id).await.unwrap().is_empty(), "nobody is told");
+            }
+        }
     });
 }

@@ -626,6 +626,8 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("iam.deactivate-signing-certificate", Foreign::Back),
     ("iam.deactivate-ssh-key", Foreign::Back),
     ("iam.revoke-sessions", Foreign::Third),
+    ("rds.unshare-db-cluster-snapshot", Foreign::Back),
+    ("rds.unshare-db-snapshot", Foreign::Back),
     ("s3.block-public-access", Foreign::Third),
 ];
 
@@ -704,6 +706,15 @@ async fn change(case: &Case, step: &Step) -> Result<()> {
             let attribute = json!({"Add": [{"Group": "all"}]});
             let params = json!({"SnapshotId": subject, "CreateVolumePermission": attribute});
             call("ec2", "modify_snapshot_attribute", params).await?;
+        }
+        "rds.unshare-db-snapshot" => {
+            let params = json!({"DBSnapshotIdentifier": subject, "AttributeName": "restore", "ValuesToAdd": ["all"]});
+            call("rds", "modify_db_snapshot_attribute", params).await?;
+        }
+        "rds.unshare-db-cluster-snapshot" => {
+            let params =
+                json!({"DBClusterSnapshotIdentifier": subject, "AttributeName": "restore", "ValuesToAdd": ["all"]});
+            call("rds", "modify_db_cluster_snapshot_attribute", params).await?;
         }
         "iam.retire-access-key" => {
             let params = json!({"UserName": subject, "AccessKeyId": step.args["key"], "Status": "Active"});

@@ -35,7 +35,9 @@ pub fn open(case: &Case, state: &Value) -> Result<Open> {
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::open_sessions(case, state),
         TargetKind::Ec2SecurityGroup => Ok(group::open(case, state)),
         TargetKind::S3Bucket => bucket::open(case, state),
-        TargetKind::Ec2Snapshot => snapshot::open(case, state),
+        TargetKind::Ec2Snapshot | TargetKind::RdsSnapshot | TargetKind::RdsClusterSnapshot => {
+            snapshot::open(case, state)
+        }
         TargetKind::CloudTrailTrail => trail::open(case, state),
     }
 }
@@ -116,7 +118,9 @@ pub async fn reopen(case: &Case) -> Result<()> {
         TargetKind::IamRole | TargetKind::IamRoleSession => identity::reopen_role(case).await,
         TargetKind::Ec2SecurityGroup => group::reopen(case).await,
         TargetKind::S3Bucket => bucket::reopen(case).await,
-        TargetKind::Ec2Snapshot => snapshot::reopen(case).await,
+        TargetKind::Ec2Snapshot | TargetKind::RdsSnapshot | TargetKind::RdsClusterSnapshot => {
+            snapshot::reopen(case).await
+        }
         TargetKind::CloudTrailTrail => trail::reopen(case).await,
     }
 }
@@ -132,6 +136,7 @@ pub fn hostile(playbook: &dyn Playbook, evil: &str, secret: &str) -> Result<Valu
         TargetKind::Ec2SecurityGroup => group::hostile(evil, secret),
         TargetKind::S3Bucket => bucket::hostile(evil, secret),
         TargetKind::Ec2Snapshot => snapshot::hostile(evil, secret),
+        TargetKind::RdsSnapshot | TargetKind::RdsClusterSnapshot => snapshot::hostile_database(evil, secret),
         TargetKind::CloudTrailTrail => trail::hostile(playbook, evil, secret),
     }
 }
