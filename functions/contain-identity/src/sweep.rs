@@ -9,7 +9,7 @@ use aws_smithy_types::DateTime;
 use firebreak::aws::Aws;
 use firebreak::failure::Failure;
 use firebreak::finding::Finding;
-use firebreak::ids::{AccessKeyId, Partition, Region};
+use firebreak::ids::{AccessKeyId, AccountId, Arn, Partition, Region, RoleId, RoleName, SessionName, UserId};
 use firebreak::text::{plain, quoted};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -81,7 +81,7 @@ pub(crate) async fn made_by(aws: &Aws, keys: &[&AccessKeyId], finding: &Finding)
         for (region, events) in regions.iter().zip(looked_up) {
             match events {
                 Ok((events, whole)) => {
-                    lines.extend(events.iter().filter_map(|event| line(key, event)));
+                    lines.extend(events.iter().filter_map(|event| line(key, &finding.account, event)));
                     if !whole {
                         lines.push(format!(
                             "access key {key} made more than {} events in {region}: look through the rest in CloudTrail",
@@ -146,8 +146,9 @@ async fn events(
     Ok((found, false))
 }
 
-/// An event in words, when it left a way in. Names in it are whatever somebody chose.
-fn line(key: &AccessKeyId, event: &Event) -> Option<String> {
+/// An event in words, when it left a way in, with the command that asks for what answers it. Names in it are whatever
+/// somebody chose: a command holds unique ids, which AWS gave.
+fn line(key: &AccessKeyId, account: &AccountId, event: &Event) -> Option<String> {
     let name = event.event_name()?;
     let (name, made) = EVENTS.iter().find(|(known, _)| *known == name)?;
     let detail: Value = serde_json::from_str(event.cloud_trail_event()?).ok()?;
@@ -162,14 +163,31 @@ fn line(key: &AccessKeyId, event: &Event) -> Option<String> {
         .or_else(|| text(&response["accessKey"]["userName"]))
         .or_else(|| text(&detail["userIdentity"]["userName"]));
     let role = text(&request["roleName"]).or_else(|| text(&request["roleArn"]));
+    let user_id = response["user"]["userId"].as_str().and_then(|id| id.parse::<UserId>().ok());
+    let contain = user_id.map_or_else(
+        || "contain-user answers it".to_owned(),
+        |id| format!("firebreak request contain-user {id} --account {account} --reason 'made by {key}'"),
+    );
     let about = match made {
         Made::User => match (made_key, user?) {
-            (Some(made), user) => format!("access key {made} of user {user}; contain-user answers it"),
-            (None, user) => format!("user {user}; contain-user answers it"),
+            (Some(made), user) => format!("access key {made} of user {user}; {contain}"),
+            (None, user) => format!("user {user}; {contain}"),
         },
         Made::Session => {
-            let session = text(&response["assumedRoleUser"]["assumedRoleId"]).unwrap_or_else(|| "not known".to_owned());
-            format!("role {}, session {session}; revoke-role-sessions answers it", role?)
+            let id = response["assumedRoleUser"]["assumedRoleId"].as_str();
+            let arn = request["roleArn"].as_str().and_then(|arn| arn.parse::<Arn>().ok());
+            let role_name = arn.and_then(|arn| arn.resource.rsplit('/').next().map(str::to_owned));
+            let revoke = session(id).zip(role_name.and_then(|name| name.parse::<RoleName>().ok())).map_or_else(
+                || "revoke-role-sessions answers it".to_owned(),
+                |(id, name)| {
+                    format!(
+                        "firebreak request revoke-role-sessions {id} --role-name {name} --account {account} --reason \
+                         'taken on by {key}'"
+                    )
+                },
+            );
+            let of = id.map_or_else(|| "not known".to_owned(), quoted);
+            format!("role {}, session {of}; {revoke}", role?)
         }
         Made::Role => format!("role {}; look at who may assume it and what it may do", role?),
         Made::Other => {
@@ -183,6 +201,12 @@ fn line(key: &AccessKeyId, event: &Event) -> Option<String> {
     Some(format!("access key {key} was used at {at} for {name}: {about}"))
 }
 
+/// The unique id of a session, `AROA…:name`, when it is one.
+fn session(id: Option<&str>) -> Option<String> {
+    let (role, name) = id?.split_once(':')?;
+    Some(format!("{}:{}", role.parse::<RoleId>().ok()?, name.parse::<SessionName>().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -191,7 +215,7 @@ mod tests {
 
     fn told(name: &str, detail: Value) -> Option<String> {
         let event = Event::builder().event_name(name).cloud_trail_event(detail.to_string()).build();
-        line(&"AKIAIOSFODNN7EXAMPLE".parse().unwrap(), &event)
+        line(&"AKIAIOSFODNN7EXAMPLE".parse().unwrap(), &"222222222222".parse().unwrap(), &event)
     }
 
     #[test]
@@ -205,9 +229,17 @@ mod tests {
              `AKIAI44QH8DHBEXAMPLE` of user `bob`; contain-user answers it"
         );
         let session = json!({"eventTime": at, "requestParameters": {"roleArn": "arn:aws:iam::222222222222:role/admin"},
-            "responseElements": {"assumedRoleUser": {"assumedRoleId": "AROADBQP57FF2AEXAMPLE:x"}}});
+            "responseElements": {"assumedRoleUser": {"assumedRoleId": "AROADBQP57FF2AEXAMPLE:ops"}}});
         assert!(told("AssumeRole", session).unwrap().ends_with(
-            "role `arn:aws:iam::222222222222:role/admin`, session `AROADBQP57FF2AEXAMPLE:x`; revoke-role-sessions answers it"
+            "role `arn:aws:iam::222222222222:role/admin`, session `AROADBQP57FF2AEXAMPLE:ops`; firebreak request \
+             revoke-role-sessions AROADBQP57FF2AEXAMPLE:ops --role-name admin --account 222222222222 --reason 'taken on by \
+             AKIAIOSFODNN7EXAMPLE'"
+        ));
+        let user = json!({"eventTime": at, "requestParameters": {"userName": "$(x)"},
+            "responseElements": {"user": {"userName": "$(x)", "userId": "AIDACKCEVSQ6C2EXAMPLE"}}});
+        assert!(told("CreateUser", user).unwrap().ends_with(
+            "user `$(x)`; firebreak request contain-user AIDACKCEVSQ6C2EXAMPLE --account 222222222222 --reason 'made by \
+             AKIAIOSFODNN7EXAMPLE'"
         ));
         let trust = json!({"eventTime": at, "requestParameters": {"roleName": "admin"}, "responseElements": null});
         assert!(told("UpdateAssumeRolePolicy", trust).unwrap().contains("role `admin`; look at who may assume it"));

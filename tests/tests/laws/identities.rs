@@ -274,9 +274,13 @@ fn what_the_key_made_is_told_with_what_answers_it() {
         let made = case.ids.get("made.key").unwrap();
         for says in [
             format!("CreateAccessKey: access key `{made}` of user `support-bot`; contain-user answers it"),
-            "CreateUser: user `support-bot`; contain-user answers it".to_owned(),
+            format!(
+                "CreateUser: user `support-bot`; firebreak request contain-user {} --account {}",
+                case.ids.get("made").unwrap(),
+                case.member
+            ),
             "UpdateAssumeRolePolicy: role `admin`; look at who may assume it".to_owned(),
-            format!("session `{}`; revoke-role-sessions answers it", case.ids.get("admin").unwrap()),
+            format!("session `{0}`; firebreak request revoke-role-sessions {0}", case.ids.get("admin").unwrap()),
         ] {
             assert!(remains.contains(&says), "{says}\nis not in\n{remains}");
         }
