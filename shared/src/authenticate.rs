@@ -14,7 +14,6 @@ use crate::failure::{Class, Failure};
 use crate::finding::{self, Finding, Source, State};
 use crate::ids::Region;
 use crate::screen::{TurnedAway, screen};
-use crate::write_back::RESOLVER;
 
 /// A finding that is absent is looked for once more after this long: the copy in the administrator's account follows the
 /// member's.
@@ -157,14 +156,10 @@ fn compare(hub: &Aws, reported: &Finding, found: &Value) -> Authenticity {
     }
     // Who asked for it is not its source's to know: a request stays one.
     let genuine = Finding { request: reported.request.clone(), ..genuine };
-    // GuardDuty's own word on its findings no member can change. That we have resolved a finding is no word of a person's:
-    // who pretends that we have can bring about no more than the policies permit.
-    let ours = genuine.state == State::Resolved && found["Note"]["UpdatedBy"] == RESOLVER;
+    // GuardDuty's own word on its findings no member can change.
     let aside = genuine.source != Source::GuardDuty
-        && !ours
         && matches!(genuine.state, State::Suppressed | State::Resolved)
         && reported.state.is_live();
-    let genuine = if ours { Finding { state: State::Active, ..genuine } } else { genuine };
     let live = Finding { state: if aside { State::Active } else { genuine.state }, ..genuine.clone() };
     match screen(&live, None, Some(&hub.account)) {
         Some(away) => Authenticity::TurnedAway(away),

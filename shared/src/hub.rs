@@ -246,8 +246,9 @@ impl Hub {
                 let mut why = vec![self.why_unanswered(&finding).to_owned()];
                 why.extend(finding.not_touched(|_| false));
                 telemetry::turned_away("not-answered-here");
-                let concerned = self.playbooks.iter().any(|playbook| playbook.meta().is_concerned(&finding));
-                if (concerned || finding.request.is_some()) && !self.tell_unanswered(&finding, &why, false).await {
+                let lies_open = finding.is_exposed_key() && self.playbooks.iter().any(|one| one.looks_up(&finding));
+                let concerned = lies_open || self.playbooks.iter().any(|one| one.meta().is_concerned(&finding));
+                if (concerned || finding.request.is_some()) && !self.tell_unanswered(&finding, &why, lies_open).await {
                     failed = Some(untold(&finding));
                 }
                 answer.outcomes.push(Answered::unanswered(Outcome::NoChange, why.join("; ")));
@@ -356,6 +357,14 @@ impl Hub {
                 Err(failure) => return (finding, Some(failure)),
             }
         }
+        if found.len() > MOST_LOOKED_UP {
+            // The account decides how many there are. Those that are left come with the next report, when these are mended.
+            let more = found.split_off(MOST_LOOKED_UP).len();
+            telemetry::alarm("looked-up-many", &format!("{more} more targets in account {}", finding.account));
+            let why = format!("{more} more things in the account are so than are answered at once: look at them");
+            // The alarm stands for a message that does not arrive.
+            self.tell_unanswered(&finding, &[why], false).await;
+        }
         finding.resources.extend(found);
         (finding, None)
     }
@@ -363,7 +372,10 @@ impl Hub {
     /// Why no playbook of this function answers a finding.
     pub fn why_unanswered(&self, finding: &Finding) -> &'static str {
         if self.playbooks.iter().any(|playbook| playbook.looks_up(finding)) {
-            return "what a fix here would change was looked for in the account, and there is none";
+            return match finding.is_exposed_key() {
+                true => NO_ACTIVE_KEY,
+                false => "what a fix here would change was looked for in the account, and there is none",
+            };
         }
         why_unanswered(self.playbooks, finding)
     }
@@ -809,8 +821,7 @@ impl Hub {
         let report_due = DueAt { what: DueKind::Report, at: end.at + Duration::from_secs(60) };
         let mut next = vec![report_due];
         next.extend(self.due_after(playbook, &run, state, &end));
-        let write_back = write_back::wait(&run.head.finding).filter(|_| playbook.meta().purpose != Purpose::Preserve);
-        next.extend(write_back.map(|wait| DueAt { what: DueKind::WriteBack, at: end.at + wait }));
+        next.extend(write_back::due(playbook, &run, &end));
         // Only what is due is promised.
         end.retry = next.iter().any(|due| due.what == DueKind::Retry);
         if !undoing && end.retry {
@@ -947,6 +958,13 @@ pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'stati
         },
     }
 }
+
+/// At once so many targets of a finding are answered that does not name them.
+const MOST_LOOKED_UP: usize = 10;
+
+/// What is said of a key that lies open and that nothing here contains.
+const NO_ACTIVE_KEY: &str = "AWS says that an access key lies open, and IAM does not know it for an active key of a user in the \
+                             account: if it is the root user's, delete it; if it was made inactive, never activate it again";
 
 /// What is said of an identity where somebody asks a function that has no power over any.
 const ANOTHERS: &str = "it is about an identity, which this function has no power over: what GuardDuty reports of identities is \

@@ -1,8 +1,8 @@
 //! Writing back into Security Hub what became of a finding: whoever works there sees what was done and what was not.
 //!
 //! A note on the finding, and its workflow status: `NOTIFIED` when something was contained, `RESOLVED` only for a fix that was
-//! read back, `NEW` again when that was undone. What our own update makes Security Hub send is the finding that was answered:
-//! it joins the run that it is about, or is turned away as resolved, and nothing is written back for it.
+//! read back, `NEW` again when that was undone. Each update makes Security Hub send the finding once more. So only a run that
+//! has changed something is written back, and each of its ends once: a repeat joins the run, and nothing comes of it.
 //!
 //! <https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchUpdateFindings.html>
 
@@ -13,17 +13,19 @@ use aws_sdk_securityhub::types as sh;
 use crate::aws::Aws;
 use crate::failure::{Class, Failure};
 use crate::finding::{Finding, Product, Source};
+use crate::ledger::{DueAt, DueKind};
 use crate::playbook::{Playbook, Purpose};
 use crate::report::Report;
-use crate::run::{Outcome, Run, RunState};
+use crate::run::{Outcome, Run, RunEnd, RunState};
 use crate::text::plain;
 
 /// Who a note says that it is by.
 const WRITER: &str = "Firebreak";
 
-/// The same of a finding that we have resolved: so it is known from one that a person has. Whoever has the member account
-/// can write this too; it makes nothing laxer than the policies are.
-pub const RESOLVER: &str = "Firebreak, which resolved it";
+/// The same of a finding that we have resolved. Until its control has passed such a one counts as live: what is opened again
+/// before that would stay resolved in Security Hub, and be seen by nobody. Whoever has the member account can write this too;
+/// it makes nothing laxer than the policies are.
+pub(crate) const RESOLVER: &str = "Firebreak, which resolved it";
 
 /// A note can have so many characters.
 const LONGEST_NOTE: usize = 512;
@@ -51,14 +53,24 @@ pub struct Note {
     /// The ARN of its product there.
     product: String,
     /// Its new workflow status; none where it is to stay.
-    pub workflow: Option<Workflow>,
-    text: String,
+    workflow: Option<Workflow>,
+    /// What is said; nothing where somebody else's note is to stay.
+    text: Option<String>,
 }
 
-/// After how long a run's end is written back; nothing where its finding is none of Security Hub's.
-pub(crate) fn wait(finding: &Finding) -> Option<Duration> {
+/// When the end of a run is to be written back, where it is news and its finding is one of Security Hub's. Where evidence was
+/// kept it is not: whoever contains the target writes, and a finding has one note.
+pub(crate) fn due(playbook: &dyn Playbook, run: &Run, end: &RunEnd) -> Option<DueAt> {
+    let finding = &run.head.finding;
     identifier(finding)?;
-    Some(if finding.product.is_some() { Duration::ZERO } else { UNTIL_COPIED })
+    let before = run.end.as_ref().map(|end| end.outcome).or(run.past.last().map(|end| end.outcome));
+    let changed = matches!(
+        end.outcome,
+        Outcome::Contained | Outcome::Partial | Outcome::Fixed | Outcome::Undone | Outcome::UndonePartly
+    );
+    let is_news = changed && before != Some(end.outcome) && playbook.meta().purpose != Purpose::Preserve;
+    let wait = if finding.product.is_some() { Duration::ZERO } else { UNTIL_COPIED };
+    is_news.then(|| DueAt { what: DueKind::WriteBack, at: end.at + wait })
 }
 
 /// The finding's id in Security Hub, and its product there.
@@ -73,14 +85,14 @@ fn identifier(finding: &Finding) -> Option<(String, String)> {
 }
 
 impl Note {
-    /// What the end of a run has to say. Nothing where evidence was kept: whoever contains the target writes, and a finding
-    /// has one note.
+    /// What the end of a run has to say.
     pub(crate) fn of(playbook: &dyn Playbook, run: &Run) -> Option<Self> {
         let finding = &run.head.finding;
         let (id, product) = identifier(finding)?;
         let purpose = playbook.meta().purpose;
         let end = run.end.as_ref()?;
-        if purpose == Purpose::Preserve || matches!(run.state, RunState::Applying | RunState::Undoing) {
+        // What is under way is written back when it has ended.
+        if matches!(run.state, RunState::Applying | RunState::Undoing) {
             return None;
         }
         // Of a control that is about several things one run says nothing of the others.
@@ -93,11 +105,11 @@ impl Note {
             _ => None,
         };
         let report = Report::of_run(run, end.outcome, purpose);
-        Some(Self { id, product, workflow, text: text(run, &report) })
+        Some(Self { id, product, workflow, text: Some(text(run, &report)) })
     }
 
-    /// The same, given what the finding says there now: what somebody has put aside meanwhile stays so, and only what we
-    /// have resolved is opened again.
+    /// The same, given what the finding says there now: what somebody has put aside meanwhile stays so, only what we have
+    /// resolved is opened again, and another's note stays.
     #[must_use]
     pub fn given(mut self, workflow: Option<&str>, writer: Option<&str>) -> Self {
         let fits = match self.workflow {
@@ -106,6 +118,7 @@ impl Note {
             None => true,
         };
         self.workflow = self.workflow.filter(|_| fits);
+        self.text = self.text.filter(|_| writer.is_none_or(|writer| writer.starts_with(WRITER)));
         self
     }
 
@@ -116,8 +129,11 @@ impl Note {
     pub async fn write(&self, hub: &Aws) -> Result<(), Failure> {
         let failed = |class| Failure::new(class, "write back what became of finding", self.id.as_str());
         let identifier = sh::AwsSecurityFindingIdentifier::builder().id(&self.id).product_arn(&self.product).build();
+        if self.workflow.is_none() && self.text.is_none() {
+            return Ok(());
+        }
         let writer = if self.workflow == Some(Workflow::Resolved) { RESOLVER } else { WRITER };
-        let note = sh::NoteUpdate::builder().text(&self.text).updated_by(writer).build();
+        let note = self.text.as_ref().map(|text| sh::NoteUpdate::builder().text(text).updated_by(writer).build());
         let status = self.workflow.map(|workflow| match workflow {
             Workflow::New => sh::WorkflowStatus::New,
             Workflow::Notified => sh::WorkflowStatus::Notified,
@@ -125,7 +141,7 @@ impl Note {
         });
         let workflow = status.map(|status| sh::WorkflowUpdate::builder().status(status).build());
         let call = hub.securityhub().batch_update_findings();
-        let call = call.finding_identifiers(identifier).note(note);
+        let call = call.finding_identifiers(identifier).set_note(note);
         let sent = call.set_workflow(workflow).send().await;
         let answer = match sent.map_err(Failure::from_sdk("write back what became of finding", &self.id)) {
             Ok(answer) => answer,

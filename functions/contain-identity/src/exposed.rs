@@ -9,7 +9,7 @@ use firebreak::actions::iam::deactivate_access_key::keys_of;
 use firebreak::authenticate::Authenticity;
 use firebreak::aws::Aws;
 use firebreak::failure::{Failure, gone_is_none};
-use firebreak::finding::{Finding, Identity, Resource, ResourceId, Source, UserType};
+use firebreak::finding::{Finding, Identity, Resource, ResourceId, UserType};
 use firebreak::ids::{AccessKeyId, UserId};
 use firebreak::target::Target;
 
@@ -17,7 +17,7 @@ use crate::user::owner_of;
 
 /// The keys that lie open, as AWS says in this finding.
 fn keys(finding: &Finding) -> impl Iterator<Item = &AccessKeyId> {
-    let says_so = matches!(finding.source, Source::Health | Source::TrustedAdvisor);
+    let says_so = finding.is_exposed_key();
     let own = finding.resources.iter().filter(move |resource| says_so && resource.account == finding.account);
     own.filter_map(|resource| match &resource.id {
         ResourceId::AccessKey(key) if key.is_long_term() => Some(key),
@@ -57,21 +57,15 @@ pub(crate) async fn look_up(member: &Aws, finding: &Finding) -> Result<Vec<Resou
 /// The finding with whose the keys are, which IAM alone says.
 pub(crate) async fn authenticate(member: &Aws, finding: &Finding) -> Authenticity {
     let mut identities = Vec::new();
-    let mut known = false;
     for key in keys(finding) {
         match prove(member, key).await {
-            Ok(Some(proof)) => {
-                known = true;
-                identities.extend(proof.active.then(|| proof.identity(key)));
-            }
-            Ok(None) => {}
+            Ok(proof) => identities.extend(proof.filter(|proof| proof.active).map(|proof| proof.identity(key))),
             Err(failure) => return Authenticity::Unknown(failure),
         }
     }
-    match (identities.is_empty(), known) {
-        (false, _) => Authenticity::Genuine(Box::new(Finding { identities, ..finding.clone() })),
-        (true, true) => Authenticity::NotAsked("the key is not active any more"),
-        (true, false) => Authenticity::Differs("IAM knows no such key in the account".to_owned()),
+    match identities.is_empty() {
+        false => Authenticity::Genuine(Box::new(Finding { identities, ..finding.clone() })),
+        true => Authenticity::NotAsked("IAM does not know the key for an active one any more"),
     }
 }
 

@@ -176,10 +176,14 @@ fn line(key: &AccessKeyId, account: &AccountId, event: &Event) -> Option<String>
         Made::Session => {
             let id = response["assumedRoleUser"]["assumedRoleId"].as_str();
             let arn = request["roleArn"].as_str().and_then(|arn| arn.parse::<Arn>().ok());
-            let role_name = arn.and_then(|arn| arn.resource.rsplit('/').next().map(str::to_owned));
-            let revoke = session(id).zip(role_name.and_then(|name| name.parse::<RoleName>().ok())).map_or_else(
+            // The role may be another account's.
+            let of_role = arn.and_then(|arn| {
+                let name: RoleName = arn.resource.rsplit('/').next()?.parse().ok()?;
+                Some((name, arn.account?))
+            });
+            let revoke = session(id).zip(of_role).map_or_else(
                 || "revoke-role-sessions answers it".to_owned(),
-                |(id, name)| {
+                |(id, (name, account))| {
                     format!(
                         "firebreak request revoke-role-sessions {id} --role-name {name} --account {account} --reason \
                          'taken on by {key}'"

@@ -56,11 +56,14 @@ pub struct RestoreTrail;
 
 const EVERYWHERE: Check = Check {
     control: Some("CloudTrail.1"),
-    also: &["cis-aws-foundations-benchmark/v/1.2.0/2.1", "PCI.CloudTrail.2"],
+    also: &["cis-aws-foundations-benchmark/v/1.2.0/2.1", "cis-aws-foundations-benchmark/v/1.4.0/3.1"],
     rule: Some(("MULTI_REGION_CLOUD_TRAIL_ENABLED", "multi-region-cloudtrail-enabled")),
 };
-const ANYWHERE: Check =
-    Check { control: Some("CloudTrail.3"), also: &[], rule: Some(("CLOUD_TRAIL_ENABLED", "cloudtrail-enabled")) };
+const ANYWHERE: Check = Check {
+    control: Some("CloudTrail.3"),
+    also: &["PCI.CloudTrail.2"],
+    rule: Some(("CLOUD_TRAIL_ENABLED", "cloudtrail-enabled")),
+};
 
 impl Fix for RestoreTrail {
     const META: Meta = Meta {

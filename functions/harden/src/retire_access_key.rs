@@ -128,7 +128,7 @@ impl Fix for RetireAccessKey {
         let mut plan = Plan::new(Self::META.id, target.clone());
         plan.arn = user.arn().parse().ok().map(Box::new);
         plan.tags = user.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
-        let keys = keys_of(cx.aws, &name).await?;
+        let keys = gone_is_none(keys_of(cx.aws, &name).await)?.unwrap_or_default();
         let keys = futures_util::future::try_join_all(keys.iter().map(|key| read(cx.aws, key))).await?;
         let mut steps = Vec::new();
         for key in keys.into_iter().flatten().filter(|key| allowed.is_over(key, now)) {
@@ -158,6 +158,9 @@ impl Fix for RetireAccessKey {
     }
 }
 
+/// A rule's number of days is the account's to choose. None is sensible that is more than a hundred years.
+const MOST_DAYS: i64 = 36_500;
+
 const fn days(count: i64) -> SignedDuration {
     SignedDuration::from_hours(count * 24)
 }
@@ -186,7 +189,7 @@ impl Allowed {
         let days = match chosen {
             None => usual,
             Some(text) => match text.parse() {
-                Ok(days) if days > 0 => days,
+                Ok(days) if (1..=MOST_DAYS).contains(&days) => days,
                 _ => return Err(format!("`{parameter}` is `{}`, which is no number of days", plain(text, 32))),
             },
         };
@@ -231,7 +234,9 @@ async fn read(aws: &Aws, key: &AccessKeyMetadata) -> Result<Option<Key>, Failure
     let made = key.create_date().and_then(|at| Timestamp::from_second(at.secs()).ok());
     let (Some(id), Some(made)) = (id, made) else { return Ok(None) };
     let answer = aws.iam().get_access_key_last_used().access_key_id(id.as_str()).send().await;
-    let answer = answer.map_err(Failure::from_sdk("read when it was used last, access key", &id))?;
+    let answer = answer.map_err(Failure::from_sdk("read when it was used last, access key", &id));
+    // Deleted since.
+    let Some(answer) = gone_is_none(answer)? else { return Ok(None) };
     let last = answer.access_key_last_used();
     let used = last.and_then(|last| last.last_used_date()).and_then(|at| Timestamp::from_second(at.secs()).ok());
     let by = last.map(|last| plain(last.service_name(), 64)).unwrap_or_default();
@@ -306,9 +311,15 @@ mod tests {
             known_as: None,
             parameters: [("maxAccessKeyAge".to_owned(), vec![days.to_owned()])].into(),
         };
-        for (days, is) in
-            [("30", Ok(30)), ("365", Ok(365)), ("0", Err(())), ("-1", Err(())), ("", Err(())), ("x", Err(()))]
-        {
+        for (days, is) in [
+            ("30", Ok(30)),
+            ("365", Ok(365)),
+            ("0", Err(())),
+            ("1000000000000000", Err(())),
+            ("-1", Err(())),
+            ("", Err(())),
+            ("x", Err(())),
+        ] {
             let allowed = Allowed::of(&TOO_OLD, Some(&control(days)));
             assert_eq!(allowed.as_ref().map(|allowed| allowed.days).map_err(|_| ()), is, "{days}: {allowed:?}");
             assert!(allowed.is_err() || allowed.unwrap().by_aws().days == 90);

@@ -15,7 +15,7 @@
 //!
 //! ## How it is undone
 //!
-//! The snapshot is public again.
+//! The snapshot is public again. One that was made since under the same name is another, and is left alone.
 //! Whoever undoes it is not overruled: when the control is reported again, a person is asked.
 //!
 //! ## What it will not touch
@@ -93,15 +93,15 @@ impl Fix for UnshareDbSnapshot {
         let snapshot: DbSnapshotId = id_of(target)?;
         let of_cluster = target.kind == TargetKind::RdsClusterSnapshot;
         let word = if of_cluster { "cluster-snapshot" } else { "snapshot" };
-        let shared = async {
+        let state = async {
             match of_cluster {
-                true => unshare_db_cluster_snapshot::shared(cx.aws, &snapshot).await,
-                false => unshare_db_snapshot::shared(cx.aws, &snapshot).await,
+                true => unshare_db_cluster_snapshot::state(cx.aws, &snapshot).await,
+                false => unshare_db_snapshot::state(cx.aws, &snapshot).await,
             }
         };
         let arn = cx.aws.arn("rds", &format!("{word}:{snapshot}"));
-        let (given, tags) = tokio::join!(shared, tags_of(cx.aws, &arn));
-        let (Some(given), Some(tags)) = (given?, tags?) else {
+        let (state, tags) = tokio::join!(state, tags_of(cx.aws, &arn));
+        let (Some((before, given)), Some(tags)) = (state?, tags?) else {
             return Ok(Planned::Gone(format!("account {} has no {word} {snapshot}", target.account)));
         };
         let mut plan = Plan::new(Self::META.id, target.clone());
@@ -114,8 +114,8 @@ impl Fix for UnshareDbSnapshot {
         }
         plan.remains.push(format!("whoever has copied or restored {snapshot} while it was public has it"));
         let step = match of_cluster {
-            true => unshare_db_cluster_snapshot::UnshareDbClusterSnapshot { snapshot }.step(&true),
-            false => unshare_db_snapshot::UnshareDbSnapshot { snapshot }.step(&true),
+            true => unshare_db_cluster_snapshot::UnshareDbClusterSnapshot { snapshot }.step(&before),
+            false => unshare_db_snapshot::UnshareDbSnapshot { snapshot }.step(&before),
         };
         plan.stage("unshare", [step]);
         Ok(Planned::Plan(plan))

@@ -51,7 +51,11 @@ pub struct ValidateLogFiles;
 
 const VALIDATED: Check = Check {
     control: Some("CloudTrail.4"),
-    also: &["cis-aws-foundations-benchmark/v/1.2.0/2.2", "PCI.CloudTrail.3"],
+    also: &[
+        "cis-aws-foundations-benchmark/v/1.2.0/2.2",
+        "cis-aws-foundations-benchmark/v/1.4.0/3.2",
+        "PCI.CloudTrail.3",
+    ],
     rule: Some(("CLOUD_TRAIL_LOG_FILE_VALIDATION_ENABLED", "cloud-trail-log-file-validation-enabled")),
 };
 

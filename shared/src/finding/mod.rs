@@ -126,6 +126,12 @@ impl Finding {
         self.control.as_ref().map_or(&self.finding_type, Control::name)
     }
 
+    /// Whether AWS itself says in it that an access key lies open.
+    pub fn is_exposed_key(&self) -> bool {
+        let key = |resource: &Resource| matches!(resource.id, ResourceId::AccessKey(_));
+        matches!(self.source, Source::Health | Source::TrustedAdvisor) && self.resources.iter().any(key)
+    }
+
     /// What an attack sequence names and nothing is done about under this finding, one line each, in words.
     /// `is_own` says whether a network interface is one of the target's.
     pub fn not_touched(&self, is_own: impl Fn(&InterfaceId) -> bool) -> Vec<String> {

@@ -15,6 +15,7 @@ use super::product::Product;
 use super::resource::{self, Resource, ResourceId, Said};
 use super::{Finding, Source, State, guardduty, kind_word, severity};
 use crate::ids::{AccountId, Arn, FindingId, Partition, Region};
+use crate::write_back::RESOLVER;
 
 /// Where ASFF keeps what GuardDuty says of itself, today and before 2020.
 const GUARDDUTY: [&str; 2] = ["aws/guardduty/service/", ""];
@@ -210,6 +211,8 @@ fn state(
         Some("NEW") => State::Active,
         Some("NOTIFIED") => State::Notified,
         Some("SUPPRESSED") => State::Suppressed,
+        // Fixed by us, and not evaluated since.
+        Some("RESOLVED") if at.down(&["Note", "UpdatedBy"])?.value().as_str() == Some(RESOLVER) => State::Notified,
         Some("RESOLVED") => State::Resolved,
         Some(word) => return unknown(&status, "NEW, NOTIFIED, SUPPRESSED or RESOLVED", word),
         None => match older.text()? {

@@ -117,11 +117,14 @@ impl Hub {
                 }
             }
         }
-        let quiet = !self.is_news(&report).await;
+        // A person who decides hears what came of it, and what a message has told is not told less by an event.
+        let told =
+            once(&report).filter(|_| end.is_none_or(|end| end.decided.is_none()) && by.contains(&Channel::Message));
+        let quiet = told.is_some() && !self.is_news(&report).await;
         report.page &= !quiet;
         left.extend(self.send(&report, by, quiet).await);
         if !quiet && !left.contains(&Channel::Message) {
-            self.note_news(once(&report)).await;
+            self.note_news(told).await;
         }
         (report, left)
     }
@@ -217,8 +220,9 @@ impl Hub {
     /// The same where it could not be found out what a finding is about. Whoever has the account can have it so for every
     /// finding there is, so people are woken once an hour for an account.
     pub(super) async fn tell_not_looked_up(&self, finding: &Finding, why: &str) -> bool {
-        let about = finding.account.to_string();
-        let once = Told { about, what: "not-looked-up".to_owned(), remembered: AN_HOUR };
+        // A key that lies open is told of once.
+        let about = if finding.is_exposed_key() { finding.id.to_string() } else { finding.account.to_string() };
+        let once = Told { about, what: format!("{}#not-looked-up", self.function), remembered: AN_HOUR };
         self.tell_unanswered_once(finding, &[why.to_owned()], true, once).await
     }
 
@@ -359,7 +363,9 @@ fn once(report: &Report) -> Option<Told> {
         }
         (Some(_), _) => return None,
         // Whoever denies a fix can have its control reported again.
-        (None, Outcome::NotFixed) => (report.target.to_string(), report.outcome.to_string(), AN_HOUR),
+        (None, Outcome::NotFixed) => {
+            (report.target.to_string(), format!("{} {}", report.outcome, report.finding_type), AN_HOUR)
+        }
         (None, Outcome::Failed) if report.run.is_none() => {
             (report.target.to_string(), report.outcome.to_string(), AN_HOUR)
         }

@@ -1072,8 +1072,8 @@ impl Ledger {
             // Written by a newer version, perhaps: it stays for one that knows it.
             crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
         }
-        // A run that was interrupted half way goes before everything else.
-        due.sort_by_key(|due| due.what != DueKind::Lease);
+        // A run that was interrupted half way goes before everything else, and what nobody waits for after it.
+        due.sort_by_key(|due| (due.what != DueKind::Lease, due.what == DueKind::WriteBack));
         Ok(due)
     }
 

@@ -242,7 +242,9 @@ async fn journey(
         // A person is asked, whatever the policies permit.
         let answer = case.deliver().await.answer()?;
         ensure!(answer.outcomes.iter().all(|o| o.outcome == Outcome::Proposed), "{:?}", answer.outcomes);
-        ensure!(answer.outcomes.iter().any(|o| o.why == plan.ask_first[0]), "{:?}", answer.outcomes);
+        let target = case.target.to_string();
+        let its: Vec<_> = answer.outcomes.iter().filter(|o| o.target.as_deref() == Some(&target)).collect();
+        ensure!(its.len() == 1 && its.iter().all(|o| o.why == plan.ask_first[0]), "{:?}", answer.outcomes);
         ensure!(case.state().await? == before, "a proposal changed something");
         note(&case, seen);
         return Ok(());

@@ -222,3 +222,47 @@ fn no_key_is_given_back_to_a_user_who_is_contained_meanwhile() {
         assert!(run.end.unwrap().not_done.iter().any(|line| line.contains("is contained")));
     });
 }
+
+/// The name of a database's snapshot is its owner's to give again, and what has it then may be anything.
+#[test]
+fn a_snapshot_that_was_made_anew_under_its_name_is_not_published_by_an_undo() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, playbook("unshare-db-snapshot"), "public-db-snapshot").await.unwrap();
+        assert_eq!(outcomes(&case, &case.event).await[0].outcome, Outcome::Fixed);
+        let id = &case.target.id;
+        case.call("rds", "delete_db_snapshot", json!({"DBSnapshotIdentifier": id})).await.unwrap();
+        let database = json!({
+            "DBInstanceIdentifier": "production", "DBInstanceClass": "db.t3.micro", "Engine": "postgres",
+            "MasterUsername": "owner", "MasterUserPassword": "not-a-secret-1A", "AllocatedStorage": 20,
+        });
+        case.call("rds", "create_db_instance", database).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        let made = json!({"DBSnapshotIdentifier": id, "DBInstanceIdentifier": "production"});
+        case.call("rds", "create_db_snapshot", made).await.unwrap();
+        let answer = case.decide(Verb::Undo).await.unwrap().answer().unwrap();
+        assert_eq!(answer.outcomes[0].outcome, Outcome::UndonePartly, "{:?}", answer.outcomes);
+        assert_eq!(case.state().await.unwrap()["db_snapshots"][id]["shared"]["public"], false);
+    });
+}
+
+/// How many there are the account decides.
+#[test]
+fn of_many_things_that_are_so_some_are_answered_at_once_and_the_rest_is_told() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let mut many = world("public-snapshot").unwrap();
+        for n in 0..14 {
+            many["snapshots"][format!("more{n}")] = json!({"description": "more", "size": 1, "public": true});
+        }
+        let case = Case::of(&security, playbook("unshare-snapshot"), &many, Settings::default()).await.unwrap();
+        let found = outcomes(&case, &case.event).await;
+        assert!(found.len() == 10 && found.iter().all(|o| o.outcome == Outcome::Proposed), "{found:?}");
+        let told = security.told_about(&case.member).await.unwrap();
+        assert_eq!(
+            told.iter().filter(|text| text.contains("5 more things in the account are so")).count(),
+            1,
+            "{told:?}"
+        );
+    });
+}

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::Outcome;
 use firebreak_tests::events;
-use firebreak_tests::faults::Fault;
+use firebreak_tests::faults::{Doing, Fault};
 use firebreak_tests::in_process::{Case, Permits, REGION, Security, Traced, playbooks, run_to_end};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -174,6 +174,61 @@ fn what_cannot_be_written_back_is_tried_for_hours_and_then_let_be() {
             // Each is made of as many attempts as the client makes.
             assert!(written(&case) >= times, "{fault:?}: {}", written(&case));
             assert_eq!(case.the_run().await.unwrap().end.unwrap().outcome, done(*playbook));
+        }
+    });
+}
+
+/// Each note makes Security Hub send the finding once more, and the copies that were answered are forgotten by then: whoever
+/// denies a containment must not have it begin anew for ever.
+#[test]
+fn what_our_own_update_makes_security_hub_send_begins_nothing_that_is_written_back_again() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| contains(*playbook) || fixes(*playbook)) {
+            for denied in [true, false] {
+                let case = case(&security, playbook).await;
+                let mut copy = copy(&case).await;
+                case.faults.rule(move |request| {
+                    let changes = matches!(request.doing, Doing::Applying(_)) && !request.reads();
+                    (denied && changes).then_some(Fault::Denied)
+                });
+                case.deliver_event(&copy).await.answer().unwrap();
+                case.settle().await.unwrap();
+                let first = written(&case);
+                assert_eq!(first, usize::from(!denied), "{}: denied {denied}", playbook.id());
+                for _ in 0..2 {
+                    // As if ten minutes had gone by: it is another copy.
+                    events::seen(&mut copy, Timestamp::now());
+                    if !fixes(*playbook) {
+                        copy["detail"]["findings"][0]["ProductFields"]["aws/guardduty/service/eventLastSeen"] =
+                            json!(Timestamp::now().to_string());
+                    }
+                    case.deliver_event(&copy).await.answer().unwrap();
+                    case.settle().await.unwrap();
+                }
+                assert_eq!(written(&case), first, "{}: denied {denied}", playbook.id());
+            }
+        }
+    });
+}
+
+/// A finding has one note, and what an analyst has written there is not ours to replace.
+#[test]
+fn the_note_of_a_person_on_a_control_stays() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for (_, playbook) in playbooks().iter().filter(|(_, playbook)| fixes(*playbook)) {
+            let case = case(&security, playbook).await;
+            let finding = &case.event["detail"]["findings"][0];
+            let this = json!({"Id": finding["Id"], "ProductArn": finding["ProductArn"]});
+            let note = json!({"Text": "ours is ticket 7", "UpdatedBy": "an analyst"});
+            let params = json!({"FindingIdentifiers": [this], "Note": note});
+            security.call("securityhub", "batch_update_findings", params).await.unwrap();
+            case.deliver().await.answer().unwrap();
+            case.settle().await.unwrap();
+            let found = there(&case, &case.event).await.unwrap();
+            assert_eq!(found["Note"]["Text"], "ours is ticket 7");
+            assert_ne!(found["Workflow"]["Status"], "NEW", "{}", playbook.id());
         }
     });
 }
