@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use firebreak::door::wire::{Answer, Asked, ByHand, RefusalKind};
 use firebreak::ids::{AccountId, Region, RunId};
-use firebreak::playbook::{Playbook, Purpose};
+use firebreak::playbook::Purpose;
 use firebreak::run::{Outcome, Run, RunState, StepResult};
 use firebreak::target::Target;
 
@@ -123,11 +123,13 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
 /// The target in its canonical form. What kind it is, its id says.
 fn target(arguments: &ByHandArguments) -> Result<Target> {
     let ByHandArguments { playbook, target: id, account, region, .. } = arguments;
-    let is_fix = |known: &&&dyn Playbook| known.meta().id == playbook && known.meta().purpose == Purpose::Fix;
-    if playbooks().iter().any(|known| is_fix(&known)) {
+    let Some(known) = playbooks().iter().find(|known| known.meta().id == playbook) else {
+        bail!("there is no playbook {}", firebreak::text::quoted(playbook));
+    };
+    if known.meta().purpose == Purpose::Fix {
         bail!(
             "{playbook} fixes what a control has found and is not asked for by hand: in Security Hub, choose the custom action \
-             FirebreakContain for the control's finding"
+             FirebreakContain for the control's finding (docs/sources.md says how it is made); it is proposed then"
         );
     }
     let (partition, global) = (region.partition(), "global");

@@ -174,6 +174,8 @@ impl Explainer {
                 }
                 Ok(finding) => {
                     let (answers, notify) = self.finding(finding, reported.envelope_account.as_ref());
+                    let answering = playbooks().iter().find(|playbook| playbook.meta().check(finding).is_some());
+                    let finding = &answering.map_or(finding.clone(), |playbook| playbook.meta().named(finding.clone()));
                     line(&Line { file: &name, kind, finding: Some(brief(finding)), answers, notify, error: None })?;
                 }
             }
@@ -241,7 +243,7 @@ impl Explainer {
             let budget = "budgets: not known without AWS; a person is asked where those of the hour are spent";
             strictest.reasons.push(budget.to_owned());
             if meta.purpose == Purpose::Fix {
-                let plan = "what a plan finds in use has a person asked first all the same: `firebreak plan` looks";
+                let plan = "where its page says so, what a plan finds has a person asked first: `firebreak plan` looks";
                 strictest.reasons.push(plan.to_owned());
             }
         }
