@@ -123,10 +123,9 @@ pub(crate) async fn request(url: Option<&str>, arguments: ByHandArguments) -> Re
 /// The target in its canonical form. What kind it is, its id says.
 fn target(arguments: &ByHandArguments) -> Result<Target> {
     let ByHandArguments { playbook, target: id, account, region, .. } = arguments;
-    let Some(known) = playbooks().iter().find(|known| known.meta().id == playbook) else {
-        bail!("there is no playbook {}", firebreak::text::quoted(playbook));
-    };
-    if known.meta().purpose == Purpose::Fix {
+    // Any other that cannot be asked for the door refuses, and says which can.
+    let known = playbooks().iter().find(|known| known.meta().id == playbook);
+    if known.is_some_and(|known| known.meta().purpose == Purpose::Fix) {
         bail!(
             "{playbook} fixes what a control has found and is not asked for by hand: in Security Hub, choose the custom action \
              FirebreakContain for the control's finding (docs/sources.md says how it is made); it is proposed then"
