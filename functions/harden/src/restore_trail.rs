@@ -48,7 +48,7 @@ use firebreak::target::{Target, TargetKind};
 use futures_util::future::try_join_all;
 
 use crate::fix::{Fix, id_of};
-use crate::trails::{self, is_own, seen, tags_of};
+use crate::trails::{self, is_at_home, is_own, seen, tags_of};
 
 /// Has a stopped trail record again.
 #[derive(Debug)]
@@ -116,9 +116,8 @@ impl Fix for RestoreTrail {
         let name: TrailName = id_of(target)?;
         let (seen, tags) = tokio::join!(seen(cx.aws), tags_of(cx.aws, &name));
         let seen = seen?;
-        let is_it = |found: &Trail| is_own(found, cx.aws) && found.home_region() == Some(cx.aws.region.as_str());
-        let (Some(tags), Some((_, trail))) = (tags?, seen.iter().find(|(one, found)| *one == name && is_it(found)))
-        else {
+        let found = seen.iter().find(|one| is_at_home(&name, one, cx.aws));
+        let (Some(tags), Some((_, trail))) = (tags?, found) else {
             return Ok(Planned::Gone(format!("account {} has no trail {name} of its own", target.account)));
         };
         let mut plan = Plan::new(Self::META.id, target.clone());

@@ -37,6 +37,11 @@ pub(crate) fn is_own(trail: &Trail, aws: &Aws) -> bool {
     owner == Some(aws.account.as_str()) && !trail.is_organization_trail().unwrap_or_default()
 }
 
+/// Whether it is the trail of this name that the account itself has made in the session's Region, where alone it can be changed.
+pub(crate) fn is_at_home(name: &TrailName, (found, trail): &(TrailName, Trail), aws: &Aws) -> bool {
+    found == name && is_own(trail, aws) && trail.home_region() == Some(aws.region.as_str())
+}
+
 /// The tags of a trail; nothing when it is gone.
 pub(crate) async fn tags_of(aws: &Aws, trail: &TrailName) -> Result<Option<BTreeMap<String, String>>, Failure> {
     let arn = aws.arn("cloudtrail", &format!("trail/{trail}"));

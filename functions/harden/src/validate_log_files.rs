@@ -43,7 +43,7 @@ use firebreak::playbook::{Meta, PlanContext, Planned, Purpose};
 use firebreak::target::{Target, TargetKind};
 
 use crate::fix::{Fix, id_of};
-use crate::trails::{self, is_own, seen, tags_of};
+use crate::trails::{self, is_at_home, seen, tags_of};
 
 /// Has a trail's log files validated.
 #[derive(Debug)]
@@ -84,9 +84,7 @@ impl Fix for ValidateLogFiles {
     async fn plan(cx: &PlanContext<'_>, target: &Target, _: &Finding, _: &'static Check) -> Result<Planned, Failure> {
         let name: TrailName = id_of(target)?;
         let (seen, tags) = tokio::join!(seen(cx.aws), tags_of(cx.aws, &name));
-        let found = seen?.into_iter().find(|(one, trail)| {
-            *one == name && is_own(trail, cx.aws) && trail.home_region() == Some(cx.aws.region.as_str())
-        });
+        let found = seen?.into_iter().find(|one| is_at_home(&name, one, cx.aws));
         let (Some(tags), Some((_, trail))) = (tags?, found) else {
             return Ok(Planned::Gone(format!("account {} has no trail {name} of its own", target.account)));
         };

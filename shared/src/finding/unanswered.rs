@@ -1,6 +1,6 @@
 //! The finding types that nothing answers, each with the reason a person reads.
 
-use super::{Finding, ResourceId, Source};
+use super::{Finding, Source};
 
 /// What is said of a type that is in no table: AWS adds some every year.
 const UNKNOWN: &str = "this version does not know the finding type: nothing was done, and a person must look; a newer version may answer it";
@@ -13,7 +13,6 @@ pub fn unanswered(finding_type: &str) -> &'static str {
 
 /// Why no playbook answers a finding of a source whose types are in no table.
 pub fn unanswered_source(finding: &Finding) -> &'static str {
-    let about_key = finding.resources.iter().any(|resource| matches!(resource.id, ResourceId::AccessKey(_)));
     match finding.source {
         // A type of GuardDuty's has a reason of its own.
         Source::GuardDuty => unanswered(&finding.finding_type),
@@ -24,7 +23,7 @@ pub fn unanswered_source(finding: &Finding) -> &'static str {
         Source::Config => {
             "a rule of AWS Config has failed, and by its name it is none that a fix here answers: look at the resource; what a rule of AWS's under another name checks is asked of Config"
         }
-        Source::Health | Source::TrustedAdvisor if about_key => {
+        Source::Health | Source::TrustedAdvisor if finding.is_exposed_key() => {
             "AWS says that an access key lies open or is misused, and nothing here answers that of this key: deactivate it, and look at what was done with it"
         }
         Source::Health => "it is a notice of AWS Health that no playbook here answers: read it there",
