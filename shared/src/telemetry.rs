@@ -6,6 +6,7 @@ use std::io::Write;
 use metrics_cloudwatch_embedded::Collector;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::drill::{Drill, Score};
 use crate::report::Report;
 
 /// The namespace of the metrics.
@@ -65,6 +66,25 @@ pub fn answered(report: &Report) {
 pub fn turned_away(reason: &'static str) {
     metrics::counter!("findings_turned_away_total", "reason" => reason).increment(1);
     tracing::info!(reason, "turned away");
+}
+
+/// Counts and logs how a drill went.
+pub fn drilled(drill: &Drill, score: &Score) {
+    let name = if score.passed { "drills_passed_total" } else { "drills_failed_total" };
+    metrics::counter!(name).increment(1);
+    for (playbook, ms) in &score.contained_after_ms {
+        metrics::histogram!("drill_time_to_contain_ms", "playbook" => *playbook).record(*ms as f64);
+    }
+    let canary = drill.canary.to_string();
+    tracing::info!(drill = drill.id, canary, passed = score.passed, score = score.to_string(), "drilled");
+}
+
+/// Counts and logs what a preflight found.
+pub fn preflight(problems: &[String]) {
+    metrics::histogram!("preflight_problems").record(problems.len() as f64);
+    for problem in problems {
+        tracing::error!(problem, "preflight");
+    }
 }
 
 /// What a function's schedule finds: whether everything is stopped, how many due rows are late, and how many of all wait
