@@ -6,6 +6,7 @@ use std::io::Write;
 use metrics_cloudwatch_embedded::Collector;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::drill::{Drill, Score};
 use crate::report::Report;
 
 /// The namespace of the metrics.
@@ -117,6 +118,42 @@ pub fn answered(report: &Report) {
 pub fn turned_away(reason: &'static str) {
     metrics::counter!("findings_turned_away_total", "reason" => reason).increment(1);
     tracing::info!(reason, "turned away");
+}
+
+/// Counts and logs how a drill went.
+pub fn drilled(drill: &Drill, score: &Score) {
+    let name = if score.passed { "drills_passed_total" } else { "drills_failed_total" };
+    metrics::counter!(name).increment(1);
+    for (playbook, ms) in &score.contained_after_ms {
+        metrics::histogram!("drill_time_to_contain_ms", "playbook" => *playbook).record(*ms as f64);
+    }
+    let canary = drill.canary.to_string();
+    tracing::info!(drill = drill.id, canary, passed = score.passed, score = score.to_string(), "drilled");
+}
+
+/// Counts and logs what a preflight found.
+pub fn preflight(problems: &[String]) {
+    metrics::histogram!("preflight_problems").record(problems.len() as f64);
+    for problem in problems {
+        tracing::error!(problem, "preflight");
+    }
+}
+
+/// What a function's schedule finds: whether everything is stopped, how many due rows are late, and how many of all wait
+/// for the stop to be taken back. What waits is not late by any fault.
+pub fn standing(stopped: bool, late: usize, waits: usize) {
+    // Not as gauges: those are written out at each flush again, by every instance of a function with what it saw last.
+    metrics::histogram!("stopped").record(f64::from(u8::from(stopped)));
+    let late = if stopped { late.saturating_sub(waits) } else { late };
+    metrics::histogram!("runs_overdue").record(late as f64);
+    if late > 0 || stopped {
+        tracing::warn!(stopped, late, waits, "due rows");
+    }
+}
+
+/// How long the oldest proposal of a function has been waiting; zero where none is.
+pub fn oldest_proposal(age: jiff::SignedDuration) {
+    metrics::histogram!("oldest_proposal_seconds").record(age.as_secs_f64());
 }
 
 /// Counts and logs something that somebody must look at.
