@@ -3,6 +3,7 @@
 Run beside `test_extension`: python -m unittest test_docs
 """
 
+import importlib.util
 import json
 import re
 import unittest
@@ -114,6 +115,13 @@ class Pages(unittest.TestCase):
         words += filter(None, schema["answered"]["properties"]["topic"]["enum"])
         for word in words:
             self.assertRegex(page, rf"`{re.escape(word)}[`.]", word)
+
+    def test_the_page_of_costs_has_the_tables_that_its_script_computes(self) -> None:
+        spec = importlib.util.spec_from_file_location("cost", ROOT / "docs/cost.py")
+        cost = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(cost)
+        page = text("docs/cost.md")
+        self.assertEqual(cost.filled(page), page, "run: python docs/cost.py --write")
 
 
 if __name__ == "__main__":
