@@ -1400,7 +1400,7 @@ class Templates(Emulated):
         return stack.make()
 
     def test_hub(self):
-        made = self.make("template.yaml", OrganizationId="o-abcdefghij")
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
         function = made["functions"]["ContainCompute"]
         tables = set(self.client("dynamodb").list_tables()["TableNames"])
         self.assertEqual({made["outputs"]["LedgerTable"], made["outputs"]["DecisionsTable"]}, tables)
@@ -1420,8 +1420,40 @@ class Templates(Emulated):
         self.assertEqual(len(deliver(Findings.DETAIL)), 1)
         self.assertEqual(deliver({**Findings.DETAIL, "type": "Discovery:S3/AnomalousBehavior"}), [])
 
+    def test_hub_with_everything_that_is_optional(self):
+        principal = f"arn:aws:iam::{self.account}:role/responder"
+        made = self.make(
+            "template.yaml",
+            OrganizationId="o-abcdefghij",
+            BreakGlassPrincipals=f"{principal}, arn:aws:iam::{self.account}:user/glass",
+            OperatorPrincipals=principal,
+            PublisherPrincipals=principal,
+            NotifyEmail="somebody@example.com",
+            CustomerKey="yes",
+            ReservedConcurrency=20,
+            OperateConcurrency=5,
+            DrillHeartbeatDays=7,
+        )
+        named = f"{principal},arn:aws:iam::{self.account}:user/glass"
+        self.assertEqual(made["outputs"]["BreakGlass"], named)
+        self.assertEqual(made["functions"]["Harden"]["environment"]["FIREBREAK_BREAK_GLASS"], named)
+        self.assertIn("DrillHeartbeatAlarm", made["resources"])
+        self.assertIn("NotifyEmailSubscription", made["resources"])
+        attached = self.client("iam").list_attached_role_policies(RoleName="operate")["AttachedPolicies"]
+        self.assertEqual([policy["PolicyName"] for policy in attached], ["use-notify-key"])
+
+    def test_nobody_is_forgotten_where_none_is_said(self):
+        with self.assertRaisesRegex(ValueError, "BreakGlassPrincipals has no value"):
+            self.make("template.yaml", OrganizationId="o-abcdefghij")
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
+        self.assertNotIn("BreakGlass", made["outputs"])
+        self.assertEqual(made["functions"]["Harden"]["environment"]["FIREBREAK_BREAK_GLASS"], "")
+        for optional in ("DrillHeartbeatAlarm", "NotifyEmailSubscription", "NotifyKey", "OperatorRole"):
+            self.assertNotIn(optional, made["resources"])
+
     def test_a_further_region(self):
-        function = self.make("template.yaml", OrganizationId="o-abcdefghij")["functions"]["ContainCompute"]
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
+        function = made["functions"]["ContainCompute"]
         elsewhere = "eu-central-1"
         path = str(HERE.parents[1] / "template-region.yaml")
         Stack(self.accounts, self.account, elsewhere, path, {"HubRegion": REGION}, "firebreak-region").make()

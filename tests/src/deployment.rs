@@ -45,12 +45,15 @@ pub const HARDEN: Function = Function { name: harden::FUNCTION, logical: "Harden
 /// People's door: it has no playbook, and no power over any resource.
 pub const OPERATE: Function = Function { name: operate::FUNCTION, logical: "Operate", playbooks: &[] };
 
+/// Drills in the account: it has no playbook either.
+pub const DRILL: Function = Function { name: drill::FUNCTION, logical: "Drill", playbooks: &[] };
+
 /// Every function with playbooks. The one list: what is not in it has no law, no page and no role, and a test says so.
 pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY, HARDEN];
 
-/// Every function of `template.yaml`, people's door among them.
+/// Every function of `template.yaml`, those without playbooks among them.
 pub fn deployed() -> impl Iterator<Item = Function> {
-    FUNCTIONS.iter().copied().chain([OPERATE])
+    FUNCTIONS.iter().copied().chain([OPERATE, DRILL])
 }
 
 /// An account of the emulator, as Firebreak's own clients reach it.
