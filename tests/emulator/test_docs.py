@@ -98,6 +98,15 @@ class Pages(unittest.TestCase):
             heads = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.M)
             self.assertEqual(heads, ["When", "Look", "Do", "Over when", "Tell"], page.name)
 
+    def test_each_alarm_is_named_in_its_runbook(self) -> None:
+        alarm = re.compile(r"AlarmName: !Sub \$\{AWS::StackName\}-(\S+)\n +AlarmDescription: >-\n(?:.*\n)*? +Runbook: (\S+)\n")
+        found = [pair for name in ("template.yaml", "template-region.yaml") for pair in alarm.findall(text(name))]
+        self.assertGreater(len(found), 20)
+        for name, runbook in found:
+            # One a function, and the runbook speaks of all.
+            shown = "…-silent" if name.endswith("-silent") else name
+            self.assertIn(f"`{shown}`", text(runbook), f"{name} in {runbook}")
+
     def test_the_examples_of_events_are_complete(self) -> None:
         """Whether they satisfy the schema is tested in Rust; here, that each has exactly the fields that it asks for."""
         schema = json.loads(text("docs/events.schema.json"))["$defs"]
