@@ -16,7 +16,8 @@ pub const NAMESPACE: &str = "Firebreak";
 /// can ask for one value of a dimension; `docs/alarms.md` says of each what it means.
 const KINDS: &[(&str, &[&str])] = &[
     ("budget", &["budget-spent"]),
-    ("forged", &["decision-refused", "decision-used", "finding-put-aside", "finding-refused"]),
+    ("decision", &["decision-refused", "decision-used"]),
+    ("forged", &["finding-put-aside", "finding-refused"]),
     ("guard", &["guard-failed", "policy-unusable", "unit-unknown"]),
     (
         "interrupted",
