@@ -29,6 +29,10 @@ def usd(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 0.005 else f"{amount:.4f}"
 
 
+def unit(entry: dict) -> str:
+    return entry["unit"] if entry["per"] == 1 else f"{entry['per']:,.0f} {entry['unit']}"
+
+
 def of_lambda(invocations: float, ms: float) -> float:
     return price("lambda_request", invocations) + price("lambda_gb_second", invocations * ms / 1000 * GIVEN["memory_gb"])
 
@@ -105,10 +109,7 @@ def tables() -> dict[str, str]:
         ),
         "prices": "\n".join(
             ["| USD | for | Source |", "|---:|---|---|"]
-            + [
-                f"| {entry['usd']:.10g} | {'' if entry['per'] == 1 else format(entry['per'], ',.0f') + ' '}{entry['unit']} | {entry['source']} |"
-                for entry in DATA["prices"].values()
-            ]
+            + [f"| {entry['usd']:.10g} | {unit(entry)} | {entry['source']} |" for entry in DATA["prices"].values()]
         ),
     }
 

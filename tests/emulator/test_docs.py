@@ -55,7 +55,7 @@ class Pages(unittest.TestCase):
             self.assertEqual(len(shown), len(re.findall(r"^- ", body, re.M)), f"{attack}: a line that is no test")
             for file, test in shown:
                 source = text(file)
-                self.assertRegex(source, rf"\bfn {test}\(", f"{attack}: {file} has no {test}")
+                self.assertRegex(source, rf"\b(?:fn|def) {test}\(", f"{attack}: {file} has no {test}")
                 named += 1
         self.assertGreater(named, 50)
 
