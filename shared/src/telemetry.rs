@@ -16,7 +16,7 @@ pub const NAMESPACE: &str = "Firebreak";
 /// can ask for one value of a dimension; `docs/alarms.md` says of each what it means.
 const KINDS: &[(&str, &[&str])] = &[
     ("budget", &["budget-spent"]),
-    ("forged", &["decision-refused", "decision-used", "finding-put-aside", "finding-refused"]),
+    ("forged", &["drill-refused", "decision-refused", "decision-used", "finding-put-aside", "finding-refused"]),
     ("guard", &["guard-failed", "policy-unusable", "unit-unknown"]),
     (
         "interrupted",
@@ -31,7 +31,9 @@ const KINDS: &[(&str, &[&str])] = &[
             "joined-unread",
             "journal-unwritten",
             "ledger-unreachable",
+            "proposals-unread",
             "run-interrupted",
+            "switch-unread",
             "telling-unnoted",
             "unit-unrecorded",
         ],
@@ -47,6 +49,8 @@ const KINDS: &[(&str, &[&str])] = &[
         "untold",
         &[
             "custody-unread",
+            "drill-untold",
+            "switch-untold",
             "decision-unsent",
             "door-failed",
             "evidence-unwritten",
