@@ -16,7 +16,8 @@ pub const NAMESPACE: &str = "Firebreak";
 /// can ask for one value of a dimension; `docs/alarms.md` says of each what it means.
 const KINDS: &[(&str, &[&str])] = &[
     ("budget", &["budget-spent"]),
-    ("forged", &["drill-refused", "decision-refused", "decision-used", "finding-put-aside", "finding-refused"]),
+    ("decision", &["decision-refused", "decision-used"]),
+    ("forged", &["drill-refused", "finding-put-aside", "finding-refused"]),
     ("guard", &["guard-failed", "policy-unusable", "unit-unknown"]),
     (
         "interrupted",
@@ -49,14 +50,14 @@ const KINDS: &[(&str, &[&str])] = &[
         "untold",
         &[
             "custody-unread",
-            "drill-untold",
-            "switch-untold",
             "decision-unsent",
             "door-failed",
+            "drill-untold",
             "evidence-unwritten",
             "report-row-stays",
             "report-undelivered",
             "second-person-untold",
+            "switch-untold",
             "write-back-failed",
         ],
     ),
