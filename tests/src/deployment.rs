@@ -58,6 +58,11 @@ pub fn deployed() -> impl Iterator<Item = Function> {
 
 /// An account of the emulator, as Firebreak's own clients reach it.
 pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connection: &Connection) -> anyhow::Result<Aws> {
+    Ok(Aws::new(account.parse()?, REGION.parse()?, config(emulator, held, connection)))
+}
+
+/// The settings of a client that has these credentials.
+pub fn config(emulator: &Emulator, held: &Credentials, connection: &Connection) -> SdkConfig {
     let credentials = SdkCredentials::new(
         &held.access_key_id,
         &held.secret_access_key,
@@ -65,7 +70,7 @@ pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connectio
         None,
         "emulator",
     );
-    let config = SdkConfig::builder()
+    SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(aws_config::Region::new(REGION))
         .endpoint_url(emulator.endpoint())
@@ -73,6 +78,5 @@ pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connectio
         .http_client(connection.http.clone())
         .retry_config(connection.retries())
         .timeout_config(connection.timeouts())
-        .build();
-    Ok(Aws::new(account.parse()?, REGION.parse()?, config))
+        .build()
 }
