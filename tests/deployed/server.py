@@ -1,4 +1,4 @@
-"""ministack on loopback, over TLS, with authorisation on and the additions of `evaluator.py`.
+"""ministack on loopback, over TLS, with authorisation on and the additions of `additions.py`.
 
     FIREBREAK_MOTO=http://127.0.0.1:PORT python server.py DIRECTORY
 
@@ -96,7 +96,7 @@ def settle(directory: Path, moto: str, port: int) -> Path:
 
 def tell_of_sessions(moto: str) -> None:
     """Each session is known to moto before whoever asked for it has it."""
-    from evaluator import override, role_arn
+    from additions import override, role_arn
     from ministack.services import sts
 
     @override(sts, "register_session")
@@ -111,7 +111,7 @@ def tell_of_sessions(moto: str) -> None:
 def open_door(app: Any, door: int) -> None:
     """The function URL that there is, at a port: nothing is signed for, decided or answered otherwise."""
     import hypercorn.asyncio
-    from evaluator import override
+    from additions import override
     from ministack.services import lambda_svc
 
     @override(hypercorn.asyncio, "serve")
@@ -151,9 +151,9 @@ def main() -> None:
     os.setpgid(0, 0)
     port, door = free_ports(2)
     certificate = settle(directory, moto, port)
-    import evaluator
+    import additions
 
-    evaluator.install()
+    additions.install()
     tell_of_sessions(moto)
     from ministack import app
 

@@ -1,4 +1,4 @@
-"""What ministack's evaluator of IAM leaves out of a request or gets wrong in it, each as AWS describes it.
+"""What ministack leaves out or gets wrong around IAM, each addition as the AWS page describes it that it names.
 
 Nothing is allowed here that a policy does not allow: a condition key that has no value makes its condition false, so
 without these every statement that asks for one of them allows nothing.
@@ -10,6 +10,8 @@ from typing import Any, Callable
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.iam_evaluator import EvalContext
+from ministack.core.router import extract_access_key_id
+from ministack.services import lambda_svc
 
 
 def install() -> None:
@@ -99,3 +101,19 @@ def _resource(original: Any, service: str, method: str, path: str, headers: dict
     if service == "events" and headers.get("x-amz-target", "").endswith(".DescribeEventBus"):
         return resource.replace(":rule/default/", ":event-bus/")
     return resource
+
+
+@override(lambda_svc, "_build_function_url_event")
+def _event_of_url(original: Any, *given: Any, **named: Any) -> dict:
+    """A request that IAM has authenticated says whose it is.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html (`requestContext.authentication`, `authorizer`)
+    """
+    event = original(*given, **named)
+    context, headers = event["requestContext"], given[5]
+    caller = iam_evaluator.resolve_caller_identity(extract_access_key_id(headers, {}))
+    if context["accountId"] != "anonymous" and caller is not None:
+        who = {name: caller[name] for name in ("accessKey", "accountId", "principalOrgId", "userArn", "userId")}
+        iam = {**who, "callerId": caller["userId"], "cognitoIdentity": None}
+        context.update({"authentication": None, "authorizer": {"iam": iam}})
+    return event
