@@ -35,7 +35,7 @@ use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
-use crate::report::Report;
+use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
@@ -160,9 +160,9 @@ impl Hub {
     pub async fn receive(&self, bytes: &[u8], deadline: Instant) -> Result<Answer, Failure> {
         let arrived = Timestamp::now();
         match Trigger::parse(bytes) {
-            Ok(Trigger::Schedule) => self.take_up_due(arrived, deadline).await,
-            Ok(Trigger::Decision { id }) => self.carry_decision(&id, arrived, deadline).await,
-            Ok(Trigger::Findings(reported)) => self.answer_all(bytes, reported, arrived, deadline).await,
+            Ok(Trigger::Schedule) => Box::pin(self.take_up_due(arrived, deadline)).await,
+            Ok(Trigger::Decision { id }) => Box::pin(self.carry_decision(&id, arrived, deadline)).await,
+            Ok(Trigger::Findings(reported)) => Box::pin(self.answer_all(bytes, reported, arrived, deadline)).await,
             Err(error) => {
                 self.keep_unreadable(bytes, &error.to_string(), arrived).await?;
                 Ok(Answer::default())
@@ -677,6 +677,10 @@ impl Hub {
         if ruling.failed {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
+        if let Some(stopped) = &known.view.stopped {
+            ruling.mode = ruling.mode.min(Mode::Observe);
+            ruling.reasons.insert(0, stopped.to_string());
+        }
         if let Some(why) = &tighten.why {
             ruling.mode = ruling.mode.min(Mode::Propose);
             ruling.reasons.insert(0, why.clone());
@@ -765,6 +769,11 @@ impl Hub {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
+                if view.stopped.is_some() {
+                    // It would have been acted on, or asked about: who stopped it must know what is not.
+                    report.topic = Some(Topic::Stopped);
+                    report.page = true;
+                }
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),

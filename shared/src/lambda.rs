@@ -27,10 +27,10 @@ pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Err
     let hub = connect(function, playbooks, config, &Connection::default()).await?;
     let hub = &hub;
     // The first event finds connections open and credentials loaded; the runtime does not wait for it.
-    let warm = hub.warm_up();
+    let warm = Box::pin(hub.warm_up());
     let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         let deadline = deadline_of(event.context.deadline());
-        let result = hub.serve(event.payload.get().as_bytes(), deadline).await;
+        let result = Box::pin(hub.serve(event.payload.get().as_bytes(), deadline)).await;
         if let Err(failure) = &result {
             tracing::error!(
                 class = failure.class.as_str(),

@@ -111,6 +111,10 @@ pub enum Topic {
     SeenAlso,
     /// Somebody has said what takes more persons to be decided.
     AnotherPerson,
+    /// Everything is stopped, so it was only observed.
+    Stopped,
+    /// A proposal lapses within a day, and nobody has decided.
+    ProposalEnds,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -255,6 +259,8 @@ impl Report {
             Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             Some(Topic::AnotherPerson) => return "ANOTHER PERSON NEEDED",
+            Some(Topic::Stopped) => return "NOTHING DONE, STOPPED",
+            Some(Topic::ProposalEnds) => return "DECISION STILL NEEDED, LAPSES SOON",
             None => {}
         }
         match self.outcome {
@@ -370,6 +376,8 @@ impl Report {
             Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
             Some(Topic::AnotherPerson) => return "say the same; else it lapses",
+            Some(Topic::ProposalEnds) => return "decide within a day: then it lapses, and is made anew only when it is seen again",
+            Some(Topic::Stopped) => return "see to it by hand; firebreak resume ends the stop, and a repeat is acted on then",
             None => {}
         }
         match (self.outcome, self.purpose) {

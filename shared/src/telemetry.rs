@@ -67,6 +67,23 @@ pub fn turned_away(reason: &'static str) {
     tracing::info!(reason, "turned away");
 }
 
+/// What a function's schedule finds: whether everything is stopped, how many due rows are late, and how many of all wait
+/// for the stop to be taken back. What waits is not late by any fault.
+pub fn standing(stopped: bool, late: usize, waits: usize) {
+    // Not as gauges: those are written out at each flush again, by every instance of a function with what it saw last.
+    metrics::histogram!("stopped").record(f64::from(u8::from(stopped)));
+    let late = if stopped { late.saturating_sub(waits) } else { late };
+    metrics::histogram!("runs_overdue").record(late as f64);
+    if late > 0 || stopped {
+        tracing::warn!(stopped, late, waits, "due rows");
+    }
+}
+
+/// How long the oldest proposal of a function has been waiting; zero where none is.
+pub fn oldest_proposal(age: jiff::SignedDuration) {
+    metrics::histogram!("oldest_proposal_seconds").record(age.as_secs_f64());
+}
+
 /// Counts and logs something that somebody must look at.
 pub fn alarm(what: &'static str, detail: &str) {
     metrics::counter!("alarms_total", "what" => what).increment(1);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Hold, KnownUnits};
+use super::{Channel, Due, DueKind, Hold, KnownUnits};
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
@@ -94,6 +94,22 @@ fn read_group(item: &Item) -> Option<KnownGroup> {
     let purpose = [GroupPurpose::Quarantine, GroupPurpose::Flush].into_iter().find(|p| p.as_str() == purpose)?;
     let id = parts.next().map(str::to_owned).or_else(|| text(item, "group_id"))?.parse().ok()?;
     Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
+}
+
+/// A due row; nothing where it is of a kind that this version does not know.
+pub(super) fn read_due(item: &Item) -> Option<Due> {
+    let what = text(item, "what")?;
+    Some(Due {
+        key: text(item, "sk")?,
+        what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
+        run: text(item, "run")?.parse().ok()?,
+        left: match text(item, "left") {
+            None => Channel::ALL.into_iter().collect(),
+            Some(left) => Channel::ALL.into_iter().filter(|c| left.split(',').any(|l| l == c.as_str())).collect(),
+        },
+        attempts: number(item, "attempts").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        written: number(item, "written").unwrap_or(0),
+    })
 }
 
 /// What cannot be read is read from AWS again.
