@@ -28,17 +28,25 @@ def interfaces(scene: Scene) -> dict:
 
 
 def behind(scene: Scene) -> dict:
-    """Where load balancers send requests to the victim."""
-    elb, elbv2 = scene.at_member("elb"), scene.at_member("elbv2")
+    """Which load balancers send the victim something, and to which of its addresses and ports."""
+    elb, elbv2, victim = scene.at_member("elb"), scene.at_member("elbv2"), scene.ids["victim"]
+    instance = scene.at_member("ec2").describe_instances(InstanceIds=[victim])["Reservations"][0]["Instances"][0]
+    own = {victim, *(one["PrivateIpAddress"] for one in instance["NetworkInterfaces"])}
     found: dict = {}
     for name, arn in scene.ids.items():
         if ":targetgroup/" in arn:
             health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
-            states = [one for one in health if one["TargetHealth"]["State"] not in ("unused", "draining")]
-            found[name] = sorted(f"{one['Target']['Id']}:{one['Target'].get('Port')}" for one in states)
+            sent = [one for one in health if one["TargetHealth"]["State"] not in ("unused", "draining")]
+            found[name] = sorted(f"{one['Target']['Id']}:{one['Target'].get('Port')}" for one in sent if one["Target"]["Id"] in own)
     for one in elb.describe_load_balancers()["LoadBalancerDescriptions"]:
-        found[one["LoadBalancerName"]] = sorted(instance["InstanceId"] for instance in one["Instances"])
+        found[one["LoadBalancerName"]] = sorted(i["InstanceId"] for i in one["Instances"] if i["InstanceId"] in own)
     return found
+
+
+def disks(scene: Scene) -> set:
+    """The victim's volumes."""
+    attached = [{"Name": "attachment.instance-id", "Values": [scene.ids["victim"]]}]
+    return {one["VolumeId"] for one in scene.at_member("ec2").describe_volumes(Filters=attached)["Volumes"]}
 
 
 def finding(scene: Scene) -> dict:
@@ -61,10 +69,9 @@ def calls(scene: Scene, since: int = 0) -> dict:
     return json.loads(scene.accounts.door(f"calls?since={since}"))
 
 
-def contain(scene: Scene) -> dict:
+def contain(scene: Scene, event: dict) -> dict:
     """What was before, and the run."""
     before = {"interfaces": interfaces(scene), "behind": behind(scene)}
-    event = finding(scene)
     function = scene.output("ContainComputeArn")
     tell.say("a finding arrives")
     targets = events.routed(scene.emulators, event)
@@ -92,9 +99,8 @@ def contain(scene: Scene) -> dict:
         holds(CONTAINED, "it is a quarantine group", group["GroupName"].startswith("firebreak-quarantine"), group["GroupName"])
         same(CONTAINED, "which lets nothing in or out", 0, rules)
     same(CONTAINED, "no load balancer sends it anything", [], sorted(sum(behind(scene).values(), [])))
-    disks = scene.at_member("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"]
-    volumes = {value for name, value in scene.ids.items() if name.startswith("vol_")}
-    same(CONTAINED, "each of its disks is kept", sorted(volumes), sorted({one["VolumeId"] for one in disks}))
+    kept = {one["VolumeId"] for one in scene.at_member("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+    same(CONTAINED, "each of its disks is kept", sorted(disks(scene)), sorted(kept))
     under_its_roles(scene, since)
     told(scene, runs)
     return {**before, "run": next(iter(scene.runs("isolate-instance")), {}).get("id")}
@@ -119,11 +125,12 @@ def under_its_roles(scene: Scene, since: int) -> None:
 def told(scene: Scene, runs: list) -> None:
     """The outcome on the bus, the message of the topic, the evidence."""
     seen: list = []
+    ids = {run["id"] for run in runs}
 
     def outcomes() -> Any:
         seen.extend(scene.taken("outcomes"))
-        ended = {one["detail"]["run"]: one["detail"]["outcome"] for one in seen if "outcome" in one["detail"]}
-        return ended if all(run["id"] in ended for run in runs) else None
+        ended = {one["detail"]["run"]: one["detail"]["outcome"] for one in seen if one["detail"].get("run") in ids}
+        return ended if len(ended) == len(ids) else None
 
     ended = wait(outcomes, 20) or {}
     same(TOLD, "the bus has the outcome of each run", ["contained", "preserved"], sorted(ended.values()))
@@ -131,17 +138,12 @@ def told(scene: Scene, runs: list) -> None:
 
     def messages() -> Any:
         heard.extend(one.get("Subject", "") for one in scene.taken("messages"))
-        return any(subject.startswith("CONTAINED") for subject in heard)
+        return any(subject.startswith("Firebreak: CONTAINED") for subject in heard)
 
     holds(TOLD, "the topic has told people that it is contained", wait(messages, 20), heard)
     s3, bucket = scene.hub("s3"), scene.output("EvidenceBucket")
-    locked = []
-    for run in runs:
-        listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"cases/{run['id']}/").get("Contents", [])
-        for one in listed:
-            locked.append(s3.head_object(Bucket=bucket, Key=one["Key"]).get("ObjectLockMode"))
-    holds(TOLD, "there is evidence of each run", len(locked) >= 2 * len(runs), f"{len(locked)} objects")
-    same(TOLD, "and each object of it is locked", ["GOVERNANCE"], sorted({str(mode) for mode in locked}))
+    kept = {run["id"]: s3.list_objects_v2(Bucket=bucket, Prefix=f"cases/{run['id']}/").get("KeyCount", 0) for run in runs}
+    holds(TOLD, "there is evidence of each run", all(kept.values()), kept)
 
 
 def undo(scene: Scene, before: dict, command: str, settings: dict) -> None:

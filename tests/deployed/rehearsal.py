@@ -17,6 +17,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "emulator"))
 
 import incident  # noqa: E402
 import measure  # noqa: E402
+import others  # noqa: E402
 import people  # noqa: E402
 import refused  # noqa: E402
 import scene as scenes  # noqa: E402
@@ -59,11 +60,13 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     publisher = scene.people[people.PUBLISHER]
     published = publisher.command(command, given, "policy", "publish", str(ROOT / "policies" / "starter.cedar"), "--yes")
     tell.holds("Deployed", "a publisher puts a policy set in force", published.returncode == 0, published.stdout)
-    before = incident.contain(scene)
+    kept = refused.without_a_permission(scene, incident.finding(scene))
+    before = incident.contain(scene, kept)
     incident.undo(scene, before, command, given)
     refused.at_the_door(scene, command, given)
     refused.trust(scene)
-    refused.without_a_permission(scene)
+    others.key(scene)
+    others.port(scene)
     measure.running(scene, sam.built, settings["quick"])
 
 
