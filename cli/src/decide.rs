@@ -62,7 +62,9 @@ pub(crate) async fn switch(url: Option<&str>, asked: &Asked) -> Result<bool> {
     let mut out = anstream::stdout().lock();
     let what = match stopped {
         true => "stopped: every function only observes from its next event on, until: firebreak resume --reason …",
-        false => "resumed: what the policies permit is done again; what came in meanwhile is acted on when it is repeated",
+        false => {
+            "resumed: what the policies permit is done again; what came in meanwhile is acted on when it is repeated"
+        }
     };
     writeln!(out, "{what}\n  by {}", firebreak::text::plain(&by, 256))?;
     if !told {

@@ -376,8 +376,12 @@ impl Report {
             Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
             Some(Topic::AnotherPerson) => return "say the same; else it lapses",
-            Some(Topic::ProposalEnds) => return "decide within a day: then it lapses, and is made anew only when it is seen again",
-            Some(Topic::Stopped) => return "see to it by hand; firebreak resume ends the stop, and a repeat is acted on then",
+            Some(Topic::ProposalEnds) => {
+                return "decide within a day: then it lapses, and is made anew only when it is seen again";
+            }
+            Some(Topic::Stopped) => {
+                return "see to it by hand; firebreak resume ends the stop, and a repeat is acted on then";
+            }
             None => {}
         }
         match (self.outcome, self.purpose) {

@@ -23,7 +23,7 @@ import refused  # noqa: E402
 import scene as scenes  # noqa: E402
 import tell  # noqa: E402
 from accounts import Accounts, endpoint  # noqa: E402
-from emulators import Emulators  # noqa: E402
+from emulators import REGION, Emulators  # noqa: E402
 from stack import ROOT, Sam, without_what_is_lacked  # noqa: E402
 
 
@@ -60,6 +60,7 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     publisher = scene.people[people.PUBLISHER]
     published = publisher.command(command, given, "policy", "publish", str(ROOT / "policies" / "starter.cedar"), "--yes")
     tell.holds("Deployed", "a publisher puts a policy set in force", published.returncode == 0, published.stdout)
+    ready(scene, command, given)
     kept = refused.without_a_permission(scene, incident.finding(scene))
     before = incident.contain(scene, kept)
     incident.undo(scene, before, command, given)
@@ -68,6 +69,18 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     others.key(scene)
     others.port(scene)
     measure.running(scene, sam.built, settings["quick"])
+
+
+def ready(scene: scenes.Scene, command: str, given: dict) -> None:
+    """An operator makes the member ready and looks whether it is."""
+    operator = scene.people[people.OPERATOR]
+    where = ("--regions", REGION)
+    done = operator.command(command, given, "onboard", "--account", scene.member, *where, "--vpc", scene.ids["vpc"])
+    tell.holds("Deployed", "an operator makes a quarantine group ahead", done.returncode == 0, done.stdout)
+    done = operator.command(command, given, "preflight", "--accounts", scene.member, *where)
+    refusals = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("NO")]
+    tell.same("Deployed", "every check of preflight is well", [], refusals)
+    tell.holds("Deployed", "it says that all is ready", done.returncode == 0, done.stdout)
 
 
 if __name__ == "__main__":

@@ -146,11 +146,9 @@ impl Asked {
             Self::Retry { run } => (run, Verb::Retry),
             Self::Release { run } => (run, Verb::Release),
             Self::Extend { run, .. } => (run, Verb::Extend),
-            Self::Request(_)
-            | Self::Stop { .. }
-            | Self::Resume { .. }
-            | Self::Runs { .. }
-            | Self::Show { .. } => return None,
+            Self::Request(_) | Self::Stop { .. } | Self::Resume { .. } | Self::Runs { .. } | Self::Show { .. } => {
+                return None;
+            }
         })
     }
 

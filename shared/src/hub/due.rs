@@ -43,11 +43,7 @@ fn may_change(what: DueKind, state: RunState) -> bool {
     match what {
         DueKind::Lease => state != RunState::Undoing,
         DueKind::Retry | DueKind::Joined | DueKind::Recheck => true,
-        DueKind::Report
-        | DueKind::Evidence
-        | DueKind::HoldEnds
-        | DueKind::ProposalEnds
-        | DueKind::WriteBack => false,
+        DueKind::Report | DueKind::Evidence | DueKind::HoldEnds | DueKind::ProposalEnds | DueKind::WriteBack => false,
     }
 }
 

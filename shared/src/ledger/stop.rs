@@ -94,7 +94,8 @@ mod tests {
         assert_eq!(bare.to_string(), "Firebreak is stopped by ?: ?");
         assert!(read(&row(&[("state", "Lifted")])).is_some());
         assert!(read(&row(&[("state", "lifted"), ("by", "ann")])).is_none());
-        let mut whole = row(&[("state", "stopped"), ("by", "arn:aws:iam::111111111111:user/ann"), ("why", "a\u{1b}[31m")]);
+        let mut whole =
+            row(&[("state", "stopped"), ("by", "arn:aws:iam::111111111111:user/ann"), ("why", "a\u{1b}[31m")]);
         whole.insert("at".to_owned(), n(1_700_000_000_000_u64));
         let said = read(&whole).unwrap().to_string();
         assert!(said.contains("since 2023-11-14 22:13 UTC") && !said.contains('\u{1b}'), "{said}");
