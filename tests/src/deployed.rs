@@ -134,6 +134,8 @@ fn run(emulator: &Emulator, command: &Binary, quick: bool, tell: &dyn Fn(&str)) 
     });
     let mut python = emulator.python();
     forget_own_package(&mut python);
+    // `sam` finds Cargo as a shell does.
+    python.env_remove("CARGO");
     python.arg(sources.join("rehearsal.py")).arg(settings.to_string());
     let mut child = python
         .stdin(Stdio::null())
