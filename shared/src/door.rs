@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::aws::Aws;
 use crate::config::Config;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::guard::people::{self, Word};
 use crate::guard::{Policies, Question};
 use crate::hub::policy::PolicySource;
@@ -33,6 +33,9 @@ use crate::text::plain;
 use crate::units;
 use caller::{Caller, Nobody, PersonKind};
 use wire::{Answer, Asked, Brief, ByHand, LONGEST_REASON, MOST_HOURS, MOST_RUNS, RefusalKind};
+
+/// What stands for a person where the function that holds drills takes one back.
+const DRILLS: &str = "firebreak.drill";
 
 /// The longest body that is read, in bytes: what is asked is short.
 const MOST_BYTES: usize = 16 * 1024;
@@ -130,11 +133,15 @@ impl Door {
     }
 
     async fn answer(&self, bytes: &[u8], now: Timestamp) -> Result<Answer, Refusal> {
-        let (caller, event) = self.called(bytes).map_err(|nobody| {
-            let refusal = Refusal::from(nobody);
-            refused("-", "-", &refusal);
-            refusal
-        })?;
+        let (caller, event) = match self.called(bytes) {
+            Ok(called) => called,
+            Err((Nobody::Drills(arn), Some(event))) => return self.answer_drill(&arn, &event, now).await,
+            Err((nobody, _)) => {
+                let refusal = Refusal::from(nobody);
+                refused("-", "-", &refusal);
+                return Err(refusal);
+            }
+        };
         let asked = asked(&event);
         let word = asked.as_ref().map_or("-", Asked::as_str);
         let answered = match asked {
@@ -149,9 +156,50 @@ impl Door {
     }
 
     /// Who calls, and what came with the call. What is no request to the function's URL is nobody's.
-    fn called(&self, bytes: &[u8]) -> Result<(Caller, LambdaFunctionUrlRequest), Nobody> {
-        let event = serde_json::from_slice(bytes).map_err(|_| Nobody::NotAuthenticated)?;
-        Ok((Caller::of(&event, &self.config.hub_account)?, event))
+    fn called(
+        &self,
+        bytes: &[u8],
+    ) -> Result<(Caller, LambdaFunctionUrlRequest), (Nobody, Option<LambdaFunctionUrlRequest>)> {
+        let event = serde_json::from_slice(bytes).map_err(|_| (Nobody::NotAuthenticated, None))?;
+        match Caller::of(&event, &self.config.hub_account) {
+            Ok(caller) => Ok((caller, event)),
+            Err(nobody) => Err((nobody, Some(event))),
+        }
+    }
+
+    /// What the function that holds drills asks for: to take back what a drill of its own did or proposed. No policy is
+    /// asked: nothing else is in reach of it, and a set that listens to no function must not leave canaries contained.
+    async fn answer_drill(
+        &self,
+        arn: &str,
+        event: &LambdaFunctionUrlRequest,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        let asked = asked(event)?;
+        let answered = self.take_drill_back(arn, &asked, now).await;
+        match &answered {
+            Ok(_) => tracing::info!(person = DRILLS, arn, asked = asked.as_str(), "asked at the door"),
+            Err(refusal) => refused(DRILLS, asked.as_str(), refusal),
+        }
+        answered
+    }
+
+    async fn take_drill_back(&self, arn: &str, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
+        let only = || Refusal::from(Nobody::Drills(arn.to_owned()));
+        let (id, verb) = match asked.decides() {
+            Some((id, verb @ (Verb::Undo | Verb::Reject))) => (id, verb),
+            _ => return Err(only()),
+        };
+        let run = self.run(id).await?;
+        if run.head.finding.source != Source::Drill {
+            return Err(only());
+        }
+        if let Some(why) = verb.why_not(&run, now) {
+            return Err(Refusal::new(RefusalKind::State, why));
+        }
+        let decision = Decision { persons: vec![DRILLS.to_owned()], ..Decision::new(&run, verb, arn, now) };
+        self.ledger.decide(&decision).await?;
+        self.send(decision, vec![arn.to_owned()]).await
     }
 
     async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {

@@ -31,6 +31,8 @@ pub struct Report {
     pub severity: f64,
     /// Who asked for it by hand, as AWS names them, and why, where a person did and no finding reported it.
     pub asked_for: Option<AskedFor>,
+    /// Whether it is a drill, about a canary: nothing has happened.
+    pub drill: bool,
     /// How it ended.
     pub outcome: Outcome,
     /// What the report is about, when it is not the outcome itself.
@@ -142,6 +144,7 @@ impl Report {
                 .as_ref()
                 .filter(|_| finding.source == Source::Request)
                 .map(|by| AskedFor { by: by.clone(), reason: finding.title.clone() }),
+            drill: finding.source == Source::Drill,
             outcome,
             topic: None,
             reasons: vec![why.into()],
@@ -222,6 +225,7 @@ impl Report {
             "run": self.run,
             "finding": { "id": self.finding, "type": self.finding_type, "severity": self.severity },
             "asked_for": self.asked_for,
+            "drill": self.drill,
             "reasons": self.reasons,
             "not_done": self.not_done,
             "remains": self.remains,
@@ -238,7 +242,8 @@ impl Report {
 
     /// The message's subject: SNS takes at most 100 ASCII characters.
     pub fn subject(&self) -> String {
-        let text = format!("Firebreak: {} {} in {}", self.headline(), self.target.id, self.target.account);
+        let drill = if self.drill { "DRILL, " } else { "" };
+        let text = format!("Firebreak: {drill}{} {} in {}", self.headline(), self.target.id, self.target.account);
         plain(&text, 99).replace('…', "")
     }
 
@@ -297,8 +302,9 @@ impl Report {
     /// command that takes it back. Ten lines at most.
     pub fn message(&self) -> String {
         let region = self.target.region.as_ref().map_or("global", |region| region.as_str());
+        let drill = if self.drill { "DRILL, " } else { "" };
         let mut lines = vec![
-            format!("{}: {} ({})", self.headline(), self.target.id, self.playbook),
+            format!("{drill}{}: {} ({})", self.headline(), self.target.id, self.playbook),
             format!("Where: account {}, {region}", self.target.account),
             match &self.asked_for {
                 Some(AskedFor { by, reason }) => format!("Asked for by {}: {}", names(by), plain(reason, LINE)),

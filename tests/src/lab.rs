@@ -431,11 +431,26 @@ impl<'e> Lab<'e> {
 
     /// Starts a process of another function, under its own role.
     pub async fn start_function(&self, function: &deployment::Function, binary: &Binary) -> Result<Function> {
-        let spec = self.stack.function(function.logical)?;
+        self.start_with(function, binary, &[], None).await
+    }
+
+    /// The same with other settings than the stack gave it, and known at people's door, where it goes there.
+    pub async fn start_with(
+        &self,
+        function: &deployment::Function,
+        binary: &Binary,
+        settings: &[(&str, &str)],
+        door: Option<&Door>,
+    ) -> Result<Function> {
+        let mut spec = self.stack.function(function.logical)?.clone();
+        spec.environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let role = spec.role.as_deref().ok_or_else(|| anyhow!("the function has no role"))?;
         let credentials = self.observer.role_credentials(&self.hub, role).await?;
         let env = self.emulator.environment(REGION, &credentials);
-        Function::start(&binary.path, spec, &self.hub, &env).await
+        if let Some(door) = door {
+            door.knows(self, credentials).await?;
+        }
+        Function::start(&binary.path, &spec, &self.hub, &env).await
     }
 
     /// The profile that the function was built with.

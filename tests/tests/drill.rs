@@ -69,7 +69,7 @@ scenarios! {
 
 /// `cargo drill -- …`, without Cargo around it.
 fn drill(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_drill"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_incident-drill"));
     command.current_dir(workspace()).args(arguments).kill_on_drop(true);
     command
 }

@@ -64,7 +64,8 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
         .collect();
     assert!(read.contains("FIREBREAK_LEDGER_TABLE"), "{read:?}");
 
-    let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let (account, parameters) =
+        (fresh_account(), json!({"OrganizationId": ORGANIZATION, "BreakGlassPrincipals": "none"}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     for Function { logical, name, .. } in deployed() {
@@ -227,7 +228,8 @@ fn keeps(template: &Value, arn: &Value) {
 /// Where the bus of the security account takes events of others, a decision is still only its own.
 #[tokio::test]
 async fn a_decision_of_another_account_does_not_arrive() {
-    let (account, other, parameters) = (fresh_account(), fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let (account, other, parameters) =
+        (fresh_account(), fresh_account(), json!({"OrganizationId": ORGANIZATION, "BreakGlassPrincipals": "none"}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     let rule = json!({"Name": "forward", "EventPattern": json!({"source": [EVENT_SOURCE]}).to_string()});
@@ -287,7 +289,8 @@ fn events() -> BTreeMap<String, Value> {
 /// reaches it that it can never answer.
 #[tokio::test]
 async fn each_event_reaches_the_functions_that_answer_it() {
-    let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let (account, parameters) =
+        (fresh_account(), json!({"OrganizationId": ORGANIZATION, "BreakGlassPrincipals": "none"}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     let events = events();
@@ -510,7 +513,7 @@ async fn people_have_roles_of_their_own_that_only_named_principals_may_take() {
     }
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     for (given, expected) in [(None, false), (Some("arn:aws:iam::111111111111:role/responder"), true)] {
-        let mut parameters = json!({"OrganizationId": "o-abcdefghij"});
+        let mut parameters = json!({"OrganizationId": "o-abcdefghij", "BreakGlassPrincipals": "none"});
         for principals in ["OperatorPrincipals", "PublisherPrincipals"] {
             parameters[principals] = json!(given.unwrap_or_default());
         }

@@ -9,6 +9,7 @@
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
+//! | `USED#<drill>` | `<function>` | the same of a drill |
 //! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
@@ -18,7 +19,7 @@
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
 
 pub mod decisions;
-mod items;
+pub(crate) mod items;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +35,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::KnownGroup;
+use crate::drill::{Drill, Drills};
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, InvalidId, Region, RunId};
@@ -1195,6 +1197,40 @@ impl Ledger {
         match taken {
             Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
             other => other.map(|_| ()),
+        }
+    }
+
+    /// The hold on a target under a word, if there is one.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn hold(&self, word: &str, target: &Target) -> Result<Option<Hold>, Failure> {
+        self.get(&hold_key(word, target), "HOLD").await?.as_ref().map(items::read_hold).transpose()
+    }
+
+    /// Uses a drill's finding, once in each function that answers it. `false` when it was used before, or is no longer good.
+    ///
+    /// # Errors
+    /// When the tables cannot be reached.
+    pub async fn use_drill(
+        &self,
+        drills: &Drills,
+        drill: &Drill,
+        function: &str,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let used = Put::builder()
+            .table_name(&self.table)
+            .item("pk", s(format!("USED#{}", drill.id)))
+            .item("sk", s(function))
+            .item("used_at", n(now.as_millisecond()))
+            .item("expires_at", n((now + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        let writes = vec![drills.still_good(drill, now), items::write_put(used)];
+        match self.transact(writes).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_condition(&error) => Ok(false),
+            Err(error) => Err(Failure::from_sdk("use drill", &drill.id)(error)),
         }
     }
 
