@@ -24,7 +24,7 @@ import scene as scenes  # noqa: E402
 import tell  # noqa: E402
 from accounts import Accounts, endpoint  # noqa: E402
 from emulators import REGION, Emulators  # noqa: E402
-from stack import ROOT, Sam, without_what_is_lacked  # noqa: E402
+from stack import MEMBER_TEMPLATE, ROOT, Sam, without_what_is_lacked  # noqa: E402
 
 
 def main() -> None:
@@ -36,9 +36,11 @@ def main() -> None:
         begun = time.monotonic()
         sam.build(settings["quick"], architecture)
         tell.figure("sam build", f"{time.monotonic() - begun:.0f} s")
-    template, left_out = without_what_is_lacked(sam.built / "template.yaml")
-    for name, kind in left_out.items():
-        tell.note(f"{name} is left out of the deployed copy of the template: ministack has no {kind}")
+    template, left_out = without_what_is_lacked(sam.built / "template.yaml", sam.built)
+    _, of_member = without_what_is_lacked(MEMBER_TEMPLATE, sam.directory)
+    for name, found in (("template.yaml", left_out), ("template-member.yaml", of_member)):
+        for reason, names in found.items():
+            tell.note(f"{name} is deployed without {', '.join(names)}: ministack has {reason}")
     tell.say("starting ministack")
     emulators = Emulators(settings)
     try:

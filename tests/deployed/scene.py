@@ -79,6 +79,7 @@ def parameters(scene: Scene, architecture: str) -> dict:
     return {
         "OrganizationId": scene.organization,
         "Architecture": architecture,
+        "NotifyEmail": "security@example.com",
         "BreakGlassPrincipals": f"arn:aws:iam::{HUB}:role/break-glass",
         "OperatorPrincipals": people.arn(people.OPERATOR),
         "PublisherPrincipals": people.arn(people.PUBLISHER),
