@@ -40,20 +40,23 @@ pub struct Binary {
 }
 
 /// Cargo in the directory of the workspace, for a build from inside `cargo run` or `cargo test`.
-///
-/// What those tell this process about its own package is kept from it: `ring` watches these variables, and would be
-/// built again with everything above it.
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    forget_own_package(&mut command);
+    command.current_dir(workspace());
+    command
+}
+
+/// What `cargo run` and `cargo test` tell this process about its own package is kept from a build that it starts: `ring`
+/// watches these variables, and would be built again with everything above it.
+pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name.as_ref());
         }
     }
-    command.current_dir(workspace());
-    command
 }
 
 impl Binary {

@@ -1,6 +1,7 @@
 //! What stands in for AWS here, and the tests and drills that need it.
 
 pub mod compare;
+pub mod deployed;
 pub mod deployment;
 pub mod door;
 pub mod drill;
@@ -9,5 +10,6 @@ pub mod events;
 pub mod faults;
 pub mod in_process;
 pub mod lab;
+mod python;
 pub mod templates;
 pub mod undo;

@@ -104,6 +104,8 @@ async fn what_cannot_be_held_says_why_and_ends_with_two() {
         (&["no-such-thing"][..], "there is no scenario `no-such-thing`; `cargo drill -- --list` lists them"),
         (&["all", "--keep"], "--keep keeps one scenario: name it"),
         (&["--profile", "no-such-profile"], "profile `no-such-profile` is not defined"),
+        (&["--deployed", "--profile", "fast"], "with the profile `dev` or `ship`, not `fast`"),
+        (&["--deployed", "--keep"], "cannot be used with"),
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
     ] {
         let (status, out, err) = said(&drill(arguments).output().await.unwrap());
