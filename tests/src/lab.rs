@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use crate::deployment::{self, ORGANIZATION, REGION};
 use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::outcomes;
 
 /// A function may take this long to start on a machine that is busy compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -707,8 +708,7 @@ impl<'e> Lab<'e> {
     /// The outcome events since the last look: their `detail`s.
     pub async fn outcome_events(&self) -> Result<Vec<Value>> {
         let bodies = self.observer.receive(&self.hub, REGION, &self.outcomes).await?;
-        let event = |body: &String| serde_json::from_str::<Value>(body).context("an outcome event is not JSON");
-        bodies.iter().map(|body| event(body).map(|event| event["detail"].clone())).collect()
+        bodies.iter().map(|body| outcomes::detail_of(body)).collect()
     }
 
     /// The messages to people since the last look: subject and text.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod faults;
 pub mod in_process;
 pub mod lab;
+pub mod outcomes;
 mod python;
 pub mod templates;
 pub mod undo;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebreak::actions::iam::attach_deny_policy::DENY_POLICY;
 use firebreak::config::Config;
-use firebreak::drill::CANARY_ROLE;
 use firebreak::denial::Denial;
+use firebreak::drill::CANARY_ROLE;
 use firebreak::finding::{Finding, Source, Trigger};
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Playbooks};
 use firebreak::ids::AccountId;
