@@ -26,6 +26,8 @@ use tokio::sync::OnceCell;
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 /// How long the server may take to listen. It takes about two seconds; a machine that compiles takes longer.
 const START_WITHIN: Duration = Duration::from_secs(120);
+/// What is installed, and how: of the second, one module is used, which needs nothing of what the whole needs.
+const REQUIREMENTS: [(&str, &[&str]); 2] = [("requirements.txt", &[]), ("evaluator.txt", &["--no-deps"])];
 /// What would lead a client to another account, profile or server than the emulator's.
 const FOREIGN_VARIABLES: &[&str] = &[
     "AWS_PROFILE",
@@ -279,8 +281,11 @@ fn python_command(python: &Path) -> Command {
 
 /// The Python of a virtual environment that holds the pinned requirements; made at the first use.
 fn virtual_environment(tell: &dyn Fn(&str)) -> Result<PathBuf> {
-    let requirements = source_directory().join("requirements.txt");
-    let pinned = fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let requirements = REQUIREMENTS.map(|(name, how)| (source_directory().join(name), how));
+    let mut pinned = Vec::new();
+    for (path, _) in &requirements {
+        pinned.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
     let state = state_directory();
     fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
     let digest = Sha256::digest(&pinned);
@@ -310,14 +315,18 @@ fn virtual_environment(tell: &dyn Fn(&str)) -> Result<PathBuf> {
         }
         bail!("cannot make a Python environment: {}", last_line(&said));
     }
-    let installed = Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2"])
-        .args(["--timeout", "20", "--require-hashes", "--requirement"])
-        .arg(&requirements)
-        .output()
-        .context("cannot run pip")?;
-    if !installed.status.success() {
-        bail!("{}", pip_failure(&String::from_utf8_lossy(&installed.stderr)));
+    for (path, how) in &requirements {
+        let installed = Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2"])
+            .args(["--timeout", "20", "--require-hashes"])
+            .args(*how)
+            .arg("--requirement")
+            .arg(path)
+            .output()
+            .context("cannot run pip")?;
+        if !installed.status.success() {
+            bail!("{}", pip_failure(&String::from_utf8_lossy(&installed.stderr)));
+        }
     }
     fs::write(&stamp, b"").context("cannot finish the Python environment")?;
     Ok(python)
@@ -717,6 +726,12 @@ impl Observer {
             }))
             .await?;
         Ok(made.units)
+    }
+
+    /// From now on every session of a role may do in these accounts what its policies say, and no more, and a role of
+    /// them is taken on by whom it trusts. They are in this organization. Without one: no more.
+    pub async fn enforce(&self, accounts: &[&str], organization: Option<&str>) -> Result<()> {
+        self.ask(json!({"do": "enforce", "accounts": accounts, "organization": organization})).await.map(|_| ())
     }
 
     /// Put an event: `Source`, `DetailType`, `Detail` (an object or its text), and what else `PutEvents` takes.

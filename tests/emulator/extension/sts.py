@@ -1,10 +1,12 @@
-"""STS: how long a session policy may be, and that it is one."""
+"""STS: how long a session policy may be, and that it is one; when a session was issued."""
 
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.iam.exceptions import MalformedPolicyDocument
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.sts.exceptions import STSClientError, STSValidationError
+from moto.sts.models import AssumedRole
 from moto.sts.responses import TokenResponse
 
 from .patch import override
@@ -36,3 +38,13 @@ def _assume_role(original: Any, self: Any) -> Any:
         except MalformedPolicyDocument as malformed:
             raise STSClientError("MalformedPolicyDocument", malformed.message) from None
     return original(self)
+
+
+@override(AssumedRole, "__init__")
+def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
+    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
+    """
+    original(self, *args, **kwargs)
+    self.issued = utcnow()

@@ -32,7 +32,7 @@ const NAMED_OTHERWISE: &[(&str, &str)] = &[
 ];
 
 /// Every IAM action that a call needs.
-fn iam_actions(request: &Request) -> BTreeSet<String> {
+pub fn iam_actions(request: &Request) -> BTreeSet<String> {
     let name = request.name();
     let name = NAMED_OTHERWISE.iter().find(|(call, _)| *call == name).map_or(name, |(_, action)| (*action).to_owned());
     let besides = BESIDES.iter().filter(|(call, holds, _)| *call == name && request.body.contains(holds));
