@@ -65,10 +65,10 @@ pub struct Failure {
     /// AWS's error code, when there was an answer.
     pub code: Option<String>,
     /// AWS's request id, when there was an answer.
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
     /// The IAM action that is not allowed, where AWS's answer says which: `ec2:CreateTags`. A call may need others than
     /// the one of its own name.
-    pub permission: Option<String>,
+    pub permission: Option<Box<str>>,
     /// The cause.
     #[source]
     pub cause: Option<Box<dyn Error + Send + Sync>>,
@@ -96,7 +96,7 @@ impl Failure {
         let target = target.to_string();
         move |error| {
             let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
-            let request_id = error.request_id().map(str::to_owned);
+            let request_id = error.request_id().map(Box::from);
             let class = match (&error, &code) {
                 (_, Some(code)) => classify(code),
                 // No answer, a broken one, or one without a code: whether the call took effect is not known.
@@ -128,14 +128,14 @@ impl Failure {
 /// The IAM action in the message of a denial: `User: … is not authorized to perform: ec2:CreateTags on resource: …`.
 /// What comes before it is AWS's own and the name of our session; names of resources come after it.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
-fn not_allowed(message: &str) -> Option<String> {
+fn not_allowed(message: &str) -> Option<Box<str>> {
     let (_, rest) = message.split_once("is not authorized to perform: ")?;
     let action = rest.split_whitespace().next()?;
     let (service, operation) = action.split_once(':')?;
     let is_service = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let named = !service.is_empty() && service.chars().all(is_service) && !operation.is_empty();
     let is_action = named && operation.chars().all(|c| c.is_ascii_alphanumeric()) && action.len() <= 128;
-    is_action.then(|| action.to_owned())
+    is_action.then(|| action.into())
 }
 
 /// `Gone` as the absence of what was asked for.
@@ -296,7 +296,7 @@ mod tests {
         }
         let denied = Failure {
             code: Some("UnauthorizedOperation".to_owned()),
-            permission: Some("ec2:CreateTags".to_owned()),
+            permission: Some("ec2:CreateTags".into()),
             ..Failure::new(Class::Denied, "create security group", "q")
         };
         let said = "ec2:CreateTags is not allowed: could not create security group `q`: UnauthorizedOperation";

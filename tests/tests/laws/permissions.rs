@@ -365,7 +365,7 @@ fn on_tables(request: &Request) -> Vec<(String, String)> {
     parts.map(|(kind, part)| (name(part), action(kind))).collect()
 }
 
-/// The emulator enforces no session policy, so this does: each call of the journeys is allowed by the policy of the
+/// By our own reading, beside the emulator's (`neighbours.rs`): each call of the journeys is allowed by the policy of the
 /// very session that made it, and what it changes is among the resources that the policy names.
 #[test]
 fn every_session_allows_its_calls_on_nothing_but_what_they_change() {
