@@ -6,6 +6,7 @@ pub mod deployment;
 pub mod door;
 pub mod drill;
 pub mod emulator;
+pub mod enrolment;
 pub mod events;
 pub mod faults;
 pub mod in_process;
