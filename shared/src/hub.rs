@@ -418,7 +418,7 @@ impl Hub {
     ) -> Result<Report, Failure> {
         // A request's run has the id that whoever asked was told.
         let asked = || finding.id.as_str().parse().ok().filter(|_| finding.source == Source::Request);
-        let run = asked().unwrap_or_default();
+        let run: RunId = asked().unwrap_or_default();
         let id = run.clone();
         telemetry::of_run(&id, Box::pin(self.answer_as(run, playbook, target, finding, arrived, deadline))).await
     }
