@@ -55,6 +55,24 @@ pub(crate) async fn run(url: Option<&str>, asked: Asked, wait: bool) -> Result<E
     }))
 }
 
+/// Stops everything, or takes that back. Well when people could be told, too.
+pub(crate) async fn switch(url: Option<&str>, asked: &Asked) -> Result<bool> {
+    let answer = Door::at(url).await?.ask(asked).await?;
+    let Answer::Switched { stopped, by, told } = answer else { bail!("the door gave another answer than the switch") };
+    let mut out = anstream::stdout().lock();
+    let what = match stopped {
+        true => "stopped: every function only observes from its next event on, until: firebreak resume --reason …",
+        false => {
+            "resumed: what the policies permit is done again; what came in meanwhile is acted on when it is repeated"
+        }
+    };
+    writeln!(out, "{what}\n  by {}", firebreak::text::plain(&by, 256))?;
+    if !told {
+        writeln!(out, "  nobody could be told: tell them yourself")?;
+    }
+    Ok(told)
+}
+
 /// What somebody wants contained by hand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ByHandArguments {

@@ -157,6 +157,11 @@ impl Explainer {
                 line(&Line { kind: Some("decision"), notify, ..nothing })?;
                 return Ok(true);
             }
+            Ok(Trigger::Drill { .. }) => {
+                let notify = Some("a drill: held by its id, which the drills' table must hold".to_owned());
+                line(&Line { kind: Some("drill"), notify, ..nothing })?;
+                return Ok(true);
+            }
             Err(error) => {
                 line(&Line { error: Some(error.to_string()), ..nothing })?;
                 return Ok(false);

@@ -145,6 +145,15 @@ enum Command {
     ///
     /// It goes the way of a finding of source `firebreak.request`: the policies say whether it is done at once or proposed.
     Request(decide::ByHandArguments),
+    /// Stop everything now: from then on every function observes and changes nothing
+    ///
+    /// It holds from the next event on, and outlives deployments, until `resume`. What a function has in its hands it ends
+    /// within a minute. To undo and to reject work meanwhile; to approve, retry and request do not.
+    Stop(Switch),
+    /// Take `stop` back
+    ///
+    /// What came in meanwhile was recorded and not acted on: a repeat of the finding is.
+    Resume(Switch),
     /// Check or publish a policy set
     Policy {
         #[command(subcommand)]
@@ -160,6 +169,13 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Switch {
+    /// Why, in one line: people are told
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -274,6 +290,8 @@ async fn run(arguments: Arguments) -> Result<Exit> {
             return decide(Asked::Extend { run, hours }, no_wait).await;
         }
         Command::Request(asked) => return decide::request(url, asked).await,
+        Command::Stop(Switch { reason }) => decide::switch(url, &Asked::Stop { reason }).await,
+        Command::Resume(Switch { reason }) => decide::switch(url, &Asked::Resume { reason }).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "firebreak", &mut std::io::stdout());
             Ok(true)

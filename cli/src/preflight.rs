@@ -57,6 +57,14 @@ async fn of_the_hub(hub: &Hub) -> Vec<Check> {
         check("ledger writable", brief(hub.ledger.probe().await, |()| hub.config.ledger_table.clone())),
         check("decisions table there", hub.probe_decisions().await),
         check(
+            "not stopped",
+            match hub.ledger.stopped().await {
+                Ok(None) => Ok("it acts as the policies say".to_owned()),
+                Ok(Some(stopped)) => Err(stopped.to_string()),
+                Err(failure) => Err(failure.brief()),
+            },
+        ),
+        check(
             "evidence writable",
             brief(hub.evidence.probe(Timestamp::now()).await, |()| hub.config.evidence_bucket.clone()),
         ),

@@ -43,7 +43,7 @@ pub enum Authenticity {
 /// Why a source is not asked again about its findings, where a playbook does not do so itself.
 pub fn not_asked(source: Source) -> &'static str {
     match source {
-        Source::GuardDuty | Source::Request => "this playbook asks nobody about it",
+        Source::GuardDuty | Source::Request | Source::Drill => "this playbook asks nobody about it",
         Source::SecurityHub => "of Security Hub's findings this playbook fetches none again",
         Source::Config => "of AWS Config this playbook reads neither the rule nor the resource again",
         Source::AccessAnalyzer => "findings are not fetched again from IAM Access Analyzer yet",
@@ -67,6 +67,9 @@ impl Authenticator {
         match reported.source {
             // Of a request the decision is the proof: it stands in the table that people's door alone can write.
             Source::Request => return Authenticity::Genuine(Box::new(reported.clone())),
+            // Of a drill the row in its table is, which was read and used; that it is about a canary is asked again of each
+            // target.
+            Source::Drill => return Authenticity::Genuine(Box::new(reported.clone())),
             Source::GuardDuty => {}
             source => return Authenticity::NotAsked(not_asked(source)),
         }

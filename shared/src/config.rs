@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::{AccountId, InvalidId};
 use crate::ledger::Budget;
+use crate::target::Target;
 
 /// The settings. Every variable is set by `template.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub struct Config {
     pub budget: Budget,
     /// Days for which evidence snapshots are locked (`FIREBREAK_SNAPSHOT_LOCK_DAYS`).
     pub snapshot_lock_days: i32,
+    /// The drills' table (`FIREBREAK_DRILLS_TABLE`); without one there are no drills.
+    pub drills_table: Option<String>,
+    /// What a drill may be about, and nothing else (`FIREBREAK_CANARIES`, separated by commas): targets in their canonical
+    /// form, each of a kind that is rehearsed ([`crate::drill::REHEARSED`]).
+    pub canaries: Vec<Target>,
 }
 
 /// A setting that is missing or wrong.
@@ -78,6 +84,15 @@ impl Config {
                 problem: format!("{} is not an ARN", crate::text::quoted(arn)),
             }),
         });
+        const CANARIES: &str = "FIREBREAK_CANARIES";
+        let canaries = get(CANARIES).unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty());
+        let canaries = canaries.map(|text| match text.parse::<Target>() {
+            Ok(canary) if crate::drill::rehearsed(&canary).is_some() => Ok(canary),
+            _ => Err(ConfigError::Invalid {
+                name: CANARIES,
+                problem: format!("{} is no instance and no session of a role", crate::text::quoted(text)),
+            }),
+        });
         Ok(Self {
             hub_account: need(HUB)?
                 .parse()
@@ -96,6 +111,8 @@ impl Config {
                 total_per_hour: number("FIREBREAK_BUDGET_TOTAL_PER_HOUR", 20, 0..=100_000)?,
             },
             snapshot_lock_days: i32::try_from(lock_days).unwrap_or(30),
+            drills_table: get("FIREBREAK_DRILLS_TABLE").map(str::to_owned),
+            canaries: canaries.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -125,6 +142,25 @@ mod tests {
         assert_eq!(config.break_glass, ["arn:aws:iam::222222222222:role/a", "arn:aws:iam::222222222222:user/b"]);
         assert_eq!(config.budget, Budget { account_per_hour: 5, total_per_hour: 20 });
         assert_eq!(config.policy_object, None);
+        assert_eq!((config.drills_table, config.canaries.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_canary_is_a_target_that_is_rehearsed_on() {
+        let with = |canaries: &str| {
+            let mut vars = vars();
+            vars.insert("FIREBREAK_CANARIES".to_owned(), canaries.to_owned());
+            Config::from_vars(&vars).map(|config| config.canaries.len())
+        };
+        let (instance, session) = (
+            "aws/222222222222/eu-west-1/ec2-instance/i-0a1b2c3d4e5f60718",
+            "aws/222222222222/global/iam-role-session/AROADBQP57FF2AEXAMPLE:firebreak-drill",
+        );
+        assert_eq!(with(&format!("{instance}, {session},")).unwrap(), 2);
+        for other in ["*", "i-0a1b2c3d4e5f60718", "aws/222222222222/global/iam-user/AIDACKCEVSQ6C2EXAMPLE"] {
+            let said = with(other).unwrap_err().to_string();
+            assert!(said.starts_with("FIREBREAK_CANARIES: ") && said.contains("is no instance"), "{said}");
+        }
     }
 
     #[test]

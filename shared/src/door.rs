@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::aws::Aws;
 use crate::config::Config;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::guard::people::{self, Word};
 use crate::guard::{Policies, Question};
 use crate::hub::policy::PolicySource;
@@ -33,6 +33,9 @@ use crate::text::plain;
 use crate::units;
 use caller::{Caller, Nobody, PersonKind};
 use wire::{Answer, Asked, Brief, ByHand, LONGEST_REASON, MOST_HOURS, MOST_RUNS, RefusalKind};
+
+/// What stands for a person where the function that holds drills takes one back.
+const DRILLS: &str = "firebreak.drill";
 
 /// The longest body that is read, in bytes: what is asked is short.
 const MOST_BYTES: usize = 16 * 1024;
@@ -130,11 +133,15 @@ impl Door {
     }
 
     async fn answer(&self, bytes: &[u8], now: Timestamp) -> Result<Answer, Refusal> {
-        let (caller, event) = self.called(bytes).map_err(|nobody| {
-            let refusal = Refusal::from(nobody);
-            refused("-", "-", &refusal);
-            refusal
-        })?;
+        let (caller, event) = match self.called(bytes) {
+            Ok(called) => called,
+            Err((Nobody::Drills(arn), Some(event))) => return self.answer_drill(&arn, &event, now).await,
+            Err((nobody, _)) => {
+                let refusal = Refusal::from(nobody);
+                refused("-", "-", &refusal);
+                return Err(refusal);
+            }
+        };
         let asked = asked(&event);
         let word = asked.as_ref().map_or("-", Asked::as_str);
         let answered = match asked {
@@ -149,16 +156,62 @@ impl Door {
     }
 
     /// Who calls, and what came with the call. What is no request to the function's URL is nobody's.
-    fn called(&self, bytes: &[u8]) -> Result<(Caller, LambdaFunctionUrlRequest), Nobody> {
-        let event = serde_json::from_slice(bytes).map_err(|_| Nobody::NotAuthenticated)?;
-        Ok((Caller::of(&event, &self.config.hub_account)?, event))
+    fn called(
+        &self,
+        bytes: &[u8],
+    ) -> Result<(Caller, LambdaFunctionUrlRequest), (Nobody, Option<LambdaFunctionUrlRequest>)> {
+        let event = serde_json::from_slice(bytes).map_err(|_| (Nobody::NotAuthenticated, None))?;
+        match Caller::of(&event, &self.config.hub_account) {
+            Ok(caller) => Ok((caller, event)),
+            Err(nobody) => Err((nobody, Some(event))),
+        }
+    }
+
+    /// What the function that holds drills asks for: to take back what a drill of its own did or proposed. No policy is
+    /// asked: nothing else is in reach of it, and a set that listens to no function must not leave canaries contained.
+    async fn answer_drill(
+        &self,
+        arn: &str,
+        event: &LambdaFunctionUrlRequest,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        let asked = asked(event)?;
+        let answered = self.take_drill_back(arn, &asked, now).await;
+        match &answered {
+            Ok(_) => tracing::info!(person = DRILLS, arn, asked = asked.as_str(), "asked at the door"),
+            Err(refusal) => refused(DRILLS, asked.as_str(), refusal),
+        }
+        answered
+    }
+
+    async fn take_drill_back(&self, arn: &str, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
+        let only = || Refusal::from(Nobody::Drills(arn.to_owned()));
+        let (id, verb) = match asked.decides() {
+            Some((id, verb @ (Verb::Undo | Verb::Reject))) => (id, verb),
+            _ => return Err(only()),
+        };
+        let run = self.run(id).await?;
+        if run.head.finding.source != Source::Drill {
+            return Err(only());
+        }
+        if let Some(why) = verb.why_not(&run, now) {
+            return Err(Refusal::new(RefusalKind::State, why));
+        }
+        let decision = Decision { persons: vec![DRILLS.to_owned()], ..Decision::new(&run, verb, arn, now) };
+        self.ledger.decide(&decision).await?;
+        self.send(decision, vec![arn.to_owned()]).await
     }
 
     async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
         match asked {
             Asked::Runs { most, after } => self.runs(*most, after.as_deref(), now).await,
             Asked::Show { run } => Ok(Answer::Run { run: Box::new(self.run(run).await?) }),
-            Asked::Request(by_hand) => self.request(caller, by_hand, now).await,
+            Asked::Stop { reason } => self.switch(caller, true, reason, now).await,
+            Asked::Resume { reason } => self.switch(caller, false, reason, now).await,
+            Asked::Request(by_hand) => {
+                self.not_stopped(Verb::Request).await?;
+                self.request(caller, by_hand, now).await
+            }
             Asked::Extend { run, hours } => {
                 if !(1..=MOST_HOURS).contains(hours) {
                     return Err(Refusal::malformed(format!("a hold can end in 1 to {MOST_HOURS} hours")));
@@ -171,6 +224,47 @@ impl Door {
             Asked::Undo { run } => self.decide(caller, run, Verb::Undo, None, now).await,
             Asked::Retry { run } => self.decide(caller, run, Verb::Retry, None, now).await,
             Asked::Release { run } => self.decide(caller, run, Verb::Release, None, now).await,
+        }
+    }
+
+    /// Stops everything, or takes that back. Whoever may call the door may: to stop must never wait for a policy that cannot be
+    /// read, and people are told who did either.
+    async fn switch(&self, caller: &Caller, stop: bool, reason: &str, now: Timestamp) -> Result<Answer, Refusal> {
+        let reason = reason_of(reason)?;
+        self.ledger.set_stopped(stop, &caller.arn, &reason, now).await?;
+        let who = names(&caller.arn);
+        let (subject, text) = match stop {
+            true => (
+                "Firebreak: STOPPED, it only observes",
+                format!(
+                    "STOPPED: nothing is contained or fixed by itself any more\nBy: {who}\nWhy: {reason}\nRuns under way end within \
+                     a minute; undo works\nTake it back: firebreak resume --reason …"
+                ),
+            ),
+            false => (
+                "Firebreak: RESUMED, it acts again",
+                format!("RESUMED: what the policies permit is done again\nBy: {who}\nWhy: {reason}"),
+            ),
+        };
+        let message = Message { subject: subject.to_owned(), text, outcome: None, page: true };
+        let told = message.publish(&self.aws, &self.config.topic_arn, "the switch").await;
+        if let Err(failure) = &told {
+            telemetry::alarm("switch-untold", &failure.brief());
+        }
+        Ok(Answer::Switched { stopped: stop, by: caller.arn.clone(), told: told.is_ok() })
+    }
+
+    /// Refuses what would change something while everything is stopped. To undo and to reject stay.
+    async fn not_stopped(&self, verb: Verb) -> Result<(), Refusal> {
+        if !matches!(verb, Verb::Approve | Verb::Retry | Verb::Request) {
+            return Ok(());
+        }
+        match self.ledger.stopped().await? {
+            None => Ok(()),
+            Some(stopped) => {
+                let why = format!("{stopped}; {} it when that is taken back (firebreak resume)", verb.as_str());
+                Err(Refusal::new(RefusalKind::State, why))
+            }
         }
     }
 
@@ -213,11 +307,12 @@ impl Door {
         extend: Option<(u32, Timestamp)>,
         now: Timestamp,
     ) -> Result<Answer, Refusal> {
-        let (run, policies) = tokio::join!(self.run(id), self.policies());
+        let (run, policies, stopped) = tokio::join!(self.run(id), self.policies(), self.not_stopped(verb));
         let run = run?;
         if let Some(why) = verb.why_not(&run, now) {
             return Err(Refusal::new(RefusalKind::State, why));
         }
+        stopped?;
         let policies = policies?;
         let about = match extend {
             Some((hours, _)) => format!("{id}#{}#{hours}", verb.as_str()),
@@ -234,10 +329,7 @@ impl Door {
     }
 
     async fn request(&self, caller: &Caller, asked: &ByHand, now: Timestamp) -> Result<Answer, Refusal> {
-        let reason = asked.reason.trim();
-        if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
-            return Err(Refusal::malformed(format!("give a reason of 1 to {LONGEST_REASON} characters")));
-        }
+        let reason = reason_of(&asked.reason)?;
         let kind = asked.target.kind;
         let Some((playbook, kinds)) = self.requestable.iter().find(|(playbook, _)| *playbook == asked.playbook) else {
             let all: Vec<&str> = self.requestable.iter().map(|(playbook, _)| *playbook).collect();
@@ -248,7 +340,7 @@ impl Door {
             let why = format!("{playbook} cannot be asked for by hand about a target of kind {}", kind.as_str());
             return Err(Refusal::malformed(why));
         }
-        let asked = ByHand { reason: plain(reason, LONGEST_REASON), ..asked.clone() };
+        let asked = ByHand { reason, ..asked.clone() };
         let decision = Decision::by_hand(asked.clone(), &caller.arn, now);
         let finding = Finding::by_hand(&decision, &asked, &self.aws.region)
             .map_err(|error| Refusal::malformed(error.to_string()))?;
@@ -430,6 +522,15 @@ impl Known {
     }
 }
 
+/// A reason as it is kept and shown.
+fn reason_of(said: &str) -> Result<String, Refusal> {
+    let reason = said.trim();
+    if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
+        return Err(Refusal::malformed(format!("give a reason of 1 to {LONGEST_REASON} characters")));
+    }
+    Ok(plain(reason, LONGEST_REASON))
+}
+
 /// What is asked in a request's body.
 fn asked(event: &LambdaFunctionUrlRequest) -> Result<Asked, Refusal> {
     if event.request_context.http.method.as_deref() != Some("POST") {
@@ -448,6 +549,7 @@ fn answered_well(caller: &Caller, word: &'static str, answer: &Answer) {
     let (outcome, run, decision) = match answer {
         Answer::Decided { decision, run, .. } => ("decided", Some(run), Some(decision.as_str())),
         Answer::Waits { .. } => ("waits", None, None),
+        Answer::Switched { stopped, .. } => (if *stopped { "stopped" } else { "resumed" }, None, None),
         Answer::Runs { .. } | Answer::Run { .. } | Answer::Refused { .. } => ("read", None, None),
     };
     metrics::counter!("decisions_answered_total", "verb" => word, "outcome" => outcome).increment(1);

@@ -4,6 +4,7 @@
 //! claim + budget + journal → apply → verify → report
 
 mod decide;
+mod drill;
 mod due;
 mod held;
 mod joined;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use crate::authenticate::{Authenticator, Authenticity};
 use crate::aws::Aws;
 use crate::config::Config;
+use crate::drill::Drills;
 use crate::engine::{self, Ended, Engine};
 use crate::evidence::{self, Evidence};
 use crate::failure::{Class, Failure};
@@ -35,7 +37,7 @@ use crate::ids::RunId;
 use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
-use crate::report::Report;
+use crate::report::{Report, Topic};
 use crate::run::{Mode, Outcome, Run, RunEnd, RunHead, RunState, UndoResult};
 use crate::screen::{TurnedAway, screen};
 use crate::target::Target;
@@ -73,6 +75,8 @@ pub struct Hub {
     pub evidence: Evidence,
     authenticator: Authenticator,
     policies: PolicySource,
+    /// The drills' table, where the deployment has one.
+    drills: Option<Drills>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -128,7 +132,9 @@ impl Hub {
         let ledger = Ledger::new(aws.dynamodb().clone(), &config.ledger_table, &config.decisions_table);
         let evidence = Evidence::new(aws.s3().clone(), &config.evidence_bucket, &config.hub_account);
         let policies = PolicySource::new(config.policy_object.clone(), &config.hub_account);
-        Self { function, playbooks, config, aws, ledger, evidence, authenticator: Authenticator::default(), policies }
+        let drills = config.drills_table.as_ref().map(|table| Drills::new(aws.dynamodb().clone(), table));
+        let authenticator = Authenticator::default();
+        Self { function, playbooks, config, aws, ledger, evidence, authenticator, policies, drills }
     }
 
     /// Makes the policies ready for the first event.
@@ -160,9 +166,10 @@ impl Hub {
     pub async fn receive(&self, bytes: &[u8], deadline: Instant) -> Result<Answer, Failure> {
         let arrived = Timestamp::now();
         match Trigger::parse(bytes) {
-            Ok(Trigger::Schedule) => self.take_up_due(arrived, deadline).await,
-            Ok(Trigger::Decision { id }) => self.carry_decision(&id, arrived, deadline).await,
-            Ok(Trigger::Findings(reported)) => self.answer_all(bytes, reported, arrived, deadline).await,
+            Ok(Trigger::Schedule) => Box::pin(self.take_up_due(arrived, deadline)).await,
+            Ok(Trigger::Decision { id }) => Box::pin(self.carry_decision(&id, arrived, deadline)).await,
+            Ok(Trigger::Drill { id }) => Box::pin(self.carry_drill(&id, arrived, deadline)).await,
+            Ok(Trigger::Findings(reported)) => Box::pin(self.answer_all(bytes, reported, arrived, deadline)).await,
             Err(error) => {
                 self.keep_unreadable(bytes, &error.to_string(), arrived).await?;
                 Ok(Answer::default())
@@ -268,7 +275,9 @@ impl Hub {
             {
                 failed = Some(untold(&finding));
             }
+            // While everything is stopped a repeat is to be answered as soon as that is taken back.
             if let Some(copy) = &copy
+                && !matches!(self.ledger.stopped().await, Ok(Some(_)))
                 && results.iter().all(|result| result.as_ref().is_ok_and(|report| !report.untold))
                 && let Err(failure) = self.ledger.note_told(copy, arrived).await
             {
@@ -486,7 +495,7 @@ impl Hub {
         };
         let genuine = meta.named(genuine);
         tighten.for_request(&genuine);
-        if !is_about(playbook, &genuine, target) {
+        if !self.is_about(playbook, &genuine, target) {
             let source = finding.source.name();
             let why = format!("{source}'s finding of this id is not about this target, or of another type");
             return Ok(self.refuse_forged(playbook, target, finding, why).await);
@@ -575,6 +584,16 @@ impl Hub {
         self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, page).await
     }
 
+    /// Whether a finding is about a target. A request is about the one that it names, which stands in the decision; a drill is
+    /// about canaries and nothing else, whatever its row says.
+    fn is_about(&self, playbook: &dyn Playbook, finding: &Finding, target: &Target) -> bool {
+        match finding.source {
+            Source::Request => finding.account == target.account && playbook.takes_requests_about(target.kind),
+            Source::Drill => self.config.canaries.contains(target) && playbook.is_about(finding, target),
+            _ => playbook.is_about(finding, target),
+        }
+    }
+
     /// Rounds 1 and 2, side by side: what the ledger and the policy bucket hold, and where the account stands; the
     /// finding's own service; and in the member account a session, then every read of the plan at once.
     async fn assess(
@@ -585,7 +604,7 @@ impl Hub {
         now: Timestamp,
     ) -> Assessment {
         let About { playbook, target, finding } = about;
-        let theirs = matches!(finding.source, Source::GuardDuty | Source::Request);
+        let theirs = matches!(finding.source, Source::GuardDuty | Source::Request | Source::Drill);
         let (known, authenticity, planned) = tokio::join!(
             self.known(playbook.meta(), target, now),
             async { if theirs { Some(self.authenticator.check(&self.aws, finding).await) } else { None } },
@@ -677,6 +696,10 @@ impl Hub {
         if ruling.failed {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
+        if let Some(stopped) = &known.view.stopped {
+            ruling.mode = ruling.mode.min(Mode::Observe);
+            ruling.reasons.insert(0, stopped.to_string());
+        }
         if let Some(why) = &tighten.why {
             ruling.mode = ruling.mode.min(Mode::Propose);
             ruling.reasons.insert(0, why.clone());
@@ -765,6 +788,11 @@ impl Hub {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
+                if view.stopped.is_some() {
+                    // It would have been acted on, or asked about: who stopped it must know what is not.
+                    report.topic = Some(Topic::Stopped);
+                    report.page = true;
+                }
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
@@ -940,7 +968,7 @@ fn untold(finding: &Finding) -> Failure {
 
 /// Why no playbook answers a finding.
 pub fn why_unanswered(playbooks: &[&dyn Playbook], finding: &Finding) -> &'static str {
-    if finding.source != Source::GuardDuty {
+    if !finding.source.has_guardduty_types() {
         return unanswered_source(finding);
     }
     let knows = |playbook: &&&dyn Playbook| {
@@ -969,14 +997,6 @@ const NO_ACTIVE_KEY: &str = "AWS says that an access key lies open, and IAM does
 /// What is said of an identity where somebody asks a function that has no power over any.
 const ANOTHERS: &str = "it is about an identity, which this function has no power over: what GuardDuty reports of identities is \
                         answered by contain-identity as it is reported, and nothing is done on request";
-
-/// Whether a finding is about a target. A request is about the one that it names, which stands in the decision.
-fn is_about(playbook: &dyn Playbook, finding: &Finding, target: &Target) -> bool {
-    match finding.source {
-        Source::Request => finding.account == target.account && playbook.takes_requests_about(target.kind),
-        _ => playbook.is_about(finding, target),
-    }
-}
 
 /// What somebody did to a finding in Security Hub, as a word.
 fn put_aside(finding: &Finding) -> &'static str {

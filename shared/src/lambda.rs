@@ -7,8 +7,10 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 use crate::aws::{self, Aws, Connection};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
+use crate::door::client::Client;
 use crate::door::{Door, Requestable};
+use crate::drill::{Drills, Rehearsals};
 use crate::failure::{Class, Failure, chain};
 use crate::hub::{Hub, Playbooks};
 use crate::ids::Region;
@@ -27,10 +29,10 @@ pub async fn run(function: &'static str, playbooks: Playbooks) -> Result<(), Err
     let hub = connect(function, playbooks, config, &Connection::default()).await?;
     let hub = &hub;
     // The first event finds connections open and credentials loaded; the runtime does not wait for it.
-    let warm = hub.warm_up();
+    let warm = Box::pin(hub.warm_up());
     let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         let deadline = deadline_of(event.context.deadline());
-        let result = hub.serve(event.payload.get().as_bytes(), deadline).await;
+        let result = Box::pin(hub.serve(event.payload.get().as_bytes(), deadline)).await;
         if let Err(failure) = &result {
             tracing::error!(
                 class = failure.class.as_str(),
@@ -90,6 +92,38 @@ pub async fn run_door(function: &'static str, requestable: &'static [Requestable
     }));
     let (served, ()) = tokio::join!(serve, warm);
     served
+}
+
+/// Runs the function that holds drills until Lambda ends it.
+///
+/// # Errors
+/// When a setting is missing or wrong: the function's start fails, which Lambda reports as such.
+pub async fn run_drills(function: &'static str) -> Result<(), Error> {
+    const URL: &str = "FIREBREAK_OPERATE_URL";
+    let collector = telemetry::start(function);
+    let config = Config::from_env()?;
+    let drills = config.drills_table.clone().ok_or(ConfigError::Missing("FIREBREAK_DRILLS_TABLE"))?;
+    let url = std::env::var(URL).map_err(|_| ConfigError::Missing(URL))?;
+    let connection = Connection::default();
+    let aws = account(&config, &connection).await?;
+    let drills = Drills::new(aws.dynamodb().clone(), drills);
+    let door = Client::new(&url, aws::load_config(&connection).await)?;
+    let rehearsals = Rehearsals::new(Hub::new(function, &[], config, aws), drills, door);
+    let rehearsals = &rehearsals;
+    let serve = service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
+        let result = Box::pin(rehearsals.serve(event.payload.get().as_bytes())).await;
+        if let Err(failure) = &result {
+            tracing::error!(
+                class = failure.class.as_str(),
+                code = failure.code,
+                error = chain(failure),
+                "not answered"
+            );
+        }
+        telemetry::flush(collector);
+        result.map_err(|failure| diagnostic(&failure))
+    });
+    lambda_runtime::run(serve).await
 }
 
 fn deadline_of(deadline: SystemTime) -> Instant {

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod config;
 pub mod denial;
 pub mod door;
+pub mod drill;
 pub mod engine;
 pub mod evidence;
 pub mod failure;

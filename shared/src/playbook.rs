@@ -9,7 +9,7 @@ use crate::action::{AnyAction, Boxed, KnownGroup};
 use crate::authenticate::{Authenticity, not_asked};
 use crate::aws::Aws;
 use crate::failure::Failure;
-use crate::finding::{Answers, Check, Finding, Resource, Source, unanswered_source};
+use crate::finding::{Answers, Check, Finding, Resource, unanswered_source};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::permission::Permission;
 use crate::plan::Plan;
@@ -206,7 +206,7 @@ impl Meta {
     /// Whether a finding is of concern even when it is not answered.
     pub fn is_concerned(&self, finding: &Finding) -> bool {
         let finding_type = &finding.finding_type;
-        if finding.source != Source::GuardDuty {
+        if !finding.source.has_guardduty_types() {
             return false;
         }
         let resource = finding_type.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(part, _)| part);
@@ -237,7 +237,7 @@ impl Meta {
         }
         // The types in the table are GuardDuty's: another source may use the same words for something else.
         let known = self.answers().find(|answers| answers.finding_type == finding.finding_type);
-        match known.filter(|_| finding.source == Source::GuardDuty) {
+        match known.filter(|_| finding.source.has_guardduty_types()) {
             None => Some(unanswered_source(finding)),
             Some(answers) => answers.when.refusal(finding),
         }

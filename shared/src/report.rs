@@ -31,6 +31,8 @@ pub struct Report {
     pub severity: f64,
     /// Who asked for it by hand, as AWS names them, and why, where a person did and no finding reported it.
     pub asked_for: Option<AskedFor>,
+    /// Whether it is a drill, about a canary: nothing has happened.
+    pub drill: bool,
     /// How it ended.
     pub outcome: Outcome,
     /// What the report is about, when it is not the outcome itself.
@@ -111,6 +113,10 @@ pub enum Topic {
     SeenAlso,
     /// Somebody has said what takes more persons to be decided.
     AnotherPerson,
+    /// Everything is stopped, so it was only observed.
+    Stopped,
+    /// A proposal lapses within a day, and nobody has decided.
+    ProposalEnds,
 }
 
 /// The longest line of a message: what a phone shows without much wrapping.
@@ -138,6 +144,7 @@ impl Report {
                 .as_ref()
                 .filter(|_| finding.source == Source::Request)
                 .map(|by| AskedFor { by: by.clone(), reason: finding.title.clone() }),
+            drill: finding.source == Source::Drill,
             outcome,
             topic: None,
             reasons: vec![why.into()],
@@ -218,6 +225,7 @@ impl Report {
             "run": self.run,
             "finding": { "id": self.finding, "type": self.finding_type, "severity": self.severity },
             "asked_for": self.asked_for,
+            "drill": self.drill,
             "reasons": self.reasons,
             "not_done": self.not_done,
             "remains": self.remains,
@@ -234,7 +242,8 @@ impl Report {
 
     /// The message's subject: SNS takes at most 100 ASCII characters.
     pub fn subject(&self) -> String {
-        let text = format!("Firebreak: {} {} in {}", self.headline(), self.target.id, self.target.account);
+        let drill = if self.drill { "DRILL, " } else { "" };
+        let text = format!("Firebreak: {drill}{} {} in {}", self.headline(), self.target.id, self.target.account);
         plain(&text, 99).replace('…', "")
     }
 
@@ -255,6 +264,8 @@ impl Report {
             Some(Topic::LeftOpen) => return "NOT CONTAINED, NOT PERMITTED",
             Some(Topic::SeenAlso) => return "DECISION STILL NEEDED",
             Some(Topic::AnotherPerson) => return "ANOTHER PERSON NEEDED",
+            Some(Topic::Stopped) => return "NOTHING DONE, STOPPED",
+            Some(Topic::ProposalEnds) => return "DECISION STILL NEEDED, LAPSES SOON",
             None => {}
         }
         match self.outcome {
@@ -291,8 +302,9 @@ impl Report {
     /// command that takes it back. Ten lines at most.
     pub fn message(&self) -> String {
         let region = self.target.region.as_ref().map_or("global", |region| region.as_str());
+        let drill = if self.drill { "DRILL, " } else { "" };
         let mut lines = vec![
-            format!("{}: {} ({})", self.headline(), self.target.id, self.playbook),
+            format!("{drill}{}: {} ({})", self.headline(), self.target.id, self.playbook),
             format!("Where: account {}, {region}", self.target.account),
             match &self.asked_for {
                 Some(AskedFor { by, reason }) => format!("Asked for by {}: {}", names(by), plain(reason, LINE)),
@@ -370,6 +382,12 @@ impl Report {
             Some(Topic::LeftOpen) => return "contain it by hand, or change the policies",
             Some(Topic::SeenAlso) => return "decide",
             Some(Topic::AnotherPerson) => return "say the same; else it lapses",
+            Some(Topic::ProposalEnds) => {
+                return "decide within a day: then it lapses, and is made anew only when it is seen again";
+            }
+            Some(Topic::Stopped) => {
+                return "see to it by hand; firebreak resume ends the stop, and a repeat is acted on then";
+            }
             None => {}
         }
         match (self.outcome, self.purpose) {

@@ -6,10 +6,67 @@ use std::io::Write;
 use metrics_cloudwatch_embedded::Collector;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::drill::{Drill, Score};
 use crate::report::Report;
 
 /// The namespace of the metrics.
 pub const NAMESPACE: &str = "Firebreak";
+
+/// Every alarm, sorted by what somebody does about it. The alarms of `template.yaml` watch kinds, since one of CloudWatch's
+/// can ask for one value of a dimension; `docs/alarms.md` says of each what it means.
+const KINDS: &[(&str, &[&str])] = &[
+    ("budget", &["budget-spent"]),
+    ("decision", &["decision-refused", "decision-used"]),
+    ("forged", &["drill-refused", "finding-put-aside", "finding-refused"]),
+    ("guard", &["guard-failed", "policy-unusable", "unit-unknown"]),
+    (
+        "interrupted",
+        &[
+            "copy-unnoted",
+            "decision-interrupted",
+            "due-row-stays",
+            "due-work-failed",
+            "group-unrecorded",
+            "join-unwritten",
+            "joined-row-stays",
+            "joined-unread",
+            "journal-unwritten",
+            "ledger-unreachable",
+            "proposals-unread",
+            "run-interrupted",
+            "switch-unread",
+            "telling-unnoted",
+            "unit-unrecorded",
+        ],
+    ),
+    (
+        "unplanned",
+        &["finding-unauthenticated", "looked-up-many", "plan-failed", "plan-incomplete", "recheck-impossible"],
+    ),
+    ("stuck", &["due-rows-unknown", "joined-unanswered", "joined-unreadable"]),
+    ("taken-back", &["containment-taken-back"]),
+    ("unreadable", &["unreadable-event"]),
+    (
+        "untold",
+        &[
+            "custody-unread",
+            "decision-unsent",
+            "door-failed",
+            "drill-untold",
+            "evidence-unwritten",
+            "report-row-stays",
+            "report-undelivered",
+            "second-person-untold",
+            "switch-untold",
+            "write-back-failed",
+        ],
+    ),
+];
+
+/// The kind of an alarm. That each has one is checked by `.ci/alarms.py`.
+fn kind(what: &str) -> &'static str {
+    KINDS.iter().find(|(_, whats)| whats.contains(&what)).map_or("unsorted", |(kind, _)| *kind)
+}
 
 /// Starts logging to standard output, at the level of `FIREBREAK_LOG` (default `info`), and metrics.
 /// Answers with the collector to flush after each invocation; `None` when metrics are started already.
@@ -67,8 +124,45 @@ pub fn turned_away(reason: &'static str) {
     tracing::info!(reason, "turned away");
 }
 
+/// Counts and logs how a drill went.
+pub fn drilled(drill: &Drill, score: &Score) {
+    let name = if score.passed { "drills_passed_total" } else { "drills_failed_total" };
+    metrics::counter!(name).increment(1);
+    for (playbook, ms) in &score.contained_after_ms {
+        metrics::histogram!("drill_time_to_contain_ms", "playbook" => *playbook).record(*ms as f64);
+    }
+    let canary = drill.canary.to_string();
+    tracing::info!(drill = drill.id, canary, passed = score.passed, score = score.to_string(), "drilled");
+}
+
+/// Counts and logs what a preflight found.
+pub fn preflight(problems: &[String]) {
+    metrics::histogram!("preflight_problems").record(problems.len() as f64);
+    for problem in problems {
+        tracing::error!(problem, "preflight");
+    }
+}
+
+/// What a function's schedule finds: whether everything is stopped, how many due rows are late, and how many of all wait
+/// for the stop to be taken back. What waits is not late by any fault.
+pub fn standing(stopped: bool, late: usize, waits: usize) {
+    // Not as gauges: those are written out at each flush again, by every instance of a function with what it saw last.
+    metrics::histogram!("stopped").record(f64::from(u8::from(stopped)));
+    let late = if stopped { late.saturating_sub(waits) } else { late };
+    metrics::histogram!("runs_overdue").record(late as f64);
+    if late > 0 || stopped {
+        tracing::warn!(stopped, late, waits, "due rows");
+    }
+}
+
+/// How long the oldest proposal of a function has been waiting; zero where none is.
+pub fn oldest_proposal(age: jiff::SignedDuration) {
+    metrics::histogram!("oldest_proposal_seconds").record(age.as_secs_f64());
+}
+
 /// Counts and logs something that somebody must look at.
 pub fn alarm(what: &'static str, detail: &str) {
-    metrics::counter!("alarms_total", "what" => what).increment(1);
-    tracing::error!(what, detail, "alarm");
+    let kind = kind(what);
+    metrics::counter!("alarms_total", "kind" => kind, "what" => what).increment(1);
+    tracing::error!(kind, what, detail, "alarm");
 }

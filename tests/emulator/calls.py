@@ -25,6 +25,7 @@ from extension.ec2 import set_snapshot_state
 from extension.guardduty import put_finding
 from extension.iam import date_key, use_password
 from extension.organizations import join_organization
+from extension.sts import know_session
 
 DOOR = "/moto-api/firebreak/"
 REST_SERVICES = ("cloudfront", "guardduty", "s3", "securityhub")
@@ -220,6 +221,10 @@ class Recorder:
             given = json.loads(body)
             with self.account_locks[given["account"]]:
                 return use_password(**given)
+        if path == "sts/sessions":
+            given = json.loads(body)
+            with self.account_locks[given["account"]]:
+                return know_session(**given)
         if path == "cloudtrail/events":
             given = json.loads(body)
             with self.account_locks[given["account"]]:

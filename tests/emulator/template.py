@@ -173,7 +173,7 @@ class Stack:
             spec = self.resources[logical]
             properties = spec.get("Properties", {})
             named = ("TableName", "BucketName", "QueueName", "TopicName", "RoleName", "ManagedPolicyName")
-            for given in (*named, "InstanceProfileName", "FunctionName", "Name"):
+            for given in (*named, "InstanceProfileName", "FunctionName", "DashboardName", "Name"):
                 if given in properties:
                     self.names[logical] = str(self.resolve(properties[given]))
                     break
@@ -202,6 +202,10 @@ class Stack:
             "AWS::Lambda::Url": {"FunctionUrl": f"https://{name}.lambda-url.{self.region}.on.aws/"},
             "AWS::Events::EventBus": {"Ref": name, "Arn": arn.format("events") + "event-bus/" + name},
             "AWS::Events::Rule": {"Ref": name, "Arn": arn.format("events") + "rule/" + self.rule_path(logical) + name},
+            # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-cloudwatch-dashboard.html
+            "AWS::CloudWatch::Dashboard": {"Ref": name},
+            # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-kms-key.html
+            "AWS::KMS::Key": {"Ref": name, "Arn": arn.format("kms") + "key/" + name},
             "AWS::Logs::LogGroup": {"Ref": name, "Arn": arn.format("logs") + "log-group:" + name},
         }
         try:
@@ -219,8 +223,8 @@ class Stack:
     # --- making ---
 
     MAKERS = {
-        "AWS::IAM::ManagedPolicy": "managed_policy",
         "AWS::IAM::Role": "role",
+        "AWS::IAM::ManagedPolicy": "managed_policy",
         "AWS::IAM::InstanceProfile": "instance_profile",
         "AWS::SQS::Queue": "queue",
         "AWS::SNS::Topic": "topic",
@@ -240,6 +244,13 @@ class Stack:
         "AWS::Lambda::Permission",
         "AWS::Lambda::EventInvokeConfig",
         "AWS::Lambda::Url",
+        # There are no metrics to watch: what a function writes in the embedded format, nobody reads here.
+        "AWS::CloudWatch::Alarm",
+        "AWS::CloudWatch::Dashboard",
+        # moto encrypts nothing, so a key is its name.
+        "AWS::KMS::Key",
+        # Nobody is at an address here to confirm it.
+        "AWS::SNS::Subscription",
     )
 
     def make(self) -> dict:
@@ -255,7 +266,9 @@ class Stack:
         return {
             "resources": {logical: self.physical(logical) for logical in self.resources},
             "outputs": {
-                name: self.resolve(spec["Value"]) for name, spec in self.template.get("Outputs", {}).items()
+                name: self.resolve(spec["Value"])
+                for name, spec in self.template.get("Outputs", {}).items()
+                if "Condition" not in spec or self.condition(spec["Condition"])
             },
             "functions": self.functions,
         }
@@ -280,6 +293,9 @@ class Stack:
             Description=properties.get("Description", ""),
             PolicyDocument=json.dumps(properties["PolicyDocument"]),
         )
+        arn = f"arn:aws:iam::{self.account}:policy{properties.get('Path', '/')}{self.physical(logical)}"
+        for role in properties.get("Roles", []):
+            self.clients("iam").attach_role_policy(RoleName=role, PolicyArn=arn)
 
     def make_instance_profile(self, logical: str, properties: dict) -> None:
         iam, name = self.clients("iam"), self.physical(logical)

@@ -5,6 +5,7 @@
 uses the server at AWS_ENDPOINT_URL, or starts one.
 """
 
+import fnmatch
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from botocore.exceptions import ClientError
 from accounts import Accounts
 from client import Observer
 from state import state
-from template import Stack
+from template import Stack, parsed
 from world import seed
 
 HERE = Path(__file__).parent
@@ -1400,10 +1401,11 @@ class Templates(Emulated):
         return stack.make()
 
     def test_hub(self):
-        made = self.make("template.yaml", OrganizationId="o-abcdefghij")
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
         function = made["functions"]["ContainCompute"]
         tables = set(self.client("dynamodb").list_tables()["TableNames"])
-        self.assertEqual({made["outputs"]["LedgerTable"], made["outputs"]["DecisionsTable"]}, tables)
+        named = {made["outputs"]["LedgerTable"], made["outputs"]["DecisionsTable"], made["resources"]["DrillTable"]}
+        self.assertEqual(named, tables)
         self.assertEqual(function["environment"]["FIREBREAK_LEDGER_TABLE"], made["outputs"]["LedgerTable"])
         self.assertEqual(function["environment"]["FIREBREAK_HUB_ACCOUNT"], self.account)
         lock = self.client("s3").get_object_lock_configuration(Bucket=made["outputs"]["EvidenceBucket"])
@@ -1420,8 +1422,40 @@ class Templates(Emulated):
         self.assertEqual(len(deliver(Findings.DETAIL)), 1)
         self.assertEqual(deliver({**Findings.DETAIL, "type": "Discovery:S3/AnomalousBehavior"}), [])
 
+    def test_hub_with_everything_that_is_optional(self):
+        principal = f"arn:aws:iam::{self.account}:role/responder"
+        made = self.make(
+            "template.yaml",
+            OrganizationId="o-abcdefghij",
+            BreakGlassPrincipals=f"{principal}, arn:aws:iam::{self.account}:user/glass",
+            OperatorPrincipals=principal,
+            PublisherPrincipals=principal,
+            NotifyEmail="somebody@example.com",
+            CustomerKey="yes",
+            ReservedConcurrency=20,
+            OperateConcurrency=5,
+            DrillHeartbeatDays=7,
+        )
+        named = f"{principal},arn:aws:iam::{self.account}:user/glass"
+        self.assertEqual(made["outputs"]["BreakGlass"], named)
+        self.assertEqual(made["functions"]["Harden"]["environment"]["FIREBREAK_BREAK_GLASS"], named)
+        self.assertIn("DrillHeartbeatAlarm", made["resources"])
+        self.assertIn("NotifyEmailSubscription", made["resources"])
+        attached = self.client("iam").list_attached_role_policies(RoleName="operate")["AttachedPolicies"]
+        self.assertEqual([policy["PolicyName"] for policy in attached], ["use-notify-key"])
+
+    def test_nobody_is_forgotten_where_none_is_said(self):
+        with self.assertRaisesRegex(ValueError, "BreakGlassPrincipals has no value"):
+            self.make("template.yaml", OrganizationId="o-abcdefghij")
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
+        self.assertNotIn("BreakGlass", made["outputs"])
+        self.assertEqual(made["functions"]["Harden"]["environment"]["FIREBREAK_BREAK_GLASS"], "")
+        for optional in ("DrillHeartbeatAlarm", "NotifyEmailSubscription", "NotifyKey", "OperatorRole"):
+            self.assertNotIn(optional, made["resources"])
+
     def test_a_further_region(self):
-        function = self.make("template.yaml", OrganizationId="o-abcdefghij")["functions"]["ContainCompute"]
+        made = self.make("template.yaml", OrganizationId="o-abcdefghij", BreakGlassPrincipals="none")
+        function = made["functions"]["ContainCompute"]
         elsewhere = "eu-central-1"
         path = str(HERE.parents[1] / "template-region.yaml")
         Stack(self.accounts, self.account, elsewhere, path, {"HubRegion": REGION}, "firebreak-region").make()
@@ -1444,6 +1478,76 @@ class Templates(Emulated):
         deny = self.client("iam").get_policy(PolicyArn=f"arn:aws:iam::{self.account}:policy/firebreak/deny-all")
         self.assertEqual(deny["Policy"]["AttachmentCount"], 0)
         self.assertEqual(made["functions"], {})
+
+    def test_member_in_a_further_region(self):
+        bus = f"arn:aws:events:{REGION}:111111111111:event-bus/config"
+        parameters = {"HubAccount": "111111111111", "OrganizationId": "o-abcdefghij", "ConfigBusArn": bus}
+        for home, expected in (("eu-central-1", {"ForwardConfig"}), (REGION, None)):
+            made = self.make("template-member.yaml", HomeRegion=home, **parameters)
+            roles = {r["RoleName"] for r in self.client("iam").list_roles(PathPrefix="/firebreak/")["Roles"]}
+            if expected is None:
+                self.assertLessEqual({"forward-config", "isolate-instance", "plan"}, roles)
+                self.assertIn("IsolateInstanceRole", made["outputs"])
+                continue
+            self.assertEqual((set(made["resources"]), made["outputs"], roles), (expected, {}, set()))
+            events = self.client("events")
+            (rule,) = events.list_rules(NamePrefix=made["resources"]["ForwardConfig"])["Rules"]
+            (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+            role = f"arn:aws:iam::{self.account}:role/firebreak/forward-config"
+            self.assertEqual((target["Arn"], target["RoleArn"]), (bus, role))
+            events.remove_targets(Rule=rule["Name"], Ids=["hub"])
+            events.delete_rule(Name=rule["Name"])
+
+
+class LockPolicy(unittest.TestCase):
+    """docs/lock-policy.json is a service control policy about the very names that template-member.yaml makes."""
+
+    POLICY = HERE.parents[1] / "docs/lock-policy.json"
+
+    def statements(self):
+        return {one["Sid"]: one for one in json.loads(self.POLICY.read_text(encoding="utf-8"))["Statement"]}
+
+    def covers(self, sid, arn):
+        resources = self.statements()[sid]["Resource"]
+        return any(fnmatch.fnmatchcase(arn, one) for one in ([resources] if isinstance(resources, str) else resources))
+
+    def test_it_denies_and_is_not_too_long(self):
+        # https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
+        self.assertLessEqual(len(self.POLICY.read_text(encoding="utf-8")), 5120)
+        for one in self.statements().values():
+            self.assertEqual(one["Effect"], "Deny")
+            self.assertLessEqual(set(one), {"Sid", "Effect", "Action", "Resource", "Condition"})
+
+    def test_it_is_about_all_that_the_member_template_makes(self):
+        resources = parsed(str(HERE.parents[1] / "template-member.yaml"))["Resources"].values()
+        of = {
+            "AWS::IAM::Role": ("Roles", "RoleName", "role"),
+            "AWS::IAM::ManagedPolicy": ("PoliciesAndProfiles", "ManagedPolicyName", "policy"),
+            "AWS::IAM::InstanceProfile": ("PoliciesAndProfiles", "InstanceProfileName", "instance-profile"),
+        }
+        for partition in ("aws", "aws-cn", "aws-us-gov"):
+            for resource in resources:
+                # What drills are held on is nobody's to protect.
+                if resource.get("Condition") == "HasCanary":
+                    continue
+                if resource["Type"] == "AWS::Events::Rule":
+                    # CloudFormation names it for the stack, and the stack for its set.
+                    arn = f"arn:{partition}:events:eu-west-1:111111111111:rule/StackSet-firebreak-1-ForwardConfig-2"
+                    self.assertTrue(self.covers("Forwarding", arn))
+                    continue
+                sid, key, kind = of[resource["Type"]]
+                properties = resource["Properties"]
+                arn = f"arn:{partition}:iam::111111111111:{kind}{properties['Path']}{properties[key]}"
+                self.assertTrue(self.covers(sid, arn), arn)
+                self.assertFalse(self.covers(sid, arn.replace("/firebreak/", "/another/")), arn)
+
+    def test_our_own_roles_may_detach_and_nobody_else(self):
+        condition = self.statements()["DenyAllStaysAttached"]["Condition"]
+        deny = "arn:aws:iam::111111111111:policy/firebreak/deny-all"
+        self.assertTrue(fnmatch.fnmatchcase(deny, condition["ArnLike"]["iam:PolicyARN"]))
+        excepted = condition["ArnNotLike"]["aws:PrincipalArn"]
+        for role, is_ours in (("firebreak/contain-user", True), ("admin", False), ("stacksets-exec-1", False)):
+            self.assertEqual(fnmatch.fnmatchcase(f"arn:aws:iam::111111111111:role/{role}", excepted), is_ours)
 
 
 def tearDownModule():

@@ -45,16 +45,24 @@ pub const HARDEN: Function = Function { name: harden::FUNCTION, logical: "Harden
 /// People's door: it has no playbook, and no power over any resource.
 pub const OPERATE: Function = Function { name: operate::FUNCTION, logical: "Operate", playbooks: &[] };
 
+/// Drills in the account: it has no playbook either.
+pub const DRILL: Function = Function { name: drill::FUNCTION, logical: "Drill", playbooks: &[] };
+
 /// Every function with playbooks. The one list: what is not in it has no law, no page and no role, and a test says so.
 pub const FUNCTIONS: &[Function] = &[CONTAIN_COMPUTE, CONTAIN_IDENTITY, HARDEN];
 
-/// Every function of `template.yaml`, people's door among them.
+/// Every function of `template.yaml`, those without playbooks among them.
 pub fn deployed() -> impl Iterator<Item = Function> {
-    FUNCTIONS.iter().copied().chain([OPERATE])
+    FUNCTIONS.iter().copied().chain([OPERATE, DRILL])
 }
 
 /// An account of the emulator, as Firebreak's own clients reach it.
 pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connection: &Connection) -> anyhow::Result<Aws> {
+    Ok(Aws::new(account.parse()?, REGION.parse()?, config(emulator, held, connection)))
+}
+
+/// The settings of a client that has these credentials.
+pub fn config(emulator: &Emulator, held: &Credentials, connection: &Connection) -> SdkConfig {
     let credentials = SdkCredentials::new(
         &held.access_key_id,
         &held.secret_access_key,
@@ -62,7 +70,7 @@ pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connectio
         None,
         "emulator",
     );
-    let config = SdkConfig::builder()
+    SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(aws_config::Region::new(REGION))
         .endpoint_url(emulator.endpoint())
@@ -70,6 +78,5 @@ pub fn account(emulator: &Emulator, account: &str, held: &Credentials, connectio
         .http_client(connection.http.clone())
         .retry_config(connection.retries())
         .timeout_config(connection.timeouts())
-        .build();
-    Ok(Aws::new(account.parse()?, REGION.parse()?, config))
+        .build()
 }

@@ -12,6 +12,8 @@ use aws_credential_types::Credentials as SdkCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use firebreak::aws::Connection;
+use firebreak::door::client::Client;
+use firebreak::door::wire::{Answer, Asked};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,6 +80,12 @@ impl Door {
         let key = known.credentials.access_key_id.clone();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known);
         Ok(())
+    }
+
+    /// Asks at the door as somebody who can come.
+    pub async fn ask(&self, lab: &Lab<'_>, who: &Credentials, asked: &Asked) -> Result<Answer> {
+        let config = deployment::config(lab.emulator, who, &Connection::default());
+        Ok(Client::new(&self.url, config)?.ask(asked).await?)
     }
 
     /// A user of the security account, with a key of its own, who can come.

@@ -19,15 +19,12 @@ use firebreak::target::TargetKind;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-/// The oldest Python that the pinned emulator runs on.
-const OLDEST_PYTHON: (u32, u32) = (3, 10);
+use crate::python::{self, last_line};
+
 /// How long the server may take to listen. It takes about two seconds; a machine that compiles takes longer.
 const START_WITHIN: Duration = Duration::from_secs(120);
-/// What is installed, and how: of the second, one module is used, which needs nothing of what the whole needs.
-const REQUIREMENTS: [(&str, &[&str]); 2] = [("requirements.txt", &[]), ("evaluator.txt", &["--no-deps"])];
 /// What would lead a client to another account, profile or server than the emulator's.
 const FOREIGN_VARIABLES: &[&str] = &[
     "AWS_PROFILE",
@@ -139,8 +136,9 @@ impl Emulator {
     }
 
     fn start_blocking(tell: &dyn Fn(&str)) -> Result<Self> {
-        let python = virtual_environment(tell)?;
         let state = state_directory();
+        let requirements = ["requirements.txt", "evaluator.txt"].map(|name| source_directory().join(name));
+        let python = python::environment("the emulator", &state, "venv", &requirements, tell)?.python();
         let log = state.join(format!("server-{}-{}.log", std::process::id(), fresh_account()));
         let mut command = python_command(&python);
         command.arg(source_directory().join("server.py"));
@@ -277,123 +275,6 @@ fn python_command(python: &Path) -> Command {
         .env("NO_PROXY", "127.0.0.1")
         .env("no_proxy", "127.0.0.1");
     command
-}
-
-/// The Python of a virtual environment that holds the pinned requirements; made at the first use.
-fn virtual_environment(tell: &dyn Fn(&str)) -> Result<PathBuf> {
-    let requirements = REQUIREMENTS.map(|(name, how)| (source_directory().join(name), how));
-    let mut pinned = Vec::new();
-    for (path, _) in &requirements {
-        pinned.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
-    }
-    let state = state_directory();
-    fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
-    let digest = Sha256::digest(&pinned);
-    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let home = state.join(format!("venv-{short}"));
-    let python = if cfg!(windows) { home.join("Scripts").join("python.exe") } else { home.join("bin").join("python") };
-    let stamp = home.join("ready");
-    if stamp.exists() {
-        return Ok(python);
-    }
-    // Test processes run side by side: one of them makes the environment, the others wait for it.
-    let lock = File::create(state.join("venv.lock")).context("cannot make the emulator's lock file")?;
-    lock.lock().context("cannot take the emulator's lock")?;
-    if stamp.exists() {
-        return Ok(python);
-    }
-    let base = find_python()?;
-    tell("setting up the emulator's Python environment (once)");
-    if home.exists() {
-        fs::remove_dir_all(&home).context("cannot remove an unfinished Python environment")?;
-    }
-    let made = Command::new(&base).args(["-m", "venv"]).arg(&home).output().context("cannot run Python")?;
-    if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
-        if said.contains("ensurepip") || said.contains("No module named venv") {
-            bail!("Python's venv module is missing: install it (on Debian and Ubuntu: apt install python3-venv)");
-        }
-        bail!("cannot make a Python environment: {}", last_line(&said));
-    }
-    for (path, how) in &requirements {
-        let installed = Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2"])
-            .args(["--timeout", "20", "--require-hashes"])
-            .args(*how)
-            .arg("--requirement")
-            .arg(path)
-            .output()
-            .context("cannot run pip")?;
-        if !installed.status.success() {
-            bail!("{}", pip_failure(&String::from_utf8_lossy(&installed.stderr)));
-        }
-    }
-    fs::write(&stamp, b"").context("cannot finish the Python environment")?;
-    Ok(python)
-}
-
-/// One line for a person out of what pip wrote.
-fn pip_failure(said: &str) -> String {
-    const NO_NETWORK: &[&str] = &[
-        "NewConnectionError",
-        "ConnectTimeoutError",
-        "NameResolutionError",
-        "Failed to establish a new connection",
-        "Temporary failure in name resolution",
-        "Max retries exceeded",
-        "ReadTimeoutError",
-        "ProxyError",
-        "Could not fetch URL",
-    ];
-    if said.contains("DO NOT MATCH THE HASHES") {
-        "a Python package is not the one that was pinned (its hash differs): check the package index that pip uses"
-            .to_owned()
-    } else if NO_NETWORK.iter().any(|sign| said.contains(sign)) {
-        "pip cannot reach the Python package index: the emulator's packages are fetched once, so connect to the \
-         network (or set PIP_INDEX_URL to a mirror) and run this again"
-            .to_owned()
-    } else {
-        format!("pip could not install the emulator's packages: {}", last_line(said))
-    }
-}
-
-fn last_line(text: &str) -> &str {
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given")
-}
-
-/// A Python that is new enough: the one in `FIREBREAK_PYTHON`, else the first on the path.
-fn find_python() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("FIREBREAK_PYTHON") {
-        let given = PathBuf::from(given);
-        return match python_version(&given) {
-            Some(version) if version >= OLDEST_PYTHON => Ok(given),
-            Some((major, minor)) => bail!("FIREBREAK_PYTHON is Python {major}.{minor}; 3.10 or newer is needed"),
-            None => bail!("FIREBREAK_PYTHON names no Python that runs: {}", given.display()),
-        };
-    }
-    let mut too_old = None;
-    for name in ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python"] {
-        match python_version(Path::new(name)) {
-            Some(version) if version >= OLDEST_PYTHON => return Ok(PathBuf::from(name)),
-            Some(version) => too_old = too_old.or(Some(version)),
-            None => {}
-        }
-    }
-    match too_old {
-        Some((major, minor)) => bail!(
-            "Python {major}.{minor} is too old for the emulator: install Python 3.10 or newer, or name one in \
-             FIREBREAK_PYTHON"
-        ),
-        None => bail!("Python is missing: install Python 3.10 or newer (the emulator of AWS is written in it)"),
-    }
-}
-
-fn python_version(python: &Path) -> Option<(u32, u32)> {
-    let output =
-        Command::new(python).args(["-c", "import sys; print(*sys.version_info[:2])"]).stderr(Stdio::null()).output();
-    let text = String::from_utf8(output.ok()?.stdout).ok()?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// An error that AWS (or the observer itself) answered with. `anyhow` errors of [`Observer`] can be downcast to it.

@@ -39,6 +39,7 @@ use crate::emulator::{
 };
 use crate::enrolment::enrol;
 use crate::faults::{Doing, Faults, while_doing};
+use crate::outcomes;
 
 /// A principal that is never touched: without one nobody's identity is contained by itself.
 const BREAK_GLASS: &str = "arn:aws:iam::*:user/break-glass/admin";
@@ -365,8 +366,7 @@ impl Security {
     /// Takes every outcome event since the last call: their `detail`s.
     pub async fn outcomes(&self) -> Result<Vec<Value>> {
         let bodies = self.observer.receive(&self.account, REGION, &self.outcomes).await?;
-        let detail = |body: &String| Ok(serde_json::from_str::<Value>(body)?["detail"].take());
-        bodies.iter().map(detail).collect()
+        bodies.iter().map(|body| outcomes::detail_of(body)).collect()
     }
 }
 

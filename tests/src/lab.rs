@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use crate::deployment::{self, ORGANIZATION, REGION};
 use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::outcomes;
 
 /// A function may take this long to start on a machine that is busy compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -40,20 +41,23 @@ pub struct Binary {
 }
 
 /// Cargo in the directory of the workspace, for a build from inside `cargo run` or `cargo test`.
-///
-/// What those tell this process about its own package is kept from it: `ring` watches these variables, and would be
-/// built again with everything above it.
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    forget_own_package(&mut command);
+    command.current_dir(workspace());
+    command
+}
+
+/// What `cargo run` and `cargo test` tell this process about its own package is kept from a build that it starts: `ring`
+/// watches these variables, and would be built again with everything above it.
+pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name.as_ref());
         }
     }
-    command.current_dir(workspace());
-    command
 }
 
 impl Binary {
@@ -431,11 +435,26 @@ impl<'e> Lab<'e> {
 
     /// Starts a process of another function, under its own role.
     pub async fn start_function(&self, function: &deployment::Function, binary: &Binary) -> Result<Function> {
-        let spec = self.stack.function(function.logical)?;
+        self.start_with(function, binary, &[], None).await
+    }
+
+    /// The same with other settings than the stack gave it, and known at people's door, where it goes there.
+    pub async fn start_with(
+        &self,
+        function: &deployment::Function,
+        binary: &Binary,
+        settings: &[(&str, &str)],
+        door: Option<&Door>,
+    ) -> Result<Function> {
+        let mut spec = self.stack.function(function.logical)?.clone();
+        spec.environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let role = spec.role.as_deref().ok_or_else(|| anyhow!("the function has no role"))?;
         let credentials = self.observer.role_credentials(&self.hub, role).await?;
         let env = self.emulator.environment(REGION, &credentials);
-        Function::start(&binary.path, spec, &self.hub, &env).await
+        if let Some(door) = door {
+            door.knows(self, credentials).await?;
+        }
+        Function::start(&binary.path, &spec, &self.hub, &env).await
     }
 
     /// The profile that the function was built with.
@@ -696,8 +715,7 @@ impl<'e> Lab<'e> {
     /// The outcome events since the last look: their `detail`s.
     pub async fn outcome_events(&self) -> Result<Vec<Value>> {
         let bodies = self.observer.receive(&self.hub, REGION, &self.outcomes).await?;
-        let event = |body: &String| serde_json::from_str::<Value>(body).context("an outcome event is not JSON");
-        bodies.iter().map(|body| event(body).map(|event| event["detail"].clone())).collect()
+        bodies.iter().map(|body| outcomes::detail_of(body)).collect()
     }
 
     /// The messages to people since the last look: subject and text.

@@ -69,7 +69,7 @@ scenarios! {
 
 /// `cargo drill -- …`, without Cargo around it.
 fn drill(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_drill"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_incident-drill"));
     command.current_dir(workspace()).args(arguments).kill_on_drop(true);
     command
 }
@@ -104,6 +104,8 @@ async fn what_cannot_be_held_says_why_and_ends_with_two() {
         (&["no-such-thing"][..], "there is no scenario `no-such-thing`; `cargo drill -- --list` lists them"),
         (&["all", "--keep"], "--keep keeps one scenario: name it"),
         (&["--profile", "no-such-profile"], "profile `no-such-profile` is not defined"),
+        (&["--deployed", "--profile", "fast"], "with the profile `dev` or `ship`, not `fast`"),
+        (&["--deployed", "--keep"], "cannot be used with"),
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
     ] {
         let (status, out, err) = said(&drill(arguments).output().await.unwrap());

@@ -23,7 +23,11 @@ use crate::ids::{AccountId, Arn};
 use crate::operator::{OPERATOR, PUBLISHER};
 
 /// The roles of Firebreak's in the security account: whoever takes them on says nothing of who it is.
-const OWN_ROLES: [&str; 6] = [OPERATOR, PUBLISHER, "contain-compute", "contain-identity", "harden", "operate"];
+const OWN_ROLES: [&str; 7] = [OPERATOR, PUBLISHER, "contain-compute", "contain-identity", "harden", "operate", DRILL];
+
+/// The role of the function that holds drills. It is nobody, and may ask for one thing: that what its own drills did be
+/// taken back.
+const DRILL: &str = "drill";
 
 /// What a person is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +91,9 @@ pub enum Nobody {
     /// The caller is of another account.
     #[error("the caller is of account `{0}`: people come with credentials of the security account")]
     OtherAccount(AccountId),
+    /// It is the function that holds drills, by this ARN.
+    #[error("the function that holds drills may take back its own drills and nothing else")]
+    Drills(String),
     /// The credentials do not say who it is.
     #[error("{0}: come with credentials of your own")]
     NoPerson(&'static str),
@@ -116,6 +123,10 @@ impl Caller {
             return Err(Nobody::OtherAccount(account));
         }
         let (kind, rest) = arn.resource.split_once('/').unwrap_or((&arn.resource, ""));
+        if arn.service == "sts" && kind == "assumed-role" && rest.split_once('/').is_some_and(|(role, _)| role == DRILL)
+        {
+            return Err(Nobody::Drills(text.to_owned()));
+        }
         let person = match (arn.service.as_str(), kind) {
             ("iam", "user") => Self::user(rest, account)?,
             ("sts", "assumed-role") => Self::session(rest, user_id, account)?,

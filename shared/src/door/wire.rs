@@ -57,6 +57,16 @@ pub enum Asked {
     },
     /// Contain something by hand.
     Request(ByHand),
+    /// Stop everything: from now on every function observes and changes nothing.
+    Stop {
+        /// Why, in one line.
+        reason: String,
+    },
+    /// Take the stop back.
+    Resume {
+        /// Why, in one line.
+        reason: String,
+    },
     /// The newest runs.
     Runs {
         /// How many at most.
@@ -136,7 +146,9 @@ impl Asked {
             Self::Retry { run } => (run, Verb::Retry),
             Self::Release { run } => (run, Verb::Release),
             Self::Extend { run, .. } => (run, Verb::Extend),
-            Self::Request(_) | Self::Runs { .. } | Self::Show { .. } => return None,
+            Self::Request(_) | Self::Stop { .. } | Self::Resume { .. } | Self::Runs { .. } | Self::Show { .. } => {
+                return None;
+            }
         })
     }
 
@@ -144,6 +156,8 @@ impl Asked {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Request(_) => Verb::Request.as_str(),
+            Self::Stop { .. } => "stop",
+            Self::Resume { .. } => "resume",
             Self::Runs { .. } => "runs",
             Self::Show { .. } => "show",
             decides => decides.decides().map_or("", |(_, verb)| verb.as_str()),
@@ -174,6 +188,15 @@ pub enum Answer {
         until: Timestamp,
         /// Whether the topic has told people that more of them are needed; nothing where it was said before.
         told: Option<bool>,
+    },
+    /// The switch is set.
+    Switched {
+        /// Whether everything is stopped now.
+        stopped: bool,
+        /// Who set it, as AWS names them.
+        by: String,
+        /// Whether people could be told.
+        told: bool,
     },
     /// Runs, the newest first.
     Runs {
@@ -279,7 +302,7 @@ impl Answer {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Decided { .. } | Self::Runs { .. } | Self::Run { .. } => 200,
+            Self::Decided { .. } | Self::Switched { .. } | Self::Runs { .. } | Self::Run { .. } => 200,
             Self::Waits { .. } => 202,
             Self::Refused { kind, .. } => match kind {
                 RefusalKind::Malformed => 400,

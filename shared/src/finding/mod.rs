@@ -171,7 +171,7 @@ impl Finding {
     }
 
     /// A live finding that names nothing and says nothing more.
-    fn new(
+    pub(crate) fn new(
         source: Source,
         id: FindingId,
         finding_type: String,

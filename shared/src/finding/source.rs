@@ -27,6 +27,10 @@ pub enum Source {
     /// Somebody who asked at people's door that something be contained. Not a source of findings that come as events.
     #[serde(rename = "firebreak.request")]
     Request,
+    /// A drill in the deployed account, about a canary. It speaks as GuardDuty does. Not a source of findings that come as
+    /// events.
+    #[serde(rename = "firebreak.drill")]
+    Drill,
 }
 
 impl Source {
@@ -54,6 +58,7 @@ impl Source {
             Self::Macie => "macie",
             Self::Inspector => "inspector",
             Self::Request => "firebreak.request",
+            Self::Drill => "firebreak.drill",
         }
     }
 
@@ -69,6 +74,12 @@ impl Source {
             Self::Macie => "Macie",
             Self::Inspector => "Inspector",
             Self::Request => "a person's request",
+            Self::Drill => "a drill",
         }
+    }
+
+    /// Whether its findings have GuardDuty's types, so that GuardDuty's tables answer them.
+    pub fn has_guardduty_types(self) -> bool {
+        matches!(self, Self::GuardDuty | Self::Drill)
     }
 }

@@ -775,7 +775,7 @@ fn check(bytes: &[u8]) {
     };
     let reported = match Trigger::parse(bytes) {
         Err(error) => return plain(&error),
-        Ok(Trigger::Schedule | Trigger::Decision { .. }) => return,
+        Ok(Trigger::Schedule | Trigger::Decision { .. } | Trigger::Drill { .. }) => return,
         Ok(Trigger::Findings(reported)) => reported,
     };
     assert!(!reported.findings.is_empty());

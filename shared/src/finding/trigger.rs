@@ -26,6 +26,11 @@ pub enum Trigger {
         /// The decision's id: all that the event is believed for.
         id: String,
     },
+    /// A drill; its finding stands in a table of its own.
+    Drill {
+        /// The drill's id: all that the event is believed for.
+        id: String,
+    },
 }
 
 /// What one document reports.
@@ -223,7 +228,8 @@ impl Trigger {
         match (text("source"), text("detail-type")) {
             // A rule with a schedule, and EventBridge Scheduler.
             (Some("aws.events" | "aws.scheduler"), Some("Scheduled Event")) => Ok(Self::Schedule),
-            (Some("firebreak"), Some("Firebreak Decision")) => decision(&at),
+            (Some("firebreak"), Some("Firebreak Decision")) => row_id(&at).map(|id| Self::Decision { id }),
+            (Some("firebreak.drill"), Some("Firebreak Drill")) => row_id(&at).map(|id| Self::Drill { id }),
             (None, None) => bare(&at).map(Self::Findings),
             (source, detail_type) => match source.zip(detail_type).and_then(|(s, t)| Kind::of_event(s, t)) {
                 Some((kind, about)) => Ok(Self::Findings(event(&at, kind, about))),
@@ -245,6 +251,9 @@ pub fn parse(document: &Value) -> Result<Reported, ParseError> {
         Trigger::Findings(reported) => Ok(reported),
         Trigger::Schedule => Err(unknown(&At::root(document), "a scheduled event, which holds no finding".to_owned())),
         Trigger::Decision { .. } => Err(unknown(&At::root(document), "a decision, which holds no finding".to_owned())),
+        Trigger::Drill { .. } => {
+            Err(unknown(&At::root(document), "a drill, whose finding stands in its table".to_owned()))
+        }
     }
 }
 
@@ -321,17 +330,18 @@ fn action(at: &At<'_>) -> Result<String, ParseError> {
     Ok(plain(name.unwrap_or_default(), 64))
 }
 
-fn decision(at: &At<'_>) -> Result<Trigger, ParseError> {
+/// The id of a row in a table of ours: of a decision or of a drill.
+fn row_id(at: &At<'_>) -> Result<String, ParseError> {
     let id = at.down(&["detail", "id"])?;
     match id.text()? {
-        // It becomes a key in the decisions table, and nothing more.
+        // It becomes a key, and nothing more.
         Some(text)
             if text.len() <= 128
                 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) =>
         {
-            Ok(Trigger::Decision { id: text.to_owned() })
+            Ok(text.to_owned())
         }
-        Some(text) => Err(id.error(Problem::Expected { expected: "a decision id", found: text.to_owned() })),
+        Some(text) => Err(id.error(Problem::Expected { expected: "an id of ours", found: text.to_owned() })),
         None => Err(id.error(Problem::Missing)),
     }
 }

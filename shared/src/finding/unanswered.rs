@@ -15,7 +15,7 @@ pub fn unanswered(finding_type: &str) -> &'static str {
 pub fn unanswered_source(finding: &Finding) -> &'static str {
     match finding.source {
         // A type of GuardDuty's has a reason of its own.
-        Source::GuardDuty => unanswered(&finding.finding_type),
+        Source::GuardDuty | Source::Drill => unanswered(&finding.finding_type),
         Source::SecurityHub if finding.control.is_some() => {
             "a control of Security Hub has failed, and no fix here answers it, or not for what it names: look at the resource"
         }

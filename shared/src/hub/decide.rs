@@ -224,7 +224,7 @@ impl Hub {
         let Assessment { known, authenticity, planned } = self.assess(about, reading, false, now).await;
         let known = known?;
         let finding = match authenticity {
-            Authenticity::Genuine(genuine) if super::is_about(playbook, &genuine, &target) => *genuine,
+            Authenticity::Genuine(genuine) if self.is_about(playbook, &genuine, &target) => *genuine,
             // Archived since, by the administrator: somebody else has decided otherwise meanwhile.
             Authenticity::TurnedAway(away) => {
                 let why = format!("the finding does not stand any more: {away}");

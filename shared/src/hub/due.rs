@@ -23,33 +23,88 @@ const JOINED_PATIENCE: u32 = 29;
 /// What could not be written back so often, each time after twice as long, is let be: after two hours.
 const WRITE_BACK_PATIENCE: u32 = 7;
 
+/// What has been due for longer than this is stuck: the schedule comes each minute.
+const LATE: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
+
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
+
+/// What became of a due row.
+enum TakenUp {
+    /// It was done.
+    Done(Option<Box<Report>>),
+    /// It stays.
+    Waits,
+}
+
+/// Whether work of a run may change something in the target's account. An undo is a person's word and goes on: it takes
+/// back, and whoever stops everything may well want just that.
+fn may_change(what: DueKind, state: RunState) -> bool {
+    match what {
+        DueKind::Lease => state != RunState::Undoing,
+        DueKind::Retry | DueKind::Joined | DueKind::Recheck => true,
+        DueKind::Report | DueKind::Evidence | DueKind::HoldEnds | DueKind::ProposalEnds | DueKind::WriteBack => false,
+    }
+}
 
 impl Hub {
     pub(super) async fn take_up_due(&self, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
-        for due in self.ledger.due(self.function, now).await? {
+        let (due, stopped) = tokio::join!(self.ledger.due(self.function, now), self.ledger.stopped());
+        // Where it is not known whether everything is stopped, nothing is changed by itself.
+        let stopped = stopped.map(|stopped| stopped.is_some()).unwrap_or_else(|failure| {
+            telemetry::alarm("switch-unread", &failure.brief());
+            true
+        });
+        let due = due?;
+        let waits = due.iter().filter(|due| stopped && may_change(due.what, RunState::Applying)).count();
+        let late = |due: &&Due| due.at().is_some_and(|at| now.duration_since(at) > LATE);
+        let late = due.iter().filter(late).count();
+        telemetry::standing(stopped, late, waits);
+        for due in due {
             if deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(20) {
                 // The rest is taken up in a minute.
                 break;
             }
-            match self.take_up(&due, now, deadline).await {
-                Ok(report) => {
+            match self.take_up(&due, stopped, now, deadline).await {
+                // What may change something waits until the stop is taken back.
+                Ok(TakenUp::Waits) => {}
+                Ok(TakenUp::Done(report)) => {
                     // The row goes last: an end in between repeats work that converges.
                     if let Err(failure) = self.ledger.done(self.function, &due).await {
                         telemetry::alarm("due-row-stays", &failure.brief());
                     }
-                    answer.outcomes.extend(report.as_ref().map(Answered::from));
+                    answer.outcomes.extend(report.as_deref().map(Answered::from));
                 }
                 Err(failure) => telemetry::alarm("due-work-failed", &failure.brief()),
+            }
+        }
+        // Every fifth minute: it costs a run's row to look.
+        if now.as_second() / 60 % 5 == 0 {
+            match self.ledger.oldest_proposal(self.function, now).await {
+                Ok(age) => telemetry::oldest_proposal(age.unwrap_or_default()),
+                Err(failure) => telemetry::alarm("proposals-unread", &failure.brief()),
             }
         }
         Ok(answer)
     }
 
-    async fn take_up(&self, due: &Due, now: Timestamp, deadline: Instant) -> Result<Option<Report>, Failure> {
-        let Some(run) = self.ledger.run(&due.run).await? else { return Ok(None) };
+    async fn take_up(&self, due: &Due, stopped: bool, now: Timestamp, deadline: Instant) -> Result<TakenUp, Failure> {
+        let Some(run) = self.ledger.run(&due.run).await? else { return Ok(TakenUp::Done(None)) };
+        if stopped && may_change(due.what, run.state) {
+            return Ok(TakenUp::Waits);
+        }
+        let report = Box::pin(self.take_up_run(due, run, now, deadline)).await?;
+        Ok(TakenUp::Done(report.map(Box::new)))
+    }
+
+    async fn take_up_run(
+        &self,
+        due: &Due,
+        run: Run,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Report>, Failure> {
         let Some(playbook) = self.playbook(&run.head.playbook) else {
             // The row stays: a version that knows the playbook takes it up.
             return Err(Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()));
@@ -111,6 +166,15 @@ impl Hub {
                         self.tell_due(playbook, &run, report, due, now).await.map(Some)
                     }
                 }
+            }
+            DueKind::ProposalEnds => {
+                if run.state != RunState::Proposed || run.is_expired(now) {
+                    return Ok(None);
+                }
+                let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
+                report.topic = Some(Topic::ProposalEnds);
+                report.page = true;
+                self.tell_due(playbook, &run, report, due, now).await.map(Some)
             }
             DueKind::WriteBack => self.write_back(playbook, &run, due, now).await.map(|()| None),
             DueKind::Joined => {

@@ -205,7 +205,7 @@ impl Hub {
         self.publish(Message::of(report), &report.target.id).await
     }
 
-    async fn publish(&self, message: Message, about: &str) -> Result<(), Failure> {
+    pub(super) async fn publish(&self, message: Message, about: &str) -> Result<(), Failure> {
         message.publish(&self.aws, &self.config.topic_arn, about).await
     }
 

@@ -8,36 +8,36 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Hold, KnownUnits};
+use super::{Channel, Due, DueKind, Hold, KnownUnits};
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
 use crate::run::{Outcome, Run, RunState};
 
-pub(super) type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
-pub(super) fn s(value: impl Into<String>) -> AttributeValue {
+pub(crate) fn s(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-pub(super) fn n(value: impl ToString) -> AttributeValue {
+pub(crate) fn n(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
 /// A value of ours as JSON text. Values of ours always serialise.
-pub(super) fn json(value: &impl Serialize) -> AttributeValue {
+pub(crate) fn json(value: &impl Serialize) -> AttributeValue {
     AttributeValue::S(serde_json::to_string(value).unwrap_or_default())
 }
 
-pub(super) fn text(item: &Item, key: &str) -> Option<String> {
+pub(crate) fn text(item: &Item, key: &str) -> Option<String> {
     item.get(key)?.as_s().ok().cloned()
 }
 
-pub(super) fn number(item: &Item, key: &str) -> Option<u64> {
+pub(crate) fn number(item: &Item, key: &str) -> Option<u64> {
     item.get(key)?.as_n().ok()?.parse().ok()
 }
 
-pub(super) fn timestamp(item: &Item, key: &str) -> Option<Timestamp> {
+pub(crate) fn timestamp(item: &Item, key: &str) -> Option<Timestamp> {
     let millis: i64 = item.get(key)?.as_n().ok()?.parse().ok()?;
     Timestamp::from_millisecond(millis).ok()
 }
@@ -46,12 +46,12 @@ fn broken(item: &Item, what: &str) -> Failure {
     Failure::new(Class::Bug, "read the ledger's row", text(item, "pk").unwrap_or_default()).because(what.to_owned())
 }
 
-pub(super) fn parse<T: DeserializeOwned>(item: &Item, key: &str) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned>(item: &Item, key: &str) -> Result<T, Failure> {
     let text = text(item, key).ok_or_else(|| broken(item, key))?;
     serde_json::from_str(&text).map_err(|error| broken(item, key).because(error))
 }
 
-pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
+pub(crate) fn read_hold(item: &Item) -> Result<Hold, Failure> {
     let run = text(item, "run").and_then(|run| run.parse().ok());
     let state = text(item, "state").and_then(|state| RunState::parse(&state));
     let finding = text(item, "finding").and_then(|finding| finding.parse().ok());
@@ -73,13 +73,13 @@ pub(super) fn read_hold(item: &Item) -> Result<Hold, Failure> {
 }
 
 /// A group's sort key: several runs can have made one in a VPC.
-pub(super) fn group_sort(group: &KnownGroup) -> String {
+pub(crate) fn group_sort(group: &KnownGroup) -> String {
     format!("{}#{}#{}", group.vpc, group.purpose.as_str(), group.id)
 }
 
 /// The groups of these rows, in the order in which they were recorded. A row without the group's id in its key is of
 /// a time when a VPC had one group for a purpose; it has no time either, and comes first.
-pub(super) fn read_groups(items: &[Item]) -> Vec<KnownGroup> {
+pub(crate) fn read_groups(items: &[Item]) -> Vec<KnownGroup> {
     let mut found: Vec<(u64, KnownGroup)> =
         items.iter().filter_map(|item| Some((number(item, "at").unwrap_or(0), read_group(item)?))).collect();
     found.sort_by(|(a_at, a), (b_at, b)| (a_at, &a.id).cmp(&(b_at, &b.id)));
@@ -96,8 +96,24 @@ fn read_group(item: &Item) -> Option<KnownGroup> {
     Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
 }
 
+/// A due row; nothing where it is of a kind that this version does not know.
+pub(crate) fn read_due(item: &Item) -> Option<Due> {
+    let what = text(item, "what")?;
+    Some(Due {
+        key: text(item, "sk")?,
+        what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
+        run: text(item, "run")?.parse().ok()?,
+        left: match text(item, "left") {
+            None => Channel::ALL.into_iter().collect(),
+            Some(left) => Channel::ALL.into_iter().filter(|c| left.split(',').any(|l| l == c.as_str())).collect(),
+        },
+        attempts: number(item, "attempts").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        written: number(item, "written").unwrap_or(0),
+    })
+}
+
 /// What cannot be read is read from AWS again.
-pub(super) fn read_units(item: &Item) -> Option<KnownUnits> {
+pub(crate) fn read_units(item: &Item) -> Option<KnownUnits> {
     Some(KnownUnits { units: parse(item, "units").ok()?, read_at: timestamp(item, "read_at")? })
 }
 
@@ -112,7 +128,7 @@ fn read_map<T: DeserializeOwned>(item: &Item, key: &str) -> Result<std::collecti
         .collect()
 }
 
-pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
+pub(crate) fn read_run(item: &Item) -> Result<Run, Failure> {
     let added = match item.get("added") {
         Some(AttributeValue::L(list)) => list
             .iter()
@@ -150,19 +166,19 @@ pub(super) fn read_run(item: &Item) -> Result<Run, Failure> {
 // The builders below are always given a table, a key or an item, and an expression; that is all they
 // check, so `build` cannot fail, and a transaction without the write would be refused by DynamoDB.
 
-pub(super) fn write_check(check: ConditionCheckBuilder) -> TransactWriteItem {
+pub(crate) fn write_check(check: ConditionCheckBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_condition_check(check.build().ok()).build()
 }
 
-pub(super) fn write_put(put: PutBuilder) -> TransactWriteItem {
+pub(crate) fn write_put(put: PutBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_put(put.build().ok()).build()
 }
 
-pub(super) fn write_update(update: UpdateBuilder) -> TransactWriteItem {
+pub(crate) fn write_update(update: UpdateBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_update(update.build().ok()).build()
 }
 
-pub(super) fn write_delete(delete: DeleteBuilder) -> TransactWriteItem {
+pub(crate) fn write_delete(delete: DeleteBuilder) -> TransactWriteItem {
     TransactWriteItem::builder().set_delete(delete.build().ok()).build()
 }
 

@@ -9,6 +9,7 @@
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
+//! | `USED#<drill>` | `<function>` | the same of a drill |
 //! | `ACCOUNT#<account>` | `UNITS` | where the account stands in the organization, and when that was read |
 //! | `POLICY` | `ACCEPTED` | the hash of the accepted policy set |
 //! | `TOLD#<finding>` | `<playbook>#<outcome>` | that people were told this of a finding that began no run |
@@ -18,7 +19,8 @@
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
 
 pub mod decisions;
-mod items;
+pub(crate) mod items;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -30,18 +32,20 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::action::KnownGroup;
+use crate::drill::{Drill, Drills};
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
 use crate::ids::{AccountId, FindingId, InvalidId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::playbook::Meta;
-use crate::run::{Outcome, PastEnd, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
+use crate::run::{Outcome, PROPOSAL_STANDS, PastEnd, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
+pub use stop::{LONGEST_WHY, STOP, Stopped};
 
 /// The most earlier ends that a run's row holds.
 const MOST_PAST: usize = 50;
@@ -71,6 +75,12 @@ const UNITS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// table quotas", expression parameters) and 255 bytes for the name of each step.
 const MOST_RESULTS: usize = 50;
 
+/// People are told once more of a proposal this long before it lapses.
+const LAST_REMINDER: SignedDuration = SignedDuration::from_hours(24);
+
+/// So many proposals are looked at for the oldest that is still open; those that were decided lose their rows by it.
+const MOST_LOOKED_AT: usize = 20;
+
 /// Budget rows outlive their hour by a day.
 const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
 
@@ -97,6 +107,8 @@ pub struct View {
     pub accepted_policy: Option<String>,
     /// Where the account stood in the organization when that was last read.
     pub units: Option<KnownUnits>,
+    /// Whether everything is stopped.
+    pub stopped: Option<Stopped>,
 }
 
 /// Where an account stood in the organization.
@@ -242,6 +254,14 @@ pub struct Due {
     pub(crate) written: u64,
 }
 
+impl Due {
+    /// When it fell due.
+    pub fn at(&self) -> Option<Timestamp> {
+        let (millis, _) = self.key.split_once('#')?;
+        Timestamp::from_millisecond(millis.parse().ok()?).ok()
+    }
+}
+
 /// The kinds of waiting work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DueKind {
@@ -261,10 +281,12 @@ pub enum DueKind {
     Recheck,
     /// Write back into Security Hub what became of the finding.
     WriteBack,
+    /// The proposal lapses soon: if nobody has decided, people are told once more.
+    ProposalEnds,
 }
 
 impl DueKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Lease,
         Self::Retry,
         Self::Report,
@@ -273,6 +295,7 @@ impl DueKind {
         Self::Joined,
         Self::Recheck,
         Self::WriteBack,
+        Self::ProposalEnds,
     ];
 
     fn as_str(self) -> &'static str {
@@ -285,6 +308,7 @@ impl DueKind {
             Self::Joined => "joined",
             Self::Recheck => "recheck",
             Self::WriteBack => "write-back",
+            Self::ProposalEnds => "proposal-ends",
         }
     }
 }
@@ -347,13 +371,14 @@ impl Ledger {
         let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
         let budget_total = format!("{playbook}#all#{}", hour(now));
         let account = account_key(&target.account);
-        let (hold, spent_account, spent_total, policy, units, groups) = tokio::try_join!(
+        let (hold, spent_account, spent_total, policy, units, groups, stopped) = tokio::try_join!(
             self.get(&hold, "HOLD"),
             self.get("BUDGET", &budget_account),
             self.get("BUDGET", &budget_total),
             self.get("POLICY", "ACCEPTED"),
             self.get(&account, "UNITS"),
             self.groups(&target.account, target.region.as_ref()),
+            self.stopped(),
         )?;
         let spent = |item: Option<Item>| item.as_ref().and_then(|i| items::number(i, "spent")).unwrap_or(0);
         Ok(View {
@@ -363,6 +388,7 @@ impl Ledger {
             spent_total: spent(spent_total),
             accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
             units: units.as_ref().and_then(items::read_units),
+            stopped,
         })
     }
 
@@ -479,6 +505,8 @@ impl Ledger {
         if state == RunState::Proposed {
             // Nobody is asked until a message has arrived: the schedule sees to it.
             writes.push(self.put_due(head, told_by));
+            let at = head.arrived_at + (PROPOSAL_STANDS - LAST_REMINDER);
+            writes.push(self.put_due(head, DueAt { what: DueKind::ProposalEnds, at }));
         }
         writes.extend(besides);
         self.settle_claim(run, writes).await
@@ -1051,23 +1079,7 @@ impl Ledger {
                 break;
             }
         }
-        let read = |item: &Item| {
-            let what = text(item, "what")?;
-            Some(Due {
-                key: text(item, "sk")?,
-                what: DueKind::ALL.into_iter().find(|kind| kind.as_str() == what)?,
-                run: text(item, "run")?.parse().ok()?,
-                left: match text(item, "left") {
-                    None => Channel::ALL.into_iter().collect(),
-                    Some(left) => {
-                        Channel::ALL.into_iter().filter(|c| left.split(',').any(|l| l == c.as_str())).collect()
-                    }
-                },
-                attempts: items::number(item, "attempts").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-                written: items::number(item, "written").unwrap_or(0),
-            })
-        };
-        let mut due: Vec<Due> = rows.iter().filter_map(read).collect();
+        let mut due: Vec<Due> = rows.iter().filter_map(items::read_due).collect();
         if due.len() < rows.len() {
             // Written by a newer version, perhaps: it stays for one that knows it.
             crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
@@ -1185,6 +1197,80 @@ impl Ledger {
         match taken {
             Err(failure) if failure.code.as_deref() == Some("ConditionalCheckFailedException") => Ok(()),
             other => other.map(|_| ()),
+        }
+    }
+
+    /// The hold on a target under a word, if there is one.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn hold(&self, word: &str, target: &Target) -> Result<Option<Hold>, Failure> {
+        self.get(&hold_key(word, target), "HOLD").await?.as_ref().map(items::read_hold).transpose()
+    }
+
+    /// Uses a drill's finding, once in each function that answers it. `false` when it was used before, or is no longer good.
+    ///
+    /// # Errors
+    /// When the tables cannot be reached.
+    pub async fn use_drill(
+        &self,
+        drills: &Drills,
+        drill: &Drill,
+        function: &str,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let used = Put::builder()
+            .table_name(&self.table)
+            .item("pk", s(format!("USED#{}", drill.id)))
+            .item("sk", s(function))
+            .item("used_at", n(now.as_millisecond()))
+            .item("expires_at", n((now + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(pk)");
+        let writes = vec![drills.still_good(drill, now), items::write_put(used)];
+        match self.transact(writes).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_condition(&error) => Ok(false),
+            Err(error) => Err(Failure::from_sdk("use drill", &drill.id)(error)),
+        }
+    }
+
+    /// How long the oldest proposal of a function has been waiting for a person; nothing where none is.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn oldest_proposal(&self, function: &str, now: Timestamp) -> Result<Option<SignedDuration>, Failure> {
+        let mut from = None;
+        let mut looked_at = 0;
+        loop {
+            let answer = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("pk = :pk AND sk > :now")
+                .filter_expression("what = :what")
+                .expression_attribute_values(":pk", s(format!("DUE#{function}")))
+                .expression_attribute_values(":now", s(format!("{:015}~", now.as_millisecond())))
+                .expression_attribute_values(":what", s(DueKind::ProposalEnds.as_str()))
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(Failure::from_sdk("look for proposals of", function))?;
+            for due in answer.items().iter().filter_map(items::read_due) {
+                if looked_at == MOST_LOOKED_AT {
+                    return Ok(None);
+                }
+                looked_at += 1;
+                match self.run(&due.run).await? {
+                    Some(run) if run.state == RunState::Proposed => {
+                        return Ok(Some(now.duration_since(run.head.arrived_at)));
+                    }
+                    _ => self.done(function, &due).await?,
+                }
+            }
+            from = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(None);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ fn report(outcome: Outcome) -> Report {
         finding_type: "CryptoCurrency:EC2/BitcoinTool.B!DNS".to_owned(),
         severity: 8.0,
         asked_for: None,
+        drill: false,
         outcome,
         topic: None,
         reasons: vec!["enforce permitted by `isolate-when-severe`: a severe finding about an instance".to_owned()],

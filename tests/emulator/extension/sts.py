@@ -1,9 +1,12 @@
-"""STS: how long a session policy may be, and that it is one; when a session was issued."""
+"""STS: how long a session policy may be, and that it is one; when a session was issued; and a door for sessions that
+another STS has given.
+"""
 
 from typing import Any
 
 from moto.core.utils import utcnow
 from moto.iam.exceptions import MalformedPolicyDocument
+from moto.iam.models import iam_backends
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.sts.exceptions import STSClientError, STSValidationError
 from moto.sts.models import AssumedRole
@@ -48,3 +51,17 @@ def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> Non
     """
     original(self, *args, **kwargs)
     self.issued = utcnow()
+
+
+def know_session(account: str, access_key: str, role: str) -> dict:
+    """The door: a session of `role` in `account`, given by the STS of another emulator. Its calls are of that account.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    """
+    backend = iam_backends[account]["aws"]
+    if access_key not in backend.access_keys:
+        key = backend.create_temp_access_key()
+        del backend.access_keys[key.access_key_id]
+        key.access_key_id, key.role_arn = access_key, role
+        backend.access_keys[access_key] = key
+    return {}

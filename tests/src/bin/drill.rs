@@ -11,6 +11,7 @@ use anstream::{eprintln, stdout};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
+use firebreak_tests::deployed::{self, Rehearsal};
 use firebreak_tests::deployment::REGION;
 use firebreak_tests::door::Door;
 use firebreak_tests::drill::facts::{Fact, Topic};
@@ -37,6 +38,9 @@ struct Arguments {
     /// Stop before the undo, and leave the emulator and the function running for the command `firebreak`
     #[arg(long)]
     keep: bool,
+    /// Rehearse the deployment instead: `sam build`, `sam deploy` to an emulator that enforces IAM, an incident, its undo
+    #[arg(long, conflicts_with_all = ["scenario", "list", "keep"])]
+    deployed: bool,
     /// Print one JSON document instead of text for people
     #[arg(long)]
     json: bool,
@@ -68,6 +72,9 @@ fn is_closed_pipe(error: &std::io::Error) -> bool {
 async fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.list {
         return list(arguments.json).map(|()| true);
+    }
+    if arguments.deployed {
+        return rehearse(arguments).await;
     }
     let scenarios = match Scenario::named(&arguments.scenario) {
         Some(scenario) => vec![scenario],
@@ -120,6 +127,25 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         keep(stage).await?;
     }
     Ok(good)
+}
+
+/// The deployment, rehearsed.
+async fn rehearse(arguments: &Arguments) -> Result<bool> {
+    let begun = Instant::now();
+    let progress = Progress::new(arguments.json);
+    let told = progress.clone();
+    let done: Result<Rehearsal> = deployed::rehearse(&arguments.profile, move |what| told.say(what)).await;
+    progress.end();
+    let rehearsal = done?;
+    let mut out = stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &rehearsal)?;
+        writeln!(out)?;
+    } else {
+        rehearsal.tell(&mut out, usize::from(width()))?;
+        writeln!(out, "{}", format!("{:.0} s in all", begun.elapsed().as_secs_f64()).dimmed())?;
+    }
+    Ok(rehearsal.wrong().next().is_none())
 }
 
 fn list(json: bool) -> Result<()> {

@@ -27,5 +27,6 @@ mod permissions;
 mod said;
 mod silence;
 mod situations;
+mod stop;
 mod support;
 mod write_back;
