@@ -43,6 +43,16 @@ def _assume_role(original: Any, self: Any) -> Any:
     return original(self)
 
 
+@override(AssumedRole, "__init__")
+def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
+    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
+    """
+    original(self, *args, **kwargs)
+    self.issued = utcnow()
+
+
 def know_session(account: str, access_key: str, role: str) -> dict:
     """The door: a session of `role` in `account`, given by the STS of another emulator. Its calls are of that account.
 
@@ -55,13 +65,3 @@ def know_session(account: str, access_key: str, role: str) -> dict:
         key.access_key_id, key.role_arn = access_key, role
         backend.access_keys[access_key] = key
     return {}
-
-
-@override(AssumedRole, "__init__")
-def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
-    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
-    """
-    original(self, *args, **kwargs)
-    self.issued = utcnow()
