@@ -76,6 +76,8 @@ impl Config {
         let lock_days = number("FIREBREAK_SNAPSHOT_LOCK_DAYS", 30, 1..=36_500)?;
         const BREAK_GLASS: &str = "FIREBREAK_BREAK_GLASS";
         let break_glass = get(BREAK_GLASS).unwrap_or_default().split(',').map(str::trim).filter(|arn| !arn.is_empty());
+        // The template's word for nobody, which somebody may have left beside others.
+        let break_glass = break_glass.filter(|arn| *arn != "none");
         // What is no ARN would be compared with ARNs and protect nobody.
         let break_glass = break_glass.map(|arn| match arn.starts_with("arn:") {
             true => Ok(arn.to_owned()),

@@ -175,11 +175,15 @@ impl Door {
         event: &LambdaFunctionUrlRequest,
         now: Timestamp,
     ) -> Result<Answer, Refusal> {
-        let asked = asked(event)?;
-        let answered = self.take_drill_back(arn, &asked, now).await;
+        let asked = asked(event);
+        let word = asked.as_ref().map_or("-", Asked::as_str);
+        let answered = match asked {
+            Ok(asked) => self.take_drill_back(arn, &asked, now).await,
+            Err(refusal) => Err(refusal),
+        };
         match &answered {
-            Ok(_) => tracing::info!(person = DRILLS, arn, asked = asked.as_str(), "asked at the door"),
-            Err(refusal) => refused(DRILLS, asked.as_str(), refusal),
+            Ok(_) => tracing::info!(person = DRILLS, arn, asked = word, "asked at the door"),
+            Err(refusal) => refused(DRILLS, word, refusal),
         }
         answered
     }

@@ -225,7 +225,12 @@ impl Hub {
                 answer.outcomes.push(Answered::unanswered(Outcome::Refused, away.to_string()));
                 continue;
             }
-            let copy = as_copy(&finding);
+            // A copy that was only observed because everything was stopped is answered when that is taken back.
+            let switched = match finding.product {
+                Some(_) => self.ledger.last_switched().await.unwrap_or_default(),
+                None => None,
+            };
+            let copy = as_copy(&finding, switched);
             if let Some(copy) = &copy
                 && self.ledger.was_told(copy, arrived).await.unwrap_or(false)
             {
@@ -275,9 +280,7 @@ impl Hub {
             {
                 failed = Some(untold(&finding));
             }
-            // While everything is stopped a repeat is to be answered as soon as that is taken back.
             if let Some(copy) = &copy
-                && !matches!(self.ledger.stopped().await, Ok(Some(_)))
                 && results.iter().all(|result| result.as_ref().is_ok_and(|report| !report.untold))
                 && let Err(failure) = self.ledger.note_told(copy, arrived).await
             {
@@ -594,7 +597,7 @@ impl Hub {
             owner: ruling.owner,
         };
         let page = tighten.page || ruling.failed;
-        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, page).await
+        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, (page, ruling.stopped)).await
     }
 
     /// Whether a finding is about a target. A request is about the one that it names, which stands in the decision; a drill is
@@ -710,6 +713,7 @@ impl Hub {
             telemetry::alarm("guard-failed", &ruling.reasons.join("; "));
         }
         if let Some(stopped) = &known.view.stopped {
+            ruling.stopped = ruling.mode > Mode::Observe;
             ruling.mode = ruling.mode.min(Mode::Observe);
             ruling.reasons.insert(0, stopped.to_string());
         }
@@ -734,7 +738,7 @@ impl Hub {
         view: &View,
         earlier: Option<&Finding>,
         reading: &Aws,
-        page: bool,
+        (page, stopped): (bool, bool),
     ) -> Result<Report, Failure> {
         let now = Timestamp::now();
         let seen = view.hold.as_ref();
@@ -801,7 +805,7 @@ impl Hub {
             Ok(Claim::Won(run)) => {
                 let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
                 report.page = page;
-                if view.stopped.is_some() {
+                if stopped {
                     // It would have been acted on, or asked about: who stopped it must know what is not.
                     report.topic = Some(Topic::Stopped);
                     report.page = true;
@@ -877,6 +881,10 @@ impl Hub {
     /// What waits after a run's steps have ended.
     fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, state: RunState, end: &RunEnd) -> Vec<DueAt> {
         let mut due = Vec::new();
+        if state == RunState::Released && run.is_given_back_by_drill() {
+            // What was reported of the canary while it was given back waits on its hold.
+            due.push(DueAt { what: DueKind::Joined, at: end.at });
+        }
         if run.state != RunState::Applying {
             return due;
         }
@@ -965,12 +973,13 @@ struct Assessment {
 
 /// What is remembered of a copy that Security Hub hands on. Whoever has a member account can have it send the same one
 /// without end (`BatchUpdateFindings` on it is enough), and cannot change when its finding was seen last.
-fn as_copy(finding: &Finding) -> Option<Told> {
+fn as_copy(finding: &Finding, switched: Option<Timestamp>) -> Option<Told> {
     const TEN_MINUTES: Duration = Duration::from_secs(600);
     let seen = finding.last_seen.filter(|_| finding.product.is_some() && finding.request.is_none())?;
     // With what it names: a forgery of a genuine one's id must not stand for it.
     let named = serde_json::to_vec(&(&finding.instances, &finding.identities, &finding.resources)).unwrap_or_default();
-    let what = format!("copy#{}#{}", seen.as_millisecond(), evidence::sha256(&named));
+    let switched = switched.map(|at| format!("#{}", at.as_millisecond())).unwrap_or_default();
+    let what = format!("copy#{}#{}{switched}", seen.as_millisecond(), evidence::sha256(&named));
     Some(Told { about: finding.id.to_string(), what, remembered: TEN_MINUTES })
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::Class;
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::ids::RunId;
 use crate::plan::{Plan, Stage, Step, StepId};
 use crate::requests::AwsRequest;
@@ -379,6 +379,15 @@ impl RunEnd {
             retry: false,
             seen: Vec::new(),
         }
+    }
+}
+
+impl Run {
+    /// Whether what stands of it is the word of the function that holds drills, and not a person's: it gives back what its
+    /// own drill did, and has said nothing about what else may be reported of the canary.
+    pub fn is_given_back_by_drill(&self) -> bool {
+        let by_drill = |decided: &String| decided.contains(":assumed-role/drill/");
+        self.head.finding.source == Source::Drill && self.decided.as_ref().is_some_and(by_drill)
     }
 }
 

@@ -152,15 +152,15 @@ pub fn preflight(problems: &[String]) {
     }
 }
 
-/// What a function's schedule finds: whether everything is stopped, how many due rows are late, and how many of all wait
-/// for the stop to be taken back. What waits is not late by any fault.
-pub fn standing(stopped: bool, late: usize, waits: usize) {
+/// What a function's schedule finds: whether everything is stopped, where that is known, and how many due rows are late.
+pub fn standing(stopped: Option<bool>, late: usize) {
     // Not as gauges: those are written out at each flush again, by every instance of a function with what it saw last.
-    metrics::histogram!("stopped").record(f64::from(u8::from(stopped)));
-    let late = if stopped { late.saturating_sub(waits) } else { late };
+    if let Some(stopped) = stopped {
+        metrics::histogram!("stopped").record(f64::from(u8::from(stopped)));
+    }
     metrics::histogram!("runs_overdue").record(late as f64);
-    if late > 0 || stopped {
-        tracing::warn!(stopped, late, waits, "due rows");
+    if late > 0 || stopped == Some(true) {
+        tracing::warn!(stopped, late, "due rows");
     }
 }
 

@@ -116,7 +116,7 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     assert_eq!(begun["began"][0][1], json!(at.canary), "{begun}");
     // One at a time on a canary.
     let again = at.ask(json!({"do": "drill", "canary": at.canary})).await.unwrap();
-    assert!(again["problems"][0].as_str().unwrap().contains("still going on"), "{again}");
+    assert!(again["problems"][0].as_str().unwrap().contains("another drill is still going on"), "{again}");
     assert_eq!(at.look().await, Vec::<String>::new(), "nothing has answered it yet");
     let mut outcomes = at.carry().await;
     outcomes.sort();
@@ -154,6 +154,12 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     let log = std::fs::read_to_string(at.drill.log()).unwrap();
     assert!(log.contains(r#""drills_passed_total":1"#) && log.contains("drill_time_to_contain_ms"), "{log}");
     assert_eq!(at.look().await, Vec::<String>::new(), "it is over");
+
+    // The next one contains it as well: what the first has given back says nothing.
+    at.ask(json!({"do": "drill"})).await.unwrap();
+    let mut outcomes = at.carry().await;
+    outcomes.sort();
+    assert_eq!(outcomes, ["contained", "no_change"], "the snapshots are new enough");
     drop(at.door);
 }
 
@@ -225,11 +231,15 @@ async fn what_is_no_drill_of_a_canary_is_refused_and_pages() {
         ("01KAM9V9T0000000000000000C", "canary"),
         ("01KAM9V9T0000000000000000D", "there is no drill"),
     ] {
+        let log = at.acting.log().to_owned();
+        let before = std::fs::read_to_string(&log).unwrap().len();
         assert_eq!(at.send(id).await, ["refused"], "{id}");
-        let told = at.lab.messages().await.unwrap();
-        let [(subject, text)] = &told[..] else { panic!("{told:?}") };
-        assert!(subject.contains("DRILL REFUSED") && text.contains(why), "{text}");
+        let said = std::fs::read_to_string(&log).unwrap()[before..].to_owned();
+        assert!(said.contains("drill-refused") && said.contains(why), "{said}");
     }
+    // Each rings; people are told once an hour.
+    let told = at.lab.messages().await.unwrap();
+    assert!(matches!(&told[..], [(subject, _)] if subject.contains("DRILL REFUSED")), "{told:?}");
     assert_eq!(at.lab.state().await.unwrap(), before);
     assert!(at.lab.runs().await.unwrap().is_empty());
 
@@ -237,9 +247,8 @@ async fn what_is_no_drill_of_a_canary_is_refused_and_pages() {
     at.put("01KAM9V9T0000000000000000E", &at.canary, ten).await;
     assert_eq!(at.send("01KAM9V9T0000000000000000E").await.len(), 2);
     at.lab.messages().await.unwrap();
-    assert_eq!(at.send("01KAM9V9T0000000000000000E").await, ["refused"]);
-    let told = at.lab.messages().await.unwrap();
-    assert!(told.iter().any(|(_, text)| text.contains("was used before")), "{told:?}");
+    assert_eq!(at.send("01KAM9V9T0000000000000000E").await, ["no_change"]);
+    assert_eq!(at.lab.messages().await.unwrap(), Vec::new());
     assert_eq!(at.lab.runs().await.unwrap().len(), 2);
 }
 
@@ -287,11 +296,19 @@ async fn a_drill_that_nobody_answers_fails_and_pages_and_the_function_takes_back
     }
     let well = at.ask(json!({"do": "preflight"})).await.unwrap();
     assert!(well["problems"].is_null(), "{well}");
-    let ledger = at.lab.ledger().unwrap();
-    ledger.set_stopped(true, "arn:aws:iam::111111111111:user/ann", "it is wrong", Timestamp::now()).await.unwrap();
+    let policy = json!({"Bucket": at.lab.stack.output("PolicyBucket").unwrap(), "Key": "policies.cedar"});
+    at.lab.publish(ENFORCE).await.unwrap();
+    at.lab.at_hub("s3", "delete_object", policy).await.unwrap();
     let looked = at.ask(json!({"do": "preflight"})).await.unwrap();
     let problems: Vec<&str> = list(&looked["problems"]).map(|one| one.as_str().unwrap()).collect();
-    assert!(matches!(problems[..], [one] if one.starts_with("stop: Firebreak is stopped by ann")), "{problems:?}");
+    assert!(matches!(problems[..], [one] if one.starts_with("policy: ")), "{problems:?}");
+
+    // Stopped, no drill is begun: it would show nothing.
+    let ledger = at.lab.ledger().unwrap();
+    ledger.set_stopped(true, "arn:aws:iam::111111111111:user/ann", "it is wrong", Timestamp::now()).await.unwrap();
+    let begun = at.ask(json!({"do": "drill"})).await.unwrap();
+    assert!(begun["began"].is_null(), "{begun}");
+    assert!(begun["problems"][0].as_str().unwrap().starts_with("Firebreak is stopped by ann"), "{begun}");
 }
 
 /// What the drill waits for is what the functions answer, by the names and words that they have.

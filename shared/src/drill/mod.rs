@@ -13,7 +13,7 @@ pub use score::{Playbook, Score, Standing};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+use aws_sdk_dynamodb::types::{ConditionCheck, Put, TransactWriteItem};
 use jiff::Timestamp;
 
 use crate::failure::{Class, Failure};
@@ -83,6 +83,8 @@ pub struct Drill {
     pub began_at: Timestamp,
     /// Until when its finding is good.
     pub valid_until: Timestamp,
+    /// When it was first asked that what it did be taken back; nothing before.
+    pub asked_at: Option<Timestamp>,
     /// How it went; nothing while it goes on.
     pub score: Option<String>,
 }
@@ -90,7 +92,14 @@ pub struct Drill {
 impl Drill {
     /// A new drill on a canary.
     pub fn new(canary: Target, now: Timestamp) -> Self {
-        Self { id: RunId::new().to_string(), canary, began_at: now, valid_until: now + VALID, score: None }
+        Self {
+            id: RunId::new().to_string(),
+            canary,
+            began_at: now,
+            valid_until: now + VALID,
+            asked_at: None,
+            score: None,
+        }
     }
 
     /// What it reports, as a detector would: of the type and severity that a real one has, so that the same tables and the
@@ -155,22 +164,61 @@ impl Drills {
         read(&item).map(Some).ok_or_else(|| Failure::new(Class::Malformed, "read drill", id))
     }
 
-    /// Writes a new drill.
+    /// Writes a new drill, unless another one goes on with its canary until `free`: `false` then.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn begin(&self, drill: &Drill) -> Result<(), Failure> {
-        let put = self.put(drill).condition_expression("attribute_not_exists(id)");
-        put.send().await.map(|_| ()).map_err(Failure::from_sdk("begin drill", &drill.id))
+    pub async fn begin(&self, drill: &Drill, free: Timestamp) -> Result<bool, Failure> {
+        let taken = Put::builder()
+            .table_name(&self.table)
+            .item("id", s(taken_key(&drill.canary)))
+            .item("until", n(free.as_millisecond()))
+            .item("expires_at", n((drill.began_at + KEPT).as_second()))
+            .condition_expression("attribute_not_exists(id) OR #until < :now")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_values(":now", n(drill.began_at.as_millisecond()));
+        let new = Put::builder().table_name(&self.table).set_item(Some(row(drill)));
+        let new = new.condition_expression("attribute_not_exists(id)");
+        self.all_or_nothing(vec![items::write_put(new), items::write_put(taken)], "begin drill", drill).await
     }
 
-    /// Writes down how a drill went.
+    /// Writes down that it was asked to take back what a drill did.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn end(&self, drill: &Drill, score: &Score) -> Result<(), Failure> {
+    pub async fn asked(&self, drill: &Drill, now: Timestamp) -> Result<(), Failure> {
+        let asked = Drill { asked_at: Some(now), ..drill.clone() };
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(row(&asked)));
+        put.send().await.map(|_| ()).map_err(Failure::from_sdk("note what was asked about drill", &drill.id))
+    }
+
+    /// Writes down how a drill went, and sets its canary free. `false` when somebody else has done so.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn end(&self, drill: &Drill, score: &Score) -> Result<bool, Failure> {
         let over = Drill { score: Some(score.to_string()), ..drill.clone() };
-        self.put(&over).send().await.map(|_| ()).map_err(Failure::from_sdk("end drill", &drill.id))
+        let free = Put::builder()
+            .table_name(&self.table)
+            .item("id", s(taken_key(&drill.canary)))
+            .item("until", n(0))
+            .item("expires_at", n((drill.began_at + KEPT).as_second()));
+        let over = Put::builder().table_name(&self.table).set_item(Some(row(&over)));
+        let over = over.condition_expression("attribute_not_exists(score)");
+        self.all_or_nothing(vec![items::write_put(over), items::write_put(free)], "end drill", drill).await
+    }
+
+    async fn all_or_nothing(
+        &self,
+        writes: Vec<TransactWriteItem>,
+        doing: &'static str,
+        drill: &Drill,
+    ) -> Result<bool, Failure> {
+        match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if crate::ledger::is_condition(&error) => Ok(false),
+            Err(error) => Err(Failure::from_sdk(doing, &drill.id)(error)),
+        }
     }
 
     /// The drills that are going on, the oldest first.
@@ -179,7 +227,7 @@ impl Drills {
     /// When the table cannot be read.
     pub async fn going_on(&self) -> Result<Vec<Drill>, Failure> {
         let call = self.client.scan().table_name(&self.table).consistent_read(true);
-        let call = call.filter_expression("attribute_not_exists(score)");
+        let call = call.filter_expression("attribute_exists(canary) AND attribute_not_exists(score)");
         let rows: Vec<Item> = call
             .into_paginator()
             .items()
@@ -203,22 +251,28 @@ impl Drills {
             .expression_attribute_values(":now", n(now.as_millisecond()));
         items::write_check(check)
     }
+}
 
-    fn put(&self, drill: &Drill) -> aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder {
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("id", s(&drill.id))
-            .item("canary", s(drill.canary.to_string()))
-            .item("began_at", n(drill.began_at.as_millisecond()))
-            .item("valid_until", n(drill.valid_until.as_millisecond()))
-            .item("expires_at", n((drill.began_at + KEPT).as_second()));
-        match &drill.score {
-            Some(score) => put.item("score", AttributeValue::S(score.clone())),
-            None => put,
-        }
+/// No event can carry such an id: the row that says which canary a drill goes on with.
+fn taken_key(canary: &Target) -> String {
+    format!("CANARY#{canary}")
+}
+
+fn row(drill: &Drill) -> Item {
+    let mut item = Item::from([
+        ("id".to_owned(), s(&drill.id)),
+        ("canary".to_owned(), s(drill.canary.to_string())),
+        ("began_at".to_owned(), n(drill.began_at.as_millisecond())),
+        ("valid_until".to_owned(), n(drill.valid_until.as_millisecond())),
+        ("expires_at".to_owned(), n((drill.began_at + KEPT).as_second())),
+    ]);
+    if let Some(at) = drill.asked_at {
+        item.insert("asked_at".to_owned(), n(at.as_millisecond()));
     }
+    if let Some(score) = &drill.score {
+        item.insert("score".to_owned(), s(score));
+    }
+    item
 }
 
 fn read(item: &Item) -> Option<Drill> {
@@ -227,6 +281,7 @@ fn read(item: &Item) -> Option<Drill> {
         canary: text(item, "canary")?.parse().ok()?,
         began_at: items::timestamp(item, "began_at")?,
         valid_until: items::timestamp(item, "valid_until")?,
+        asked_at: items::timestamp(item, "asked_at"),
         score: text(item, "score"),
     })
 }

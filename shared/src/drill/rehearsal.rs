@@ -21,6 +21,9 @@ use crate::text::plain;
 /// A drill that is not over after this long has failed.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
 
+/// What a drill did is taken back within this long of its asking for it, the asking again included.
+const ANSWERED_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
 /// What the function is asked for, by a person or by a schedule of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
@@ -93,15 +96,18 @@ impl Rehearsals {
             let why = "the parameter DrillCanaries of the stack names none such";
             return Err(Failure::new(Class::Refused, "hold a drill on", which).because(why));
         }
-        let going_on = self.drills.going_on().await?;
         let mut begun = Begun::default();
+        if let Some(stopped) = self.hub.ledger.stopped().await? {
+            // It would show nothing, and be counted.
+            begun.problems.push(stopped.to_string());
+            return Ok(begun);
+        }
         for canary in chosen {
-            if let Some(other) = going_on.iter().find(|other| other.canary == *canary) {
-                begun.problems.push(format!("{canary}: drill {} is still going on", other.id));
+            let drill = Drill::new(canary.clone(), now);
+            if !self.drills.begin(&drill, now + PATIENCE).await? {
+                begun.problems.push(format!("{canary}: another drill is still going on"));
                 continue;
             }
-            let drill = Drill::new(canary.clone(), now);
-            self.drills.begin(&drill).await?;
             match self.send(&drill).await {
                 Ok(()) => begun.began.push((drill.id, canary.to_string())),
                 Err(failure) => {
@@ -150,7 +156,9 @@ impl Rehearsals {
 
     /// Looks at one drill, and asks for what comes next of it; its score when it is over.
     async fn look_at(&self, drill: &Drill, now: Timestamp) -> Result<Option<Score>, Failure> {
-        let time = now.duration_since(drill.began_at) < PATIENCE;
+        // Who is asked twice and does not do it has refused it, and said why to people.
+        let answered = drill.asked_at.is_none_or(|at| now.duration_since(at) < ANSWERED_WITHIN);
+        let time = answered && now.duration_since(drill.began_at) < PATIENCE;
         let Some(rehearsed) = rehearsed(&drill.canary) else { return Ok(Some(Score::of_nothing())) };
         let standings = join_all(rehearsed.playbooks.iter().map(async |playbook| {
             let run = self.run_of(drill, playbook).await?;
@@ -160,6 +168,10 @@ impl Rehearsals {
         let standings: Vec<(&'static Playbook, Standing)> = standings.into_iter().collect::<Result<_, _>>()?;
         if let Some(score) = Score::of(&standings, time) {
             return Ok(Some(score));
+        }
+        let open = |standing: &Standing| matches!(standing, Standing::ToUndo(_) | Standing::ToReject(_));
+        if drill.asked_at.is_none() && standings.iter().any(|(_, standing)| open(standing)) {
+            self.drills.asked(drill, now).await?;
         }
         for (_, standing) in &standings {
             match standing {
@@ -191,7 +203,9 @@ impl Rehearsals {
 
     /// Writes down how a drill went, counts it and tells people. One that failed wakes them.
     async fn over(&self, drill: &Drill, score: Score) -> Result<(), Failure> {
-        self.drills.end(drill, &score).await?;
+        if !self.drills.end(drill, &score).await? {
+            return Ok(());
+        }
         telemetry::drilled(drill, &score);
         let word = if score.passed { "PASSED" } else { "FAILED" };
         let subject = plain(&format!("Firebreak: DRILL {word} {}", drill.canary.id), 99).replace('…', "");

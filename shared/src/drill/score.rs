@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::failure::Failure;
 use crate::ids::RunId;
+use crate::ledger::STOPPED;
 use crate::run::{Outcome, Run, RunState};
 
 /// A playbook that a drill rehearses, as the drill knows it: its code is not part of the function.
@@ -50,6 +51,9 @@ impl Standing {
             RunState::Undoing => Self::Waits("it is being undone"),
             RunState::Proposed => Self::ToReject(id.clone()),
             RunState::Rejected => Self::well("proposed, as the policies want it: nothing was contained", None),
+            RunState::Observed if run.head.reasons.first().is_some_and(|why| why.starts_with(STOPPED)) => {
+                Self::Badly("everything was stopped: it was only observed".to_owned())
+            }
             RunState::Observed => Self::well("observed, as the policies want it: nothing was contained", None),
             RunState::Held if playbook.keeps && outcome == Some(Outcome::Preserved) => {
                 Self::well("evidence kept", None)

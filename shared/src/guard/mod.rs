@@ -284,6 +284,8 @@ pub struct Ruling {
     pub owner: Option<String>,
     /// Whether a policy could not be evaluated: an alarm.
     pub failed: bool,
+    /// Whether more would be allowed were not everything stopped.
+    pub stopped: bool,
 }
 
 /// Asks the policies. A set that asks where the account stands in the organization gets no answer to that when
@@ -347,6 +349,7 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
                     hold_seconds: None,
                     owner: None,
                     failed: true,
+                    stopped: false,
                 };
             }
             Ok(answer) if mode == Mode::Enforce && !answer.names_requests && answer.allowed && asked_for(question) => {
@@ -368,7 +371,15 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
                     _ => BTreeSet::new(),
                 };
                 let owner = owner.or(answer.owner);
-                return Ruling { mode, leaves, reasons, hold_seconds: answer.hold_seconds, owner, failed: false };
+                return Ruling {
+                    mode,
+                    leaves,
+                    reasons,
+                    hold_seconds: answer.hold_seconds,
+                    owner,
+                    failed: false,
+                    stopped: false,
+                };
             }
             Ok(answer) if answer.because.is_empty() => {
                 reasons.push(format!("{} is not permitted by any policy", mode.as_str()));
@@ -379,7 +390,15 @@ fn ask(policies: &PolicySet, question: &Question<'_>, tags: &BTreeMap<String, St
             }
         }
     }
-    Ruling { mode: Mode::Refuse, leaves: BTreeSet::new(), reasons, hold_seconds: None, owner: None, failed: false }
+    Ruling {
+        mode: Mode::Refuse,
+        leaves: BTreeSet::new(),
+        reasons,
+        hold_seconds: None,
+        owner: None,
+        failed: false,
+        stopped: false,
+    }
 }
 
 /// Whether a person asked by hand. Who wrote that everything of an account is enforced thought of findings: what somebody

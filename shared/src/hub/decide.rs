@@ -25,9 +25,7 @@ impl Hub {
         // Nobody waits for these: the event names nothing that is known, or was delivered before.
         let turned_away = |why: String| {
             telemetry::alarm("decision-refused", &why);
-            Answer {
-                outcomes: vec![Answered { playbook: None, target: None, outcome: Outcome::Refused, run: None, why }],
-            }
+            Answer { outcomes: vec![Answered::unanswered(Outcome::Refused, why)] }
         };
         let Some(decision) = self.ledger.decision(id).await? else {
             return Ok(turned_away(format!("there is no decision {}", crate::text::quoted(id))));
@@ -119,9 +117,9 @@ impl Hub {
             (Verb::Undo, RunState::Held) => {
                 // What was contained for a drill may have turned out to be attacked as well.
                 if decision.persons == [DRILLS] {
-                    let joined = self.ledger.last_joined(run.head.holds_as(), &run.head.target).await?;
-                    if let Some(real) = joined.filter(|finding| finding.source != Source::Drill) {
-                        let what = crate::text::plain(real.what(), 90);
+                    let joined = self.ledger.joined(run.head.holds_as(), &run.head.target).await?;
+                    if let Some(real) = joined.iter().find(|joined| joined.finding.source != Source::Drill) {
+                        let what = crate::text::plain(real.finding.what(), 90);
                         return Ok(Err(format!("{what} was reported of the canary meanwhile: a person decides")));
                     }
                 }
@@ -177,8 +175,7 @@ impl Hub {
     async fn carry_request(&self, decision: &Decision, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
         let refused = |why: String| {
             telemetry::alarm("decision-refused", &why);
-            let answered = Answered { playbook: None, target: None, outcome: Outcome::Refused, run: None, why };
-            Ok(Answer { outcomes: vec![answered] })
+            Ok(Answer { outcomes: vec![Answered::unanswered(Outcome::Refused, why)] })
         };
         let Some(asked) = &decision.by_hand else {
             return refused(format!("decision {} does not say what is asked for", decision.id));

@@ -5,9 +5,11 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use super::tell::AN_HOUR;
 use super::{Answer, Answered, Hub};
 use crate::drill::Drill;
 use crate::failure::{Class, Failure};
+use crate::ledger::Told;
 use crate::message::Message;
 use crate::run::Outcome;
 use crate::telemetry;
@@ -42,8 +44,14 @@ impl Hub {
             }
             return Ok(answer);
         }
+        if drill.valid_until <= now {
+            return Ok(self.no_drill(format!("drill {} is no longer good", drill.id)).await);
+        }
         if !self.ledger.use_drill(drills, &drill, self.function, now).await? {
-            return Ok(self.no_drill(format!("drill {} was used before, or is no longer good", drill.id)).await);
+            // Lambda delivers an event again; whoever sends it again brings nothing about.
+            telemetry::turned_away("drill-used");
+            let why = format!("drill {} was used before", drill.id);
+            return Ok(Answer { outcomes: vec![Answered::unanswered(Outcome::NoChange, why)] });
         }
         let runs = answers.iter().map(|(playbook, target)| self.answer(*playbook, target, &finding, now, deadline));
         let mut answer = Answer::default();
@@ -62,16 +70,21 @@ impl Hub {
     /// A drill that is not held. Nobody of ours sends such a one, so people are told.
     async fn no_drill(&self, why: String) -> Answer {
         telemetry::alarm("drill-refused", &why);
+        // Whoever may put events on the bus can send such a one without end.
+        let once = Told { about: "drill".to_owned(), what: self.function.to_owned(), remembered: AN_HOUR };
+        if self.ledger.was_told(&once, Timestamp::now()).await.unwrap_or(false) {
+            return Answer { outcomes: vec![Answered::unanswered(Outcome::Refused, why)] };
+        }
         let subject = "Firebreak: DRILL REFUSED".to_owned();
         let text = format!(
             "DRILL REFUSED: nothing was done\nWhy: {}\nDo: find out who sent it: an event of source firebreak.drill",
             crate::text::plain(&why, 300)
         );
         let message = Message { subject, text, outcome: None, page: true };
-        if let Err(failure) = self.publish(message, "a drill").await {
-            telemetry::alarm("report-undelivered", &failure.brief());
+        match self.publish(message, "a drill").await {
+            Ok(()) => self.note_news(Some(once)).await,
+            Err(failure) => telemetry::alarm("report-undelivered", &failure.brief()),
         }
-        let answered = Answered { playbook: None, target: None, outcome: Outcome::Refused, run: None, why };
-        Answer { outcomes: vec![answered] }
+        Answer { outcomes: vec![Answered::unanswered(Outcome::Refused, why)] }
     }
 }

@@ -51,16 +51,17 @@ impl Hub {
     pub(super) async fn take_up_due(&self, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
         let (due, stopped) = tokio::join!(self.ledger.due(self.function, now), self.ledger.stopped());
-        // Where it is not known whether everything is stopped, nothing is changed by itself.
-        let stopped = stopped.map(|stopped| stopped.is_some()).unwrap_or_else(|failure| {
-            telemetry::alarm("switch-unread", &failure.brief());
-            true
-        });
         let due = due?;
-        let waits = due.iter().filter(|due| stopped && may_change(due.what, RunState::Applying)).count();
+        let known = stopped.map(|stopped| stopped.is_some());
+        if let Err(failure) = &known {
+            telemetry::alarm("switch-unread", &failure.brief());
+        }
+        // Where it is not known whether everything is stopped, nothing is changed by itself.
+        let stopped = *known.as_ref().unwrap_or(&true);
+        // What waits for the stop to be taken back is not late.
         let late = |due: &&Due| due.at().is_some_and(|at| now.duration_since(at) > LATE);
-        let late = due.iter().filter(late).count();
-        telemetry::standing(stopped, late, waits);
+        let waits = |due: &&Due| stopped && may_change(due.what, RunState::Applying);
+        telemetry::standing(known.ok(), due.iter().filter(|due| late(due) && !waits(due)).count());
         for due in due {
             if deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(20) {
                 // The rest is taken up in a minute.
@@ -82,7 +83,9 @@ impl Hub {
         // Every fifth minute: it costs a run's row to look.
         if now.as_second() / 60 % 5 == 0 {
             match self.ledger.oldest_proposal(self.function, now).await {
-                Ok(age) => telemetry::oldest_proposal(age.unwrap_or_default()),
+                Ok(Some(age)) => telemetry::oldest_proposal(age),
+                // Too many that were decided stand before it: they are gone by the next look.
+                Ok(None) => {}
                 Err(failure) => telemetry::alarm("proposals-unread", &failure.brief()),
             }
         }
@@ -92,11 +95,27 @@ impl Hub {
     async fn take_up(&self, due: &Due, stopped: bool, now: Timestamp, deadline: Instant) -> Result<TakenUp, Failure> {
         let Some(run) = self.ledger.run(&due.run).await? else { return Ok(TakenUp::Done(None)) };
         if stopped && may_change(due.what, run.state) {
-            return Ok(TakenUp::Waits);
+            let interrupted = due.what == DueKind::Lease && run.state == RunState::Applying && run.lease_until <= now;
+            return match interrupted {
+                true => self.end_as_it_stands(run, now).await.map(|report| TakenUp::Done(report.map(Box::new))),
+                false => Ok(TakenUp::Waits),
+            };
         }
         let id = run.head.id.clone();
         let report = telemetry::of_run(&id, Box::pin(self.take_up_run(due, run, now, deadline))).await?;
         Ok(TakenUp::Done(report.map(Box::new)))
+    }
+
+    /// Ends a run that was interrupted while everything is stopped: told, and undone if a person wants that. What is not done
+    /// is tried again when the stop is taken back.
+    async fn end_as_it_stands(&self, run: Run, now: Timestamp) -> Result<Option<Report>, Failure> {
+        let Some(playbook) = self.playbook(&run.head.playbook) else {
+            return Err(Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()));
+        };
+        let Some(run) = self.ledger.take(&run, RunState::Applying, now).await? else { return Ok(None) };
+        let why = Failure::new(Class::Transient, "go on with", run.head.id.as_str()).because("everything is stopped");
+        let end = self.engine(playbook, Instant::now()).end_unverified(&run, &why);
+        self.conclude(playbook, run, Ended::Done(end)).await.map(Some)
     }
 
     async fn take_up_run(
@@ -180,7 +199,8 @@ impl Hub {
             DueKind::WriteBack => self.write_back(playbook, &run, due, now).await.map(|()| None),
             DueKind::Joined => {
                 // Tried again and held, it has them on its own hold.
-                if !matches!(run.state, RunState::Freed | RunState::Rejected) {
+                let given_back = run.state == RunState::Released && run.is_given_back_by_drill();
+                if !given_back && !matches!(run.state, RunState::Freed | RunState::Rejected) {
                     return Ok(None);
                 }
                 let (target, finding) = (&run.head.target, &run.head.finding.id);

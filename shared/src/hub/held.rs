@@ -183,6 +183,14 @@ impl Hub {
     }
 
     async fn ends_quietly(&self, about: About<'_>, run: &RunId, why: String, now: Timestamp) -> Result<Word, Failure> {
+        // A canary does nothing: whatever a detector reports of it people must hear, whichever drill holds it.
+        if about.finding.source != Source::Drill && self.config.canaries.contains(about.target) {
+            let told = self.tell_unanswered(about.finding, &[format!("it is about a canary; {why}")], true).await;
+            let mut report = self.joins_quietly(about, run, why, now).await?;
+            // Another delivery tells it.
+            report.untold |= !told;
+            return Ok(Word::Ends(Box::new(report)));
+        }
         self.joins_quietly(about, run, why, now).await.map(Box::new).map(Word::Ends)
     }
 

@@ -26,7 +26,7 @@ pub const OUTCOME_EVENT: &str = "Firebreak Outcome";
 pub const DECISION_EVENT: &str = "Firebreak Decision";
 
 /// For how long people are not told the same again.
-const AN_HOUR: Duration = Duration::from_secs(3600);
+pub(super) const AN_HOUR: Duration = Duration::from_secs(3600);
 const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many reasons a message holds of a finding that nothing answers.
@@ -192,7 +192,7 @@ impl Hub {
         !self.ledger.was_told(&told, Timestamp::now()).await.unwrap_or(false)
     }
 
-    async fn note_news(&self, told: Option<Told>) {
+    pub(super) async fn note_news(&self, told: Option<Told>) {
         if let Some(told) = told
             && let Err(failure) = self.ledger.note_told(&told, Timestamp::now()).await
         {
@@ -361,6 +361,8 @@ fn once(report: &Report) -> Option<Told> {
         (Some(Topic::OpenAgain | Topic::UndoUnfinished | Topic::NotContainedAgain | Topic::LeftOpen), _) => {
             (report.target.to_string(), format!("{:?}", report.topic), AN_HOUR)
         }
+        // Whoever has an account can have findings about a target repeated, each with another plan.
+        (Some(Topic::Stopped), _) => (report.target.to_string(), format!("{} stopped", report.finding_type), AN_HOUR),
         (Some(_), _) => return None,
         // Whoever denies a fix can have its control reported again.
         (None, Outcome::NotFixed) => {

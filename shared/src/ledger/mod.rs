@@ -37,7 +37,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::action::KnownGroup;
 use crate::drill::{Drill, Drills};
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::ids::{AccountId, FindingId, InvalidId, Region, RunId};
 use crate::plan::{Stage, StepId};
 use crate::playbook::Meta;
@@ -45,7 +45,7 @@ use crate::run::{Outcome, PROPOSAL_STANDS, PastEnd, Run, RunEnd, RunHead, RunSta
 use crate::target::Target;
 use crate::units::Units;
 use items::{Item, json, n, read_run, s, text};
-pub use stop::{LONGEST_WHY, STOP, Stopped};
+pub use stop::{STOP, STOPPED, Stopped};
 
 /// The most earlier ends that a run's row holds.
 const MOST_PAST: usize = 50;
@@ -630,6 +630,8 @@ impl Ledger {
     }
 
     fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
+        // Rehearsals do not spend what is there for incidents.
+        let drill = if head.finding.source == Source::Drill { "drill:" } else { "" };
         let row = |who: &str, most: u64| {
             // A budget of nothing is not had by the hour's first either.
             let left = if most == 0 { "spent < :most" } else { "attribute_not_exists(spent) OR spent < :most" };
@@ -637,7 +639,7 @@ impl Ledger {
                 Update::builder()
                     .table_name(&self.table)
                     .key("pk", s("BUDGET"))
-                    .key("sk", s(format!("{}#{who}#{}", head.playbook, hour(now))))
+                    .key("sk", s(format!("{drill}{}#{who}#{}", head.playbook, hour(now))))
                     .update_expression("SET spent = if_not_exists(spent, :zero) + :one, expires_at = :until")
                     .condition_expression(left)
                     .expression_attribute_values(":zero", n(0))
@@ -763,6 +765,10 @@ impl Ledger {
         let mut hold = "SET #state = :state, outcome = :outcome".to_owned();
         if state == RunState::Released {
             names.push_str(", released_at = :at");
+        }
+        // A person has let the target go. A drill gives back what it did, and says nothing of what is reported next.
+        let let_go = state == RunState::Released && !run.is_given_back_by_drill();
+        if let_go {
             hold.push_str(", released_at = :at");
         }
         if state == RunState::Held {
@@ -799,7 +805,7 @@ impl Ledger {
         if matches!(state, RunState::Held | RunState::Released) {
             run_update = run_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
         }
-        if state == RunState::Released {
+        if let_go {
             hold_update = hold_update.expression_attribute_values(":at", n(end.at.as_millisecond()));
         }
         let mut writes = vec![items::write_update(run_update), items::write_update(hold_update)];
@@ -926,7 +932,8 @@ impl Ledger {
             } else {
                 update.expression_attribute_values(":run", s(run.head.id.as_str()))
             };
-            if said.is_some() && sk == "HOLD" {
+            // Of a drill's finding there is no repeat to be turned down.
+            if said.is_some() && sk == "HOLD" && run.head.finding.source != Source::Drill {
                 update = update
                     .update_expression("SET #state = :next, rejected.#finding = :severity")
                     .expression_attribute_names("#finding", joined_key(&run.head.finding))
@@ -1234,7 +1241,9 @@ impl Ledger {
         }
     }
 
-    /// How long the oldest proposal of a function has been waiting for a person; nothing where none is.
+    /// How long the oldest proposal of a function has been waiting for a person: zero where none is. Nothing where it was not
+    /// found among as many rows as are looked at once. In its last day, when people have been told once more, a proposal is
+    /// not counted any more.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -1269,7 +1278,7 @@ impl Ledger {
             }
             from = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
-                return Ok(None);
+                return Ok(Some(SignedDuration::ZERO));
             }
         }
     }
@@ -1361,7 +1370,7 @@ impl Ledger {
 }
 
 /// Whether a transaction was cancelled because a condition does not hold.
-fn is_condition(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> bool {
+pub(crate) fn is_condition(error: &SdkError<TransactWriteItemsError, HttpResponse>) -> bool {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
         return false;
     };

@@ -5,17 +5,18 @@ use jiff::Timestamp;
 
 use super::items::{self, Item, n, s, text};
 use super::{Ledger, decisions::MOST_NAMES};
+use crate::door::wire::LONGEST_REASON;
 use crate::failure::Failure;
 use crate::text::plain;
 
 /// The row's key. No event can carry it as a decision's id.
 pub const STOP: &str = "STOP#all";
 
+/// How what is said of a stop begins.
+pub const STOPPED: &str = "Firebreak is stopped";
+
 /// What the row says when nothing is stopped. Whatever else it says, everything is.
 const LIFTED: &str = "lifted";
-
-/// The longest reason that is kept, in characters.
-pub const LONGEST_WHY: usize = 300;
 
 /// That everything is stopped: every function observes and changes nothing, but for undoing what a person undoes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Stopped {
 
 impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Firebreak is stopped by {}", crate::report::names(&self.by))?;
+        write!(f, "{STOPPED} by {}", crate::report::names(&self.by))?;
         if let Some(since) = self.since {
             write!(f, " since {}", since.strftime("%Y-%m-%d %H:%M UTC"))?;
         }
@@ -46,7 +47,7 @@ fn read(item: &Item) -> Option<Stopped> {
     let said = |key: &str, most: usize| {
         text(item, key).map(|text| plain(&text, most)).filter(|text| !text.is_empty()).unwrap_or_else(|| "?".to_owned())
     };
-    Some(Stopped { by: said("by", MOST_NAMES), why: said("why", LONGEST_WHY), since: items::timestamp(item, "at") })
+    Some(Stopped { by: said("by", MOST_NAMES), why: said("why", LONGEST_REASON), since: items::timestamp(item, "at") })
 }
 
 impl Ledger {
@@ -55,9 +56,20 @@ impl Ledger {
     /// # Errors
     /// When the table cannot be read. Whoever asks must not act then.
     pub async fn stopped(&self) -> Result<Option<Stopped>, Failure> {
+        Ok(self.switch().await?.as_ref().and_then(read))
+    }
+
+    /// When the switch was set last, either way; nothing where it never was.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn last_switched(&self) -> Result<Option<Timestamp>, Failure> {
+        Ok(self.switch().await?.as_ref().and_then(|item| items::timestamp(item, "at")))
+    }
+
+    async fn switch(&self) -> Result<Option<Item>, Failure> {
         let asked = self.client.get_item().table_name(&self.decisions).key("id", s(STOP)).consistent_read(true);
-        let answer = asked.send().await.map_err(Failure::from_sdk("read the switch", STOP))?;
-        Ok(answer.item.as_ref().and_then(read))
+        asked.send().await.map(|answer| answer.item).map_err(Failure::from_sdk("read the switch", STOP))
     }
 
     /// Stops everything, or takes that back. What stood there before is replaced: who says it last says it.
@@ -72,7 +84,7 @@ impl Ledger {
             .item("id", s(STOP))
             .item("state", s(if stop { "stopped" } else { LIFTED }))
             .item("by", s(plain(by, MOST_NAMES)))
-            .item("why", s(plain(why, LONGEST_WHY)))
+            .item("why", s(plain(why, LONGEST_REASON)))
             .item("at", n(now.as_millisecond()));
         put.send().await.map(|_| ()).map_err(Failure::from_sdk("set the switch", STOP))
     }
