@@ -113,7 +113,12 @@ pub async fn run_drills(function: &'static str) -> Result<(), Error> {
     let serve = service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         let result = Box::pin(rehearsals.serve(event.payload.get().as_bytes())).await;
         if let Err(failure) = &result {
-            tracing::error!(class = failure.class.as_str(), code = failure.code, error = chain(failure), "not answered");
+            tracing::error!(
+                class = failure.class.as_str(),
+                code = failure.code,
+                error = chain(failure),
+                "not answered"
+            );
         }
         telemetry::flush(collector);
         result.map_err(|failure| diagnostic(&failure))

@@ -68,10 +68,10 @@ def at_the_door(scene: Scene, command: str, settings: dict) -> None:
     holds(DOOR, "an operator cannot publish policies: the role for it does not let one in", refused, published.stdout)
 
 
-def session(scene: Scene, role: str) -> Any:
-    """STS as a session of a role of the security account."""
+def session(scene: Scene, role: str, service: str = "sts") -> Any:
+    """A service as a session of a role of the security account."""
     given = scene.hub("sts").assume_role(RoleArn=role, RoleSessionName="rehearsal")["Credentials"]
-    return scene.emulators.client("sts", given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    return scene.emulators.client(service, given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
 
 
 def trust(scene: Scene) -> None:
@@ -124,6 +124,21 @@ def namesake(scene: Scene) -> Any:
     role = f"arn:aws:iam::{STRANGER}:role/firebreak/{COMPUTE}"
     given = scene.emulators.root(STRANGER, "sts").assume_role(RoleArn=role, RoleSessionName="rehearsal")["Credentials"]
     return scene.emulators.client("sts", given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def beyond(scene: Scene) -> None:
+    """What the role of the function that contains may not do, whoever holds it."""
+    role = scene.output("ContainComputeRoleArn")
+    dynamodb, bus, s3 = (session(scene, role, service) for service in ("dynamodb", "events", "s3"))
+    row, entry = {"id": {"S": "x"}}, {"Source": "somebody", "DetailType": "x", "Detail": "{}"}
+    decisions, policies = scene.output("DecisionsTable"), scene.output("PolicyBucket")
+    found = {
+        "decide": code(lambda: dynamodb.put_item(TableName=decisions, Item=row)),
+        "speak as another": code(lambda: bus.put_events(Entries=[entry])),
+        "put policies in force": code(lambda: s3.put_object(Bucket=policies, Key="policies.cedar", Body=b"")),
+    }
+    expected = dict(zip(found, ("AccessDeniedException", "AccessDeniedException", "AccessDenied")))
+    same(LEAST, "the function's role cannot decide, speak as another on the bus, or put policies in force", expected, found)
 
 
 def without_a_permission(scene: Scene, event: dict) -> dict:

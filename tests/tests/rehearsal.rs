@@ -131,7 +131,10 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     assert_eq!(at.carry().await, ["undone"]);
     let scored = at.look().await;
     assert_eq!(scored.len(), 1);
-    assert!(scored[0].starts_with("passed\nisolate-instance: contained and undone\nsnapshot-volumes: evidence"), "{scored:?}");
+    assert!(
+        scored[0].starts_with("passed\nisolate-instance: contained and undone\nsnapshot-volumes: evidence"),
+        "{scored:?}"
+    );
     let (now, mut then) = (at.lab.state().await.unwrap(), before);
     // Evidence is kept, and the groups that were made: the rest is as it was.
     for kept in ["snapshots", "security_groups"] {
@@ -140,7 +143,10 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     let left = firebreak_tests::compare::differences(&then, &now);
     assert!(left.is_empty(), "{left:?}");
     let told = at.lab.messages().await.unwrap();
-    assert!(told.iter().any(|(subject, text)| subject.contains("DRILL PASSED") && text.contains("Do: nothing")), "{told:?}");
+    assert!(
+        told.iter().any(|(subject, text)| subject.contains("DRILL PASSED") && text.contains("Do: nothing")),
+        "{told:?}"
+    );
     let log = std::fs::read_to_string(at.drill.log()).unwrap();
     assert!(log.contains(r#""drills_passed_total":1"#) && log.contains("drill_time_to_contain_ms"), "{log}");
     assert_eq!(at.look().await, Vec::<String>::new(), "it is over");
@@ -229,7 +235,10 @@ async fn a_drill_that_nobody_answers_fails_and_pages_and_the_function_takes_back
     let scored = at.look().await;
     assert!(scored[0].starts_with("failed\nisolate-instance: out of time: nothing has answered it"), "{scored:?}");
     let told = at.lab.messages().await.unwrap();
-    assert!(told.iter().any(|(subject, text)| subject.contains("DRILL FAILED") && text.contains("runbooks/drill.md")), "{told:?}");
+    assert!(
+        told.iter().any(|(subject, text)| subject.contains("DRILL FAILED") && text.contains("runbooks/drill.md")),
+        "{told:?}"
+    );
 
     // A run of a finding that is no drill: whoever has the function's role decides nothing about it.
     let finding = at.lab.finding("command-and-control", "victim").await.unwrap();

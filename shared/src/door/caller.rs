@@ -123,7 +123,8 @@ impl Caller {
             return Err(Nobody::OtherAccount(account));
         }
         let (kind, rest) = arn.resource.split_once('/').unwrap_or((&arn.resource, ""));
-        if arn.service == "sts" && kind == "assumed-role" && rest.split_once('/').is_some_and(|(role, _)| role == DRILL) {
+        if arn.service == "sts" && kind == "assumed-role" && rest.split_once('/').is_some_and(|(role, _)| role == DRILL)
+        {
             return Err(Nobody::Drills(text.to_owned()));
         }
         let person = match (arn.service.as_str(), kind) {

@@ -125,7 +125,10 @@ impl Rehearsals {
         match answer.failed_entry_count() {
             0 => Ok(()),
             // HTTP 200 with failures inside.
-            _ => Err(Failure::new(Class::Transient, "send drill", drill.id.clone()).because("EventBridge took it not in")),
+            _ => {
+                Err(Failure::new(Class::Transient, "send drill", drill.id.clone())
+                    .because("EventBridge took it not in"))
+            }
         }
     }
 
@@ -197,7 +200,8 @@ impl Rehearsals {
             format!("Begun: {}", drill.began_at.strftime("%Y-%m-%d %H:%M UTC")),
         ];
         lines.extend(score.lines.iter().map(|(playbook, line)| format!("{playbook}: {}", plain(line, 140))));
-        let advice = if score.passed { "nothing" } else { "find out why before the next incident: docs/runbooks/drill.md" };
+        let advice =
+            if score.passed { "nothing" } else { "find out why before the next incident: docs/runbooks/drill.md" };
         lines.push(format!("Do: {advice}"));
         let message = Message { subject, text: lines.join("\n"), outcome: None, page: !score.passed };
         let told = message.publish(&self.hub.aws, &self.hub.config.topic_arn, &drill.id).await;

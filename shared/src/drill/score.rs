@@ -105,7 +105,9 @@ impl Score {
                 }
                 Standing::Badly(why) => (false, why.clone()),
                 Standing::Waits(why) => (false, format!("out of time: {why}")),
-                Standing::ToUndo(run) => (false, format!("out of time: the undo of run {run} was asked for and not done")),
+                Standing::ToUndo(run) => {
+                    (false, format!("out of time: the undo of run {run} was asked for and not done"))
+                }
                 Standing::ToReject(run) => (false, format!("out of time: proposal {run} could not be taken back")),
             };
             score.passed &= well;

@@ -251,7 +251,9 @@ pub fn parse(document: &Value) -> Result<Reported, ParseError> {
         Trigger::Findings(reported) => Ok(reported),
         Trigger::Schedule => Err(unknown(&At::root(document), "a scheduled event, which holds no finding".to_owned())),
         Trigger::Decision { .. } => Err(unknown(&At::root(document), "a decision, which holds no finding".to_owned())),
-        Trigger::Drill { .. } => Err(unknown(&At::root(document), "a drill, whose finding stands in its table".to_owned())),
+        Trigger::Drill { .. } => {
+            Err(unknown(&At::root(document), "a drill, whose finding stands in its table".to_owned()))
+        }
     }
 }
 
