@@ -275,7 +275,9 @@ impl Hub {
             {
                 failed = Some(untold(&finding));
             }
+            // While everything is stopped a repeat is to be answered as soon as that is taken back.
             if let Some(copy) = &copy
+                && !matches!(self.ledger.stopped().await, Ok(Some(_)))
                 && results.iter().all(|result| result.as_ref().is_ok_and(|report| !report.untold))
                 && let Err(failure) = self.ledger.note_told(copy, arrived).await
             {

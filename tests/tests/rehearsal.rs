@@ -140,8 +140,12 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     for kept in ["snapshots", "security_groups"] {
         then[kept] = now[kept].clone();
     }
+    // What AWS does not give back as it was, the undo names: another automatic address, and time-outs where none were set.
     let left = firebreak_tests::compare::differences(&then, &now);
-    assert!(left.is_empty(), "{left:?}");
+    let named = |path: &[String]| {
+        path.first().is_some_and(|kind| kind == "interfaces") && matches!(path[2].as_str(), "addresses" | "tracking")
+    };
+    assert!(left.iter().all(|one| named(&one.path)), "{left:?}");
     let told = at.lab.messages().await.unwrap();
     assert!(
         told.iter().any(|(subject, text)| subject.contains("DRILL PASSED") && text.contains("Do: nothing")),
@@ -240,6 +244,8 @@ async fn a_drill_that_nobody_answers_fails_and_pages_and_the_function_takes_back
         "{told:?}"
     );
 
+    // Nobody has looked at its event.
+    at.lab.delivered().await.unwrap();
     // A run of a finding that is no drill: whoever has the function's role decides nothing about it.
     let finding = at.lab.finding("command-and-control", "victim").await.unwrap();
     at.lab.deliver(&mut at.acting, &finding).await.unwrap();
@@ -260,10 +266,13 @@ async fn a_drill_that_nobody_answers_fails_and_pages_and_the_function_takes_back
     for malformed in [json!({}), json!({"do": "drill", "canary": "x"}), json!({"do": "all"}), json!([])] {
         assert!(at.ask(malformed.clone()).await.is_err(), "{malformed}");
     }
+    let well = at.ask(json!({"do": "preflight"})).await.unwrap();
+    assert!(well["problems"].is_null(), "{well}");
+    let ledger = at.lab.ledger().unwrap();
+    ledger.set_stopped(true, "arn:aws:iam::111111111111:user/ann", "it is wrong", Timestamp::now()).await.unwrap();
     let looked = at.ask(json!({"do": "preflight"})).await.unwrap();
     let problems: Vec<&str> = list(&looked["problems"]).map(|one| one.as_str().unwrap()).collect();
-    assert!(problems.iter().any(|one| one.starts_with("break-glass list: empty")), "{problems:?}");
-    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(matches!(problems[..], [one] if one.starts_with("stop: Firebreak is stopped by ann")), "{problems:?}");
 }
 
 /// What the drill waits for is what the functions answer, by the names and words that they have.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebreak::actions::iam::attach_deny_policy::DENY_POLICY;
 use firebreak::config::Config;
+use firebreak::drill::CANARY_ROLE;
 use firebreak::denial::Denial;
 use firebreak::finding::{Finding, Source, Trigger};
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Playbooks};
@@ -14,7 +15,7 @@ use firebreak::operator::{ONBOARD, OPERATOR, PLAN, PUBLISHER};
 use firebreak::playbook::Playbook;
 use firebreak::screen::screen;
 use firebreak::session;
-use firebreak_tests::deployment::{FUNCTIONS, Function, OPERATE, ORGANIZATION, REGION, deployed};
+use firebreak_tests::deployment::{DRILL, FUNCTIONS, Function, OPERATE, ORGANIZATION, REGION, deployed};
 use firebreak_tests::emulator::{Emulator, fresh_account, workspace};
 use firebreak_tests::templates::{list, matches_wildcard, statements};
 use serde_json::{Value, json};
@@ -71,7 +72,9 @@ async fn a_function_is_given_exactly_the_settings_it_reads() {
     for Function { logical, name, .. } in deployed() {
         let function = stack.function(logical).unwrap();
         let given: BTreeSet<String> = function.environment.keys().cloned().collect();
-        assert_eq!(given, read, "{logical}");
+        // It alone goes to people's door.
+        let besides = (logical == DRILL.logical).then(|| "FIREBREAK_OPERATE_URL".to_owned());
+        assert_eq!(given, read.iter().cloned().chain(besides).collect(), "{logical}");
         let config = Config::from_vars(&function.environment).unwrap();
         assert_eq!(config.hub_account.as_str(), account);
         assert_eq!(config.ledger_table, stack.output("LedgerTable").unwrap());
@@ -179,7 +182,12 @@ async fn what_fails_is_tried_again_and_then_kept() {
             }
         }
     }
-    let queued: Vec<&Value> = named(&hub, "AWS::Events::Rule").map(|(_, rule)| rule).collect();
+    // What begins drills by a schedule goes to the function itself.
+    let times = &hub["Resources"]["DrillTimes"]["Properties"]["Targets"][0];
+    assert_eq!(times["Arn"], json!({"Fn::GetAtt": [DRILL.logical, "Arn"]}));
+    delivers_or_keeps(&hub, times);
+    let rules = named(&hub, "AWS::Events::Rule").filter(|(name, _)| *name != "DrillTimes");
+    let queued: Vec<&Value> = rules.map(|(_, rule)| rule).collect();
     assert_eq!(queued.len(), 3);
     for target in queued.iter().flat_map(|rule| list(&rule["Properties"]["Targets"])) {
         assert_eq!(target["Arn"], json!({"Fn::GetAtt": ["HardenQueue", "Arn"]}));
@@ -422,7 +430,7 @@ async fn the_deny_policy_is_the_one_that_is_expected() {
 async fn every_playbook_has_its_role_and_only_its_function_may_take_it() {
     let (hub, member) = (template(HUB).await, template(MEMBER).await);
     // `no-access` is nobody's: it is the role without permissions of `ec2.replace-instance-profile`.
-    let not_a_playbooks = ["no-access", "forward-config", PLAN, ONBOARD];
+    let not_a_playbooks = ["no-access", "forward-config", CANARY_ROLE, PLAN, ONBOARD];
     let roles = || roles_of(&member).filter(|role| !not_a_playbooks.contains(&role["RoleName"].as_str().unwrap()));
     let expected: BTreeSet<&str> =
         FUNCTIONS.iter().flat_map(|function| function.playbooks.iter().map(|playbook| playbook.meta().id)).collect();
@@ -537,7 +545,9 @@ async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
     for (name, function) in named(&template, "AWS::Serverless::Function") {
         assert!(function["Properties"]["FunctionUrlConfig"].is_null(), "{name}");
     }
-    assert_eq!(named(&template, "AWS::Lambda::Permission").count(), 0);
+    let others: Vec<&Value> =
+        named(&template, "AWS::Lambda::Permission").map(|(_, other)| &other["Properties"]["FunctionName"]).collect();
+    assert_eq!(others, [&json!({"Ref": DRILL.logical})], "a rule begins drills, and that is all");
     let operators = json!({"Ref": "OperatorPrincipals"});
     let mut granted = BTreeMap::new();
     for document in [HUB, MEMBER, "template-region.yaml"] {
@@ -548,7 +558,7 @@ async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
                 let any = action.starts_with("lambda:") || calls.iter().any(|call| matches_wildcard(action, call));
                 if statement["Effect"] == "Allow" && any {
                     assert_eq!(statement["Resource"], arn, "{statement}");
-                    granted.insert(action.to_owned(), statement["Condition"].clone());
+                    granted.entry(action.to_owned()).or_insert_with(Vec::new).push(statement["Condition"].clone());
                 }
             }
         }
@@ -557,11 +567,18 @@ async fn peoples_door_is_called_by_its_url_and_in_no_other_way() {
     let wanted = BTreeMap::from([
         (
             "lambda:InvokeFunction".to_owned(),
-            json!({"ArnEquals": who, "Bool": {"lambda:InvokedViaFunctionUrl": "true"}}),
+            // Operators, and the function that holds drills, which the door lets take back its own.
+            vec![
+                json!({"Bool": {"lambda:InvokedViaFunctionUrl": "true"}}),
+                json!({"ArnEquals": who, "Bool": {"lambda:InvokedViaFunctionUrl": "true"}}),
+            ],
         ),
         (
             "lambda:InvokeFunctionUrl".to_owned(),
-            json!({"ArnEquals": who, "StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}),
+            vec![
+                json!({"StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}),
+                json!({"ArnEquals": who, "StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}),
+            ],
         ),
     ]);
     assert_eq!(granted, wanted);
