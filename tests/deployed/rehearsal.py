@@ -41,7 +41,8 @@ def main() -> None:
     _, of_member = without_what_is_lacked(MEMBER_TEMPLATE, sam.directory)
     for name, found in (("template.yaml", left_out), ("template-member.yaml", of_member)):
         for reason, names in found.items():
-            tell.note(f"{name} is deployed without {', '.join(names)}: ministack has {reason}")
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            tell.note(f"{name} is deployed without {names[0]}{more}: ministack has {reason}")
     tell.say("starting ministack")
     emulators = Emulators(settings)
     try:

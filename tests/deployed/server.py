@@ -116,7 +116,8 @@ def open_door(app: Any, door: int) -> None:
 
     @override(hypercorn.asyncio, "serve")
     def serve(original: Any, application: Any, config: Any) -> Any:
-        config.bind = [*config.bind, f"127.0.0.1:{door}"]
+        # Not 443, which it takes where it can.
+        config.bind = [config.bind[0], f"127.0.0.1:{door}"]
         return original(application, config)
 
     @override(app, "_parse_lambda_url")
