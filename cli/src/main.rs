@@ -9,6 +9,7 @@ mod explain;
 mod plan;
 mod policy;
 mod preflight;
+mod settings;
 mod show;
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use jiff::Timestamp;
 
 /// Firebreak contains security incidents on AWS, in seconds, and can take back what it did.
 ///
-/// `explain`, `policy check`, `completions` and `evidence verify --folder` need no AWS. What people decide, and `runs` and
+/// `explain`, `policy check`, `settings`, `completions` and `evidence verify --folder` need no AWS. What people decide, and `runs` and
 /// `show`, goes through people's door: set FIREBREAK_OPERATE_URL. All else takes on the role `operator`: set the
 /// FIREBREAK_… variables (see README, "Settings").
 ///
@@ -164,6 +165,11 @@ enum Command {
         #[command(subcommand)]
         command: EvidenceCommand,
     },
+    /// Print the settings of a deployment for a shell, from what `aws cloudformation describe-stacks` prints; no AWS needed
+    Settings {
+        /// The file with it; standard input without one
+        file: Option<PathBuf>,
+    },
     /// Print what a shell needs to complete this command
     Completions {
         /// The shell
@@ -292,6 +298,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Request(asked) => return decide::request(url, asked).await,
         Command::Stop(Switch { reason }) => decide::switch(url, &Asked::Stop { reason }).await,
         Command::Resume(Switch { reason }) => decide::switch(url, &Asked::Resume { reason }).await,
+        Command::Settings { file } => settings::run(file.as_deref()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "firebreak", &mut std::io::stdout());
             Ok(true)

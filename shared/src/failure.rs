@@ -65,7 +65,10 @@ pub struct Failure {
     /// AWS's error code, when there was an answer.
     pub code: Option<String>,
     /// AWS's request id, when there was an answer.
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
+    /// The IAM action that is not allowed, where AWS's answer says which: `ec2:CreateTags`. A call may need others than
+    /// the one of its own name.
+    pub permission: Option<Box<str>>,
     /// The cause.
     #[source]
     pub cause: Option<Box<dyn Error + Send + Sync>>,
@@ -74,7 +77,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that no SDK call caused.
     pub fn new(class: Class, doing: &'static str, target: impl Into<String>) -> Self {
-        Self { class, doing, target: target.into(), code: None, request_id: None, cause: None }
+        Self { class, doing, target: target.into(), code: None, request_id: None, permission: None, cause: None }
     }
 
     /// The same with its cause.
@@ -93,27 +96,46 @@ impl Failure {
         let target = target.to_string();
         move |error| {
             let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
-            let request_id = error.request_id().map(str::to_owned);
+            let request_id = error.request_id().map(Box::from);
             let class = match (&error, &code) {
                 (_, Some(code)) => classify(code),
                 // No answer, a broken one, or one without a code: whether the call took effect is not known.
                 (SdkError::ConstructionFailure(_), None) => Class::Bug,
                 (_, None) => Class::Transient,
             };
-            Self { class, doing, target, code, request_id, cause: Some(Box::new(error)) }
+            let said = error.as_service_error().and_then(ProvideErrorMetadata::message);
+            let permission = said.filter(|_| class == Class::Denied).and_then(not_allowed);
+            Self { class, doing, target, code, request_id, permission, cause: Some(Box::new(error)) }
         }
     }
 
-    /// The failure in one line for a report: what failed, AWS's code, never the whole answer.
+    /// The failure in one line for a report: which permission it wants, as a report may cut the end off; what failed, and
+    /// AWS's code; never the whole answer.
     pub fn brief(&self) -> String {
         match &self.code {
-            Some(code) => format!("{self}: {}", crate::text::plain(code, 64)),
+            Some(code) => {
+                let wants = self.permission.as_ref().map(|action| format!("{action} is not allowed: "));
+                format!("{}{self}: {}", wants.unwrap_or_default(), crate::text::plain(code, 64))
+            }
             None => match self.cause.as_deref().and_then(innermost) {
                 Some(cause) => format!("{self}: {}", crate::text::plain(&cause, 160)),
                 None => self.to_string(),
             },
         }
     }
+}
+
+/// The IAM action in the message of a denial: `User: … is not authorized to perform: ec2:CreateTags on resource: …`.
+/// What comes before it is AWS's own and the name of our session; names of resources come after it.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
+fn not_allowed(message: &str) -> Option<Box<str>> {
+    let (_, rest) = message.split_once("is not authorized to perform: ")?;
+    let action = rest.split_whitespace().next()?;
+    let (service, operation) = action.split_once(':')?;
+    let is_service = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let named = !service.is_empty() && service.chars().all(is_service) && !operation.is_empty();
+    let is_action = named && operation.chars().all(|c| c.is_ascii_alphanumeric()) && action.len() <= 128;
+    is_action.then(|| action.into())
 }
 
 /// `Gone` as the absence of what was asked for.
@@ -252,6 +274,33 @@ mod tests {
         ] {
             assert_eq!(classify(code), class, "{code}");
         }
+    }
+
+    #[test]
+    fn a_denial_says_which_permission_it_wants() {
+        let ec2 = "You are not authorized to perform this operation. User: arn:aws:sts::222222222222:assumed-role/isolate-instance/\
+                   firebreak-01 is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:eu-west-1:222222222222:\
+                   security-group/* because no session policy allows the ec2:CreateTags action. Encoded authorization failure \
+                   message: abc";
+        assert_eq!(not_allowed(ec2).as_deref(), Some("ec2:CreateTags"));
+        let iam = "User: arn:aws:sts::2:assumed-role/r/s is not authorized to perform: iam:ListUsers because no identity-based \
+                   policy allows the iam:ListUsers action";
+        assert_eq!(not_allowed(iam).as_deref(), Some("iam:ListUsers"));
+        for hostile in [
+            "Access Denied",
+            "is not authorized to perform: <b>ec2:StopInstances</b> on",
+            "is not authorized to perform: ec2: on resource: x is not authorized to perform: iam:PassRole",
+            "is not authorized to perform: ec2:Stop\u{202e}Instances",
+        ] {
+            assert_eq!(not_allowed(hostile), None, "{hostile}");
+        }
+        let denied = Failure {
+            code: Some("UnauthorizedOperation".to_owned()),
+            permission: Some("ec2:CreateTags".into()),
+            ..Failure::new(Class::Denied, "create security group", "q")
+        };
+        let said = "ec2:CreateTags is not allowed: could not create security group `q`: UnauthorizedOperation";
+        assert_eq!(denied.brief(), said);
     }
 
     #[test]

@@ -418,7 +418,20 @@ impl Hub {
     ) -> Result<Report, Failure> {
         // A request's run has the id that whoever asked was told.
         let asked = || finding.id.as_str().parse().ok().filter(|_| finding.source == Source::Request);
-        let run = asked().unwrap_or_default();
+        let run: RunId = asked().unwrap_or_default();
+        let id = run.clone();
+        telemetry::of_run(&id, Box::pin(self.answer_as(run, playbook, target, finding, arrived, deadline))).await
+    }
+
+    async fn answer_as(
+        &self,
+        run: RunId,
+        playbook: &'static dyn Playbook,
+        target: &Target,
+        finding: &Finding,
+        arrived: Timestamp,
+        deadline: Instant,
+    ) -> Result<Report, Failure> {
         let engine = self.engine(playbook, deadline);
         let reading = engine.reading(&run, &target.account, target.region.as_ref());
         let Assessment { known, authenticity, planned } =

@@ -4,9 +4,12 @@
 use std::io::Write;
 
 use metrics_cloudwatch_embedded::Collector;
+use tracing::Instrument;
+use tracing::instrument::Instrumented;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::drill::{Drill, Score};
+use crate::ids::RunId;
 use crate::report::Report;
 
 /// The namespace of the metrics.
@@ -76,7 +79,8 @@ pub fn start(function: &'static str) -> Option<&'static Collector> {
     let _ = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_current_span(false)
+        // The run: every line that is written while one is worked on says which.
+        .with_current_span(true)
         .with_span_list(false)
         .with_max_level(level)
         .with_writer(std::io::stdout)
@@ -96,6 +100,11 @@ pub fn flush(collector: Option<&'static Collector>) {
         let _ = collector.flush(&mut out);
         let _ = out.flush();
     }
+}
+
+/// What a future logs while it works on a run says which run that is.
+pub fn of_run<F: Future>(run: &RunId, future: F) -> Instrumented<F> {
+    future.instrument(tracing::info_span!("run", id = run.as_str()))
 }
 
 /// Counts and logs how a finding was answered.

@@ -18,6 +18,8 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from moto.iam.models import get_account_id_from, iam_backends
 
+from authorisation import Authoriser, Call
+from authorisation.answers import answer
 from extension.cloudtrail import put_events
 from extension.ec2 import set_snapshot_state
 from extension.guardduty import put_finding
@@ -77,6 +79,7 @@ class Recorder:
         self.account_locks: dict = defaultdict(threading.RLock)
         self.routers: dict = {}
         self.paces: dict = {}
+        self.authoriser = Authoriser()
         # Calls of EC2 that a service control policy denies, `ec2:ModifyInstanceAttribute,…`: to rehearse what fails.
         self.denied = frozenset(filter(None, os.environ.get("FIREBREAK_EMULATOR_DENIES", "").split(",")))
 
@@ -111,6 +114,14 @@ class Recorder:
             if f"{service}:{operation}" in self.denied and OBSERVER not in agent:
                 return denial(operation, remember)
             with self.account_locks[account]:
+                # The observer is who looks on, from outside.
+                if OBSERVER not in agent:
+                    call = Call(account, region, service, operation, access_key, path, body)
+                    refusal = self.authoriser.refusal(call)
+                    if refusal:
+                        line, headers, text = answer(service, refusal)
+                        remember(line, headers)
+                        return [text.encode()]
                 return self.app(environ, remember)
         finally:
             if pace:
@@ -187,6 +198,9 @@ class Recorder:
             for account in given["accounts"]:
                 self.paces[account] = pace
             return {}
+        if path == "enforce":
+            given = json.loads(body)
+            return self.authoriser.enforce(given["accounts"], given["organization"])
         if path == "guardduty/findings":
             given = json.loads(body)
             with self.account_locks[given["account"]]:

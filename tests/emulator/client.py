@@ -133,6 +133,9 @@ class Observer:
             hub.batch_update_findings(FindingIdentifiers=[this], Workflow=finding["Workflow"])
         return {}
 
+    def do_enforce(self, **given: Any) -> Any:
+        return json.loads(self.accounts.door("enforce", "POST", json.dumps(given).encode()))
+
     def do_snapshot(self, **given: str) -> Any:
         return json.loads(self.accounts.door("ec2/snapshots", "POST", json.dumps(given).encode()))
 

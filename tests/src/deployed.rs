@@ -127,8 +127,8 @@ pub async fn rehearse(profile: &str, tell: impl Fn(&str) + Send + Clone + 'stati
 
 fn run(emulator: &Emulator, command: &Binary, quick: bool, tell: &dyn Fn(&str)) -> Result<Rehearsal> {
     let (state, sources) = (state_directory(), workspace().join("tests").join("deployed"));
-    let ministack = python::environment("ministack", &state, "ministack", &sources.join("requirements.txt"), tell)?;
-    let sam = python::environment("sam and cargo-lambda", &state, "sam", &sources.join("sam.txt"), tell)?;
+    let ministack = python::environment("ministack", &state, "ministack", &[sources.join("requirements.txt")], tell)?;
+    let sam = python::environment("sam and cargo-lambda", &state, "sam", &[sources.join("sam.txt")], tell)?;
     let settings = json!({
         "state": state, "ministack": ministack.python(), "sam": sam.commands(), "command": command.path, "quick": quick,
     });

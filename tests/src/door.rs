@@ -62,7 +62,7 @@ impl Door {
         let bridge = Bridge { host: host.clone(), hub: lab.hub.clone(), known: Arc::clone(&known), function };
         let serving = tokio::spawn(bridge.serve(listener));
         let door = Self { url: format!("http://{host}/"), known, serving };
-        door.knows(lab, lab.observer.credentials(&lab.hub).await?).await?;
+        door.knows(lab, lab.person().await?).await?;
         Ok(door)
     }
 

@@ -25,6 +25,8 @@ use crate::python::{self, last_line};
 
 /// How long the server may take to listen. It takes about two seconds; a machine that compiles takes longer.
 const START_WITHIN: Duration = Duration::from_secs(120);
+/// What is installed. Of the second one module is used, which needs nothing of what the whole needs.
+const REQUIREMENTS: [&str; 2] = ["requirements.txt", "evaluator.txt"];
 /// What would lead a client to another account, profile or server than the emulator's.
 const FOREIGN_VARIABLES: &[&str] = &[
     "AWS_PROFILE",
@@ -137,7 +139,7 @@ impl Emulator {
 
     fn start_blocking(tell: &dyn Fn(&str)) -> Result<Self> {
         let state = state_directory();
-        let requirements = source_directory().join("requirements.txt");
+        let requirements = REQUIREMENTS.map(|name| source_directory().join(name));
         let python = python::environment("the emulator", &state, "venv", &requirements, tell)?.python();
         let log = state.join(format!("server-{}-{}.log", std::process::id(), fresh_account()));
         let mut command = python_command(&python);
@@ -607,6 +609,12 @@ impl Observer {
             }))
             .await?;
         Ok(made.units)
+    }
+
+    /// From now on every session of a role may do in these accounts what its policies say, and no more, and a role of
+    /// them is taken on by whom it trusts. They are in this organization. Without one: no more.
+    pub async fn enforce(&self, accounts: &[&str], organization: Option<&str>) -> Result<()> {
+        self.ask(json!({"do": "enforce", "accounts": accounts, "organization": organization})).await.map(|_| ())
     }
 
     /// Put an event: `Source`, `DetailType`, `Detail` (an object or its text), and what else `PutEvents` takes.

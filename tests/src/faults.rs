@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -180,10 +180,13 @@ pub struct Faults {
 }
 
 struct Shared {
-    hub_key: String,
+    hub_keys: Vec<String>,
     rule: Mutex<Option<Rule>>,
     requests: Mutex<Vec<Request>>,
     sessions: Mutex<BTreeMap<String, String>>,
+    /// What changes something in a member account, as it was sent, by its place among the requests.
+    sent: Mutex<BTreeMap<usize, HttpRequest>>,
+    connector: Mutex<Option<SharedHttpConnector>>,
     meanwhile: Mutex<Option<Deed>>,
     dead: AtomicBool,
     died: Notify,
@@ -200,14 +203,16 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
-    /// A client without faults over `inner`. Requests signed with `hub_key` act in the security account.
+    /// A client without faults over `inner`. Requests signed with one of `hub_keys` act in the security account.
     #[must_use]
-    pub fn new(inner: SharedHttpClient, hub_key: &str) -> Self {
+    pub fn new(inner: SharedHttpClient, hub_keys: Vec<String>) -> Self {
         let shared = Shared {
-            hub_key: hub_key.to_owned(),
+            hub_keys,
             rule: Mutex::default(),
             requests: Mutex::default(),
             sessions: Mutex::default(),
+            sent: Mutex::default(),
+            connector: Mutex::default(),
             meanwhile: Mutex::default(),
             dead: AtomicBool::new(false),
             died: Notify::new(),
@@ -266,6 +271,40 @@ impl Faults {
         held(&self.shared.sessions).clone()
     }
 
+    /// Sends a request of [`Faults::requests`] once more, as whoever holds its session could: with texts in the place of
+    /// others, raw or encoded. Only of those that change something in a member account. Answers with status and body;
+    /// nothing where none of the texts is in it.
+    pub async fn again(&self, request: &Request, swaps: &[(&str, &str)]) -> Result<Option<(u16, String)>> {
+        let mut sent = {
+            let sent = held(&self.shared.sent);
+            let sent = sent.get(&request.index).and_then(HttpRequest::try_clone);
+            sent.with_context(|| format!("{} was not kept", request.name()))?
+        };
+        // Longest first, and each only once: a name may be the beginning of another, and of what takes its place.
+        let mut pairs: Vec<(String, String)> = swaps
+            .iter()
+            .flat_map(|(old, new)| [((*old).to_owned(), (*new).to_owned()), (encoded(old), encoded(new))])
+            .collect();
+        pairs.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
+        let (mut uri, mut body) = (sent.uri().to_owned(), request.body.clone());
+        for (n, (old, _)) in pairs.iter().enumerate() {
+            (uri, body) = (uri.replace(old, &format!("\u{1}{n}\u{1}")), body.replace(old, &format!("\u{1}{n}\u{1}")));
+        }
+        for (n, (_, new)) in pairs.iter().enumerate() {
+            (uri, body) = (uri.replace(&format!("\u{1}{n}\u{1}"), new), body.replace(&format!("\u{1}{n}\u{1}"), new));
+        }
+        if uri == sent.uri() && body == request.body {
+            return Ok(None);
+        }
+        sent.set_uri(uri)?;
+        sent.headers_mut().insert("content-length", body.len().to_string());
+        *sent.body_mut() = SdkBody::from(body);
+        let connector = held(&self.shared.connector).clone().context("nothing was sent yet")?;
+        let answered = connector.call(sent).await.map_err(|error| anyhow!("{error:?}"))?;
+        let (answered, body) = whole(answered).await.map_err(|error| anyhow!("{error:?}"))?;
+        Ok(Some((answered.status().as_u16(), body)))
+    }
+
     /// Whether a rule has ended the process.
     #[must_use]
     pub fn dead(&self) -> bool {
@@ -290,7 +329,7 @@ impl Faults {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let (access_key, service) = signed_by(header("authorization"));
         let operation = operation(&service, request, header("x-amz-target"), &body);
-        let place = if access_key == self.shared.hub_key { Place::Hub } else { Place::Member };
+        let place = if self.shared.hub_keys.contains(&access_key) { Place::Hub } else { Place::Member };
         let doing = DOING.try_with(Clone::clone).unwrap_or(Doing::Other);
         let uri = request.uri().to_owned();
         let mut requests = held(&self.shared.requests);
@@ -298,6 +337,9 @@ impl Faults {
         let mut noted =
             Request { index, place, service, operation, access_key, uri, body, doing, fault: None, answered: None };
         noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
+        if place == Place::Member && !noted.reads() {
+            held(&self.shared.sent).extend(request.try_clone().map(|sent| (index, sent)));
+        }
         requests.push(noted.clone());
         let mut meanwhile = held(&self.shared.meanwhile);
         let deed = if meanwhile.as_ref().is_some_and(|deed| (deed.which)(&noted)) { meanwhile.take() } else { None };
@@ -349,6 +391,7 @@ fn operation(service: &str, request: &HttpRequest, target: &str, body: &str) -> 
 impl HttpClient for Faults {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
+        *held(&self.shared.connector) = Some(inner.clone());
         SharedHttpConnector::new(Connector { inner, faults: self.clone() })
     }
 }
@@ -474,6 +517,13 @@ pub fn decoded(encoded: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A text in form encoding.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
+}
+
 /// An error in the shape of the service's protocol, with the code that the service uses.
 fn answer(request: &Request, fault: Fault) -> Result<HttpResponse, ConnectorError> {
     let service = request.service.as_str();
@@ -529,6 +579,13 @@ mod tests {
         let header = "AWS4-HMAC-SHA256 Credential=ASIAX/20261103/eu-west-1/ec2/aws4_request, SignedHeaders=host";
         assert_eq!(signed_by(header), ("ASIAX".to_owned(), "ec2".to_owned()));
         assert_eq!(signed_by(""), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let arn = "arn:aws:iam::1:user/a+b c";
+        assert_eq!(encoded(arn), "arn%3Aaws%3Aiam%3A%3A1%3Auser%2Fa%2Bb%20c");
+        assert_eq!(decoded(&encoded(arn)), arn);
     }
 
     #[test]

@@ -22,7 +22,6 @@ use firebreak::hub::{Answer, DECISION_EVENT, EVENT_SOURCE, Hub, OUTCOME_EVENT, P
 use firebreak::ids::{AccountId, Region, RunId};
 use firebreak::ledger::Ledger;
 use firebreak::ledger::decisions::{Decision, Verb};
-use firebreak::operator;
 use firebreak::permission::{Grant, Permission};
 use firebreak::plan::{Leave, Plan, Step, Undo};
 use firebreak::playbook::{Custody, Meta, PlanContext, Planned, Playbook};
@@ -38,7 +37,9 @@ pub use crate::deployment::{FUNCTIONS, Function, REGION};
 use crate::emulator::{
     Credentials, Emulator, Ids, Observer, Stack, fresh_account, kind_of_victim, workspace, world, worlds,
 };
+use crate::enrolment::enrol;
 use crate::faults::{Doing, Faults, while_doing};
+use crate::outcomes;
 
 /// A principal that is never touched: without one nobody's identity is contained by itself.
 const BREAK_GLASS: &str = "arn:aws:iam::*:user/break-glass/admin";
@@ -214,7 +215,8 @@ pub struct Security {
     pub permits: Permits,
     /// What came of the template.
     pub stack: Stack,
-    credentials: Credentials,
+    /// Sessions of the functions' own roles, by the functions' names.
+    functions: BTreeMap<&'static str, Credentials>,
     plain: Aws,
     /// A queue that gets everything that people are told.
     told: String,
@@ -252,13 +254,20 @@ impl Security {
         let stack = observer.hub(&account, REGION, &template, parameters, &["AWS::Events::Rule"]).await?;
         let credentials = observer.credentials(&account).await?;
         let plain = deployment::account(emulator, &account, &credentials, &connection(http(), Settings::default()))?;
+        let mut functions = BTreeMap::new();
+        for function in FUNCTIONS {
+            let role = stack.function(function.logical)?.role.as_deref().context("a function has no role")?;
+            functions.insert(function.name, observer.role_credentials(&account, role).await?);
+        }
+        // From here on its functions may do what their roles say, and no more.
+        observer.enforce(&[&account], Some(ORGANIZATION)).await?;
         let mut security = Self {
             emulator,
             observer,
             account,
             permits,
             stack,
-            credentials,
+            functions,
             plain,
             told: String::new(),
             taken: tokio::sync::Mutex::default(),
@@ -316,9 +325,11 @@ impl Security {
         Ok(Config::from_vars(&self.stack.function(function.logical)?.environment)?)
     }
 
-    /// The security account, reached over this HTTP client.
-    pub fn aws(&self, http: SharedHttpClient, settings: Settings) -> Result<Aws> {
-        deployment::account(self.emulator, &self.account, &self.credentials, &connection(http, settings))
+    /// The security account, reached over this HTTP client with the role of a playbook's function.
+    pub fn aws(&self, playbook: &Traced, http: SharedHttpClient, settings: Settings) -> Result<Aws> {
+        let function = function_of(playbook)?;
+        let credentials = self.functions.get(function.name).context("the function has no session")?;
+        deployment::account(self.emulator, &self.account, credentials, &connection(http, settings))
     }
 
     /// Its ledger, without faults.
@@ -330,7 +341,7 @@ impl Security {
     /// A client with faults for the account.
     #[must_use]
     pub fn faults(&self) -> Faults {
-        Faults::new(http(), &self.credentials.access_key_id)
+        Faults::new(http(), self.functions.values().map(|held| held.access_key_id.clone()).collect())
     }
 
     /// Takes every message that people were told since the last call.
@@ -355,8 +366,7 @@ impl Security {
     /// Takes every outcome event since the last call: their `detail`s.
     pub async fn outcomes(&self) -> Result<Vec<Value>> {
         let bodies = self.observer.receive(&self.account, REGION, &self.outcomes).await?;
-        let detail = |body: &String| Ok(serde_json::from_str::<Value>(body)?["detail"].take());
-        bodies.iter().map(detail).collect()
+        bodies.iter().map(|body| outcomes::detail_of(body)).collect()
     }
 }
 
@@ -472,10 +482,6 @@ impl Case {
     ) -> Result<Self> {
         let member = fresh_account();
         let ids = security.observer.seed(&member, REGION, world).await?;
-        let parameters = json!({"HubAccount": security.account, "OrganizationId": ORGANIZATION});
-        let template = workspace().join("template-member.yaml");
-        let without = roles_of_others(playbook)?;
-        security.observer.member(&member, &template, parameters, &without).await?;
         Self::about(security, playbook, member, ids, settings).await
     }
 
@@ -488,6 +494,7 @@ impl Case {
         settings: Settings,
     ) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        enrol(&security.observer, &security.account, &member, function_of(playbook)?).await?;
         let event = event_about(playbook, &security.account, &member, &ids, ids.get("victim")?)?;
         security.observer.put_finding(&security.account, REGION, &event["detail"]).await?;
         let finding = finding_in(&event)?;
@@ -496,7 +503,7 @@ impl Case {
         let function = format!("{}-{}", playbook.id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let function: &'static str = Box::leak(function.into_boxed_str());
         let faults = security.faults();
-        let hub = process(security, function, playbook.alone(), &faults, settings)?;
+        let hub = process(security, function, playbook, &faults, settings)?;
         let security = Arc::clone(security);
         Ok(Self { security, playbook, member, ids, target, finding, event, hub, faults, settings, function })
     }
@@ -504,7 +511,7 @@ impl Case {
     /// A new process of the function: nothing in memory, no faults.
     pub fn restart(&mut self) -> Result<()> {
         self.faults = self.security.faults();
-        self.hub = process(&self.security, self.function, self.playbook.alone(), &self.faults, self.settings)?;
+        self.hub = process(&self.security, self.function, self.playbook, &self.faults, self.settings)?;
         Ok(())
     }
 
@@ -518,7 +525,7 @@ impl Case {
         let faults = self.security.faults();
         let mut config = self.security.config()?;
         change(&mut config);
-        let aws = self.security.aws(SharedHttpClient::new(faults.clone()), self.settings)?;
+        let aws = self.security.aws(self.playbook, SharedHttpClient::new(faults.clone()), self.settings)?;
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
@@ -527,7 +534,7 @@ impl Case {
         let function = function_of(self.playbook)?;
         let mut config = self.security.config()?;
         change(&mut config);
-        let aws = self.security.aws(SharedHttpClient::new(self.security.faults()), self.settings)?;
+        let aws = self.security.aws(self.playbook, SharedHttpClient::new(self.security.faults()), self.settings)?;
         Ok(Hub::new(function.name, function.playbooks, config, aws))
     }
 
@@ -750,23 +757,15 @@ fn function_of(playbook: &Traced) -> Result<&'static Function> {
     found.map(|(function, _)| *function).context("no function has the playbook")
 }
 
-/// The roles that the function of a playbook does not use.
-fn roles_of_others(playbook: &Traced) -> Result<Vec<&'static str>> {
-    let function = function_of(playbook)?;
-    let others = FUNCTIONS.iter().filter(|other| other.name != function.name);
-    let roles = others.flat_map(|other| other.playbooks.iter().map(|playbook| playbook.meta().id));
-    Ok(roles.chain([operator::PLAN, operator::ONBOARD]).collect())
-}
-
 fn process(
     security: &Arc<Security>,
     function: &'static str,
-    playbooks: Playbooks,
+    playbook: &'static Traced,
     faults: &Faults,
     settings: Settings,
 ) -> Result<Hub> {
-    let aws = security.aws(SharedHttpClient::new(faults.clone()), settings)?;
-    Ok(Hub::new(function, playbooks, security.config()?, aws))
+    let aws = security.aws(playbook, SharedHttpClient::new(faults.clone()), settings)?;
+    Ok(Hub::new(function, playbook.alone(), security.config()?, aws))
 }
 
 /// Runs a future to its end in a thread of its own: an unoptimised run of the loop needs more stack than a test has.

@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use crate::deployment::{self, ORGANIZATION, REGION};
 use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::outcomes;
 
 /// A function may take this long to start on a machine that is busy compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -332,13 +333,16 @@ impl<'e> Lab<'e> {
             parameters["BreakGlassPrincipals"] = json!(format!("arn:aws:iam::{hub}:role/break-glass"));
         }
         for people in ["OperatorPrincipals", "PublisherPrincipals"] {
-            parameters[people] = json!(format!("arn:aws:iam::{hub}:role/responder"));
+            parameters[people] = json!(format!("arn:aws:iam::{hub}:role/{RESPONDER}"));
         }
         let root = workspace();
         let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters, &[]).await?;
         let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
         observer.member(&member, &root.join("template-member.yaml"), of_member, &[]).await?;
         let ids = observer.seed(&member, REGION, &emulator::world(setup.world)?).await?;
+        responder(&observer, &hub).await?;
+        // From here on every role may do what its policies say, and no more.
+        observer.enforce(&[&hub, &member], Some(ORGANIZATION)).await?;
         let aws = deployment::account(emulator, &hub, &observer.credentials(&hub).await?, &Connection::default())?;
         let mut lab = Self {
             emulator,
@@ -461,8 +465,12 @@ impl<'e> Lab<'e> {
 
     /// The variables with which a person's commands reach this lab; at people's door, where it is open.
     pub async fn operator_environment(&self, door: Option<&Door>) -> Result<BTreeMap<String, String>> {
-        let credentials = self.observer.credentials(&self.hub).await?;
-        self.environment_of(&credentials, door)
+        self.environment_of(&self.person().await?, door)
+    }
+
+    /// A session of the responders' role: one of the operators and publishers.
+    pub async fn person(&self) -> Result<Credentials> {
+        self.observer.role_credentials(&self.hub, &format!("arn:aws:iam::{}:role/{RESPONDER}", self.hub)).await
     }
 
     /// The same for somebody in particular.
@@ -707,8 +715,7 @@ impl<'e> Lab<'e> {
     /// The outcome events since the last look: their `detail`s.
     pub async fn outcome_events(&self) -> Result<Vec<Value>> {
         let bodies = self.observer.receive(&self.hub, REGION, &self.outcomes).await?;
-        let event = |body: &String| serde_json::from_str::<Value>(body).context("an outcome event is not JSON");
-        bodies.iter().map(|body| event(body).map(|event| event["detail"].clone())).collect()
+        bodies.iter().map(|body| outcomes::detail_of(body)).collect()
     }
 
     /// The messages to people since the last look: subject and text.
@@ -754,4 +761,20 @@ fn only(mut events: Vec<Value>) -> Result<Value> {
         (Some(_), false) => bail!("the rules delivered {} events instead of one", events.len() + 1),
         (None, _) => bail!("no rule of the template let the event through"),
     }
+}
+
+/// The role of people who respond to incidents. It may do what the templates' policies for people say.
+const RESPONDER: &str = "responder";
+
+async fn responder(observer: &Observer, hub: &str) -> Result<()> {
+    let anybody = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"});
+    let trust = json!({"Version": "2012-10-17", "Statement": [anybody]}).to_string();
+    let role = json!({"RoleName": RESPONDER, "AssumeRolePolicyDocument": trust});
+    observer.call(hub, REGION, "iam", "create_role", role).await?;
+    for policy in ["call-operate", "publish-policies"] {
+        let policy = format!("arn:aws:iam::{hub}:policy/firebreak/{policy}");
+        let attached = json!({"RoleName": RESPONDER, "PolicyArn": policy});
+        observer.call(hub, REGION, "iam", "attach_role_policy", attached).await?;
+    }
+    Ok(())
 }

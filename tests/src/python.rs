@@ -1,5 +1,6 @@
 //! Python: virtual environments with pinned packages, each made once.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,10 +33,13 @@ pub(crate) fn environment(
     whose: &str,
     state: &Path,
     name: &str,
-    requirements: &Path,
+    requirements: &[PathBuf],
     tell: &dyn Fn(&str),
 ) -> Result<Environment> {
-    let pinned = fs::read(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let mut pinned = Vec::new();
+    for path in requirements {
+        pinned.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
     fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
     let digest = Sha256::digest(&pinned);
     let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
@@ -67,8 +71,8 @@ pub(crate) fn environment(
     let installed = Command::new(environment.python())
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2"])
         // The files name everything: pip, left to look, would want another version where an extra is asked for.
-        .args(["--timeout", "20", "--no-deps", "--require-hashes", "--requirement"])
-        .arg(requirements)
+        .args(["--timeout", "20", "--no-deps", "--require-hashes"])
+        .args(requirements.iter().flat_map(|path| [OsStr::new("--requirement"), path.as_os_str()]))
         .output()
         .context("cannot run pip")?;
     if !installed.status.success() {

@@ -330,7 +330,7 @@ fn no_link_between_the_pages_is_broken() {
             }
         }
     }
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"] {
         pages.push(workspace().join(name));
     }
     for page in pages {

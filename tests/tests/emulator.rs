@@ -87,8 +87,15 @@ async fn refusals_calls_and_credentials() {
 }
 
 #[tokio::test]
+async fn the_pages_name_what_there_is() {
+    let emulator = Emulator::shared().await.unwrap();
+    let run = emulator.python().args(["-m", "unittest", "test_docs"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[tokio::test]
 async fn what_we_added_to_moto_answers_boto3_as_aws_documents_it() {
     let emulator = Emulator::shared().await.unwrap();
-    let run = emulator.python().args(["-m", "unittest", "test_extension"]).output().unwrap();
+    let run = emulator.python().args(["-m", "unittest", "test_extension", "test_authorisation"]).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }

@@ -185,6 +185,25 @@ async fn a_drill_under_policies_that_ask_takes_its_question_back() {
 }
 
 #[tokio::test]
+async fn a_canary_of_which_something_real_is_reported_is_not_given_back_by_the_drill() {
+    let mut at = rehearsed("single-interface", CONTAIN_COMPUTE, Some(ENFORCE)).await;
+    at.ask(json!({"do": "drill"})).await.unwrap();
+    at.carry().await;
+    let finding = at.lab.finding("command-and-control", "victim").await.unwrap();
+    at.lab.put_in_guardduty(&finding).await.unwrap();
+    for event in at.lab.route(&finding).await.unwrap() {
+        at.acting.invoke(event).await.unwrap().answer.unwrap();
+    }
+    let held = at.lab.state().await.unwrap();
+    at.lab.messages().await.unwrap();
+    at.look().await;
+    assert_eq!(at.carry().await, ["refused"]);
+    let told = at.lab.messages().await.unwrap();
+    assert!(told.iter().any(|(_, text)| text.contains("was reported of the canary meanwhile")), "{told:?}");
+    assert_eq!(at.lab.state().await.unwrap(), held);
+}
+
+#[tokio::test]
 async fn what_is_no_drill_of_a_canary_is_refused_and_pages() {
     let mut at = rehearsed("web-server", CONTAIN_COMPUTE, Some(ENFORCE)).await;
     let before = at.lab.state().await.unwrap();

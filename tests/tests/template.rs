@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use firebreak::actions::iam::attach_deny_policy::DENY_POLICY;
 use firebreak::config::Config;
-use firebreak::drill::CANARY_ROLE;
 use firebreak::denial::Denial;
+use firebreak::drill::CANARY_ROLE;
 use firebreak::finding::{Finding, Source, Trigger};
 use firebreak::hub::{DECISION_EVENT, EVENT_SOURCE, Playbooks};
 use firebreak::ids::AccountId;
@@ -293,20 +294,17 @@ fn events() -> BTreeMap<String, Value> {
     events
 }
 
-/// The rules are tried by EventBridge's matching, not read: what a function answers must reach it, once; and nothing
-/// reaches it that it can never answer.
-#[tokio::test]
-async fn each_event_reaches_the_functions_that_answer_it() {
-    let (account, parameters) =
-        (fresh_account(), json!({"OrganizationId": ORGANIZATION, "BreakGlassPrincipals": "none"}));
+/// Sends events through the rules by EventBridge's matching: which of them arrive at which function. None comes by two
+/// rules.
+async fn arrived(events: &BTreeMap<String, Value>) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
-    let events = events();
     let mut files = BTreeMap::new();
-    for (file, event) in &events {
-        let entry = json!({"Source": event["source"], "DetailType": event["detail-type"], "Detail": event["detail"],
-            "Resources": event.get("resources").unwrap_or(&json!([]))});
-        let mut entry = entry;
+    for (file, event) in events {
+        let resources = event.get("resources").cloned().unwrap_or_else(|| json!([]));
+        let mut entry = json!({"Source": event["source"], "DetailType": event["detail-type"], "Detail": event["detail"],
+            "Resources": resources});
         if event["source"] == "aws.config" {
             // Member accounts forward these.
             entry["EventBusName"] = json!(stack.output("ConfigBusArn").unwrap());
@@ -314,10 +312,10 @@ async fn each_event_reaches_the_functions_that_answer_it() {
         let put = observer.put_event(&account, REGION, &entry).await.unwrap();
         files.insert(put["event_id"].as_str().unwrap().to_owned(), file.as_str());
     }
-    let (mut shown, mut lost) = (String::new(), BTreeSet::new());
-    for Function { logical, name, playbooks } in FUNCTIONS {
+    let mut all = BTreeMap::new();
+    for Function { logical, name, .. } in FUNCTIONS {
         let function = stack.function(logical).unwrap();
-        let mut arrived = BTreeSet::new();
+        let arrived: &mut BTreeSet<String> = all.entry(*name).or_default();
         for queue in function.batches.iter().chain([&function.queue_url]) {
             loop {
                 let bodies = observer.receive(&account, REGION, queue).await.unwrap();
@@ -327,43 +325,103 @@ async fn each_event_reaches_the_functions_that_answer_it() {
                 for body in bodies {
                     let event: Value = serde_json::from_str(&body).unwrap();
                     let file = files[event["id"].as_str().unwrap()];
-                    assert!(arrived.insert(file), "{name}: {file} comes by two rules");
+                    assert!(arrived.insert(file.to_owned()), "{name}: {file} comes by two rules");
                 }
             }
         }
-        for (file, event) in &events {
-            let Ok(Trigger::Findings(reported)) = Trigger::from_value(event) else {
-                assert!(!arrived.contains(file.as_str()), "{name}: {file} is no finding");
+    }
+    all
+}
+
+/// What a function does with each finding of an event, and whether any is of those that it is for; nothing where the event
+/// holds no finding.
+fn said(event: &Value, playbooks: Playbooks) -> Option<(Vec<String>, bool)> {
+    let Ok(Trigger::Findings(reported)) = Trigger::from_value(event) else { return None };
+    let of_controls = playbooks.iter().any(|playbook| !playbook.meta().controls.is_empty());
+    let own = |finding: &Finding| match of_controls {
+        true => finding.control.is_some(),
+        false => matches!(finding.source, Source::GuardDuty | Source::Health) || finding.request.is_some(),
+    };
+    let its_own = reported.findings.iter().any(|finding| finding.as_ref().is_ok_and(own));
+    let said = reported.findings.iter().map(|finding| match finding {
+        Ok(finding) => answered(finding, reported.envelope_account.as_ref(), playbooks),
+        Err(_) => "unreadable".to_owned(),
+    });
+    Some((said.collect(), its_own))
+}
+
+/// The rules are tried by EventBridge's matching, not read: what a function answers must reach it, once; and nothing
+/// reaches it that it can never answer. Answers with what arrives, and with what is answered and never arrives.
+async fn held_against_the_rules(events: &BTreeMap<String, Value>) -> (String, BTreeSet<&str>) {
+    let arrived = arrived(events).await;
+    let (mut shown, mut lost) = (String::new(), BTreeSet::new());
+    for Function { name, playbooks, .. } in FUNCTIONS {
+        for (file, event) in events {
+            let arrives = arrived[name].contains(file);
+            let Some((said, its_own)) = said(event, playbooks) else {
+                assert!(!arrives, "{name}: {file} is no finding");
                 continue;
             };
-            let said: Vec<String> = reported
-                .findings
-                .iter()
-                .map(|finding| match finding {
-                    Ok(finding) => answered(finding, reported.envelope_account.as_ref(), playbooks),
-                    Err(_) => "unreadable".to_owned(),
-                })
-                .collect();
-            let of_controls = playbooks.iter().any(|playbook| !playbook.meta().controls.is_empty());
-            let own = |finding: &Finding| match of_controls {
-                true => finding.control.is_some(),
-                false => matches!(finding.source, Source::GuardDuty | Source::Health) || finding.request.is_some(),
-            };
-            if arrived.contains(file.as_str()) {
-                let its_own = reported.findings.iter().any(|finding| finding.as_ref().is_ok_and(own));
+            if arrives {
                 assert!(its_own || said.contains(&"unreadable".to_owned()), "{name}: {file} is not for it");
                 shown.push_str(&format!("{name}: {file}: {}\n", said.join("; ")));
             } else {
                 let is_answered = |said: &String| playbooks.iter().any(|playbook| said.contains(playbook.meta().id));
                 if said.iter().any(is_answered) {
                     lost.insert(file.as_str());
-                    assert!(BY_NO_RULE.contains(&file.as_str()), "{name}: {file} never arrives: {said:?}");
                 }
             }
         }
     }
+    (shown, lost)
+}
+
+#[tokio::test]
+async fn each_event_reaches_the_functions_that_answer_it() {
+    let events = events();
+    let (shown, lost) = held_against_the_rules(&events).await;
     assert_eq!(lost, BY_NO_RULE.iter().copied().collect(), "no rule looks for these, and they are answered");
     insta::assert_snapshot!(shown);
+}
+
+/// The events that others have published, as they would come in the security account.
+#[tokio::test]
+async fn each_event_of_the_corpus_reaches_the_functions_that_answer_it() {
+    let Some(corpus) = std::env::var_os("FIREBREAK_CORPUS").map(PathBuf::from) else {
+        eprintln!("skipped: FIREBREAK_CORPUS is not set, the corpus is absent");
+        return;
+    };
+    let mut events = BTreeMap::new();
+    let mut folders = vec![corpus.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            // One document a file, or one a line.
+            let whole: Vec<Value> = match serde_json::from_str::<Value>(&text) {
+                Ok(Value::Array(list)) => list,
+                Ok(one) => vec![one],
+                Err(_) => text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+            };
+            for (n, mut event) in whole.into_iter().enumerate() {
+                let text = |key: &str| event[key].as_str().map(str::to_owned);
+                if text("source").is_some() && text("detail-type").is_some() && event["detail"].is_object() {
+                    // Whoever delivers it there is the security account.
+                    event["account"] = json!("111111111111");
+                    events.insert(format!("{}#{n}", path.strip_prefix(&corpus).unwrap().display()), event);
+                }
+            }
+        }
+    }
+    assert!(events.len() > 20, "{} events with an envelope", events.len());
+    let (shown, lost) = held_against_the_rules(&events).await;
+    let tells_itself = |file: &&str| events[*file]["source"] == "aws.trustedadvisor";
+    let lost: Vec<&str> = lost.into_iter().filter(|file| !tells_itself(file)).collect();
+    assert!(lost.is_empty(), "no rule looks for these, and they are answered: {lost:?}");
+    println!("corpus: {} events, of which {} arrive", events.len(), shown.lines().count());
 }
 
 /// Whatever a bug or a finding asks for, these roles are out of reach of the one role that may write a policy, and

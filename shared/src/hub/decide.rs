@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::held::About;
 use super::{Answer, Answered, Assessment, Hub};
 use crate::authenticate::Authenticity;
+use crate::door::DRILLS;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{Finding, Source};
 use crate::guard::Ruling;
 use crate::ids::RunId;
 use crate::ledger::decisions::{Decision, MOST_NAMES, Verb};
@@ -48,7 +49,8 @@ impl Hub {
         if decision.used {
             return Ok(used_before());
         }
-        let (why, failure) = match self.decide(playbook, &decision, &run, now, deadline).await {
+        let decided = telemetry::of_run(&run.head.id, Box::pin(self.decide(playbook, &decision, &run, now, deadline)));
+        let (why, failure) = match decided.await {
             Ok(Ok(report)) => return Ok(Answer { outcomes: vec![Answered::from(&report)] }),
             Ok(Err(why)) => (why, None),
             Err(failure) => (failure.brief(), Some(failure)),
@@ -115,6 +117,14 @@ impl Hub {
                 Ok(Ok(self.told(playbook, report).await))
             }
             (Verb::Undo, RunState::Held) => {
+                // What was contained for a drill may have turned out to be attacked as well.
+                if decision.persons == [DRILLS] {
+                    let joined = self.ledger.last_joined(run.head.holds_as(), &run.head.target).await?;
+                    if let Some(real) = joined.filter(|finding| finding.source != Source::Drill) {
+                        let what = crate::text::plain(real.what(), 90);
+                        return Ok(Err(format!("{what} was reported of the canary meanwhile: a person decides")));
+                    }
+                }
                 let decided = Run { decided: Some(format!("undone by {by}")), ..run.clone() };
                 match self.ledger.begin_undo(decision, &decided, now).await? {
                     Some(run) => self.resume(playbook, run, deadline).await.map(Ok),

@@ -94,7 +94,8 @@ impl Hub {
         if stopped && may_change(due.what, run.state) {
             return Ok(TakenUp::Waits);
         }
-        let report = Box::pin(self.take_up_run(due, run, now, deadline)).await?;
+        let id = run.head.id.clone();
+        let report = telemetry::of_run(&id, Box::pin(self.take_up_run(due, run, now, deadline))).await?;
         Ok(TakenUp::Done(report.map(Box::new)))
     }
 

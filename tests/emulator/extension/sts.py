@@ -1,11 +1,15 @@
-"""STS: how long a session policy may be, and that it is one; and a door for sessions that another STS has given."""
+"""STS: how long a session policy may be, and that it is one; when a session was issued; and a door for sessions that
+another STS has given.
+"""
 
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.iam.exceptions import MalformedPolicyDocument
 from moto.iam.models import iam_backends
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.sts.exceptions import STSClientError, STSValidationError
+from moto.sts.models import AssumedRole
 from moto.sts.responses import TokenResponse
 
 from .patch import override
@@ -51,3 +55,13 @@ def know_session(account: str, access_key: str, role: str) -> dict:
         key.access_key_id, key.role_arn = access_key, role
         backend.access_keys[access_key] = key
     return {}
+
+
+@override(AssumedRole, "__init__")
+def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
+    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
+    """
+    original(self, *args, **kwargs)
+    self.issued = utcnow()

@@ -110,6 +110,14 @@ fn an_attackers_texts_are_escaped_everywhere_and_change_nothing() {
                 }
             }
             assert!(log.contains("\"answered\""), "{log}");
+            // Each line is one JSON object, and what is said of a run says of which.
+            let run = case.the_run().await.unwrap().head.id.to_string();
+            for line in log.lines() {
+                let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if line["fields"]["run"].is_string() {
+                    assert_eq!(line["span"]["id"], json!(run), "{line}");
+                }
+            }
             for line in messages.lines() {
                 assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
             }

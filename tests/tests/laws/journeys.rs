@@ -19,7 +19,11 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::facts::holds;
+use crate::permissions::iam_actions;
 use crate::support::{check_declared, done, fixes, is_instant, is_restored, results, worlds};
+
+/// In the place of a world: what was found by a rule of AWS Config, in the largest.
+pub const BY_CONFIG: &str = "by AWS Config";
 
 /// What the journeys have shown besides: every request that was made, and which actions were reached.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Seen {
     pub requests: BTreeMap<&'static str, Vec<Request>>,
     /// The session policies that were given, by access key.
     pub sessions: BTreeMap<String, String>,
+    /// The worlds in which a playbook has used an IAM action in a member account.
+    pub used: BTreeMap<(&'static str, String), BTreeSet<String>>,
     /// The actions that plans held, by playbook.
     pub planned: BTreeMap<&'static str, BTreeSet<String>>,
     failures: Vec<String>,
@@ -89,8 +95,13 @@ async fn make() -> Seen {
     seen
 }
 
-fn note(case: &Case, seen: &Mutex<Seen>) {
+fn note(case: &Case, world: &str, seen: &Mutex<Seen>) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    for request in case.faults.requests().iter().filter(|request| request.place == Place::Member) {
+        for action in iam_actions(request) {
+            seen.used.entry((case.playbook.id(), action)).or_default().insert(world.to_owned());
+        }
+    }
     seen.requests.entry(case.playbook.id()).or_default().extend(case.faults.requests());
     seen.sessions.extend(case.faults.sessions());
 }
@@ -125,6 +136,7 @@ impl Laxest {
 /// Observe and propose plan by the same code, record the plan, and change nothing in the account.
 async fn stricter_modes_change_nothing(
     case: &Case,
+    world: &str,
     planned: &Planned,
     before: &Value,
     stricter: &Stricter,
@@ -137,7 +149,7 @@ async fn stricter_modes_change_nothing(
         let other =
             Case::about(security, case.playbook, case.member.clone(), case.ids.clone(), Settings::default()).await?;
         let answer = other.deliver().await.answer()?;
-        note(&other, seen);
+        note(&other, world, seen);
         let target = case.target.to_string();
         let its: Vec<_> = answer.outcomes.iter().filter(|o| o.target.as_deref() == Some(&target)).collect();
         let [answered] = its.as_slice() else { anyhow::bail!("{wanted}: {:?}", answer.outcomes) };
@@ -167,7 +179,10 @@ async fn stricter_modes_change_nothing(
         let expected = usize::from(wanted == Outcome::Proposed);
         ensure!(told.len() == expected, "{wanted}: people are told {told:?}");
         ensure!(changing(&other, 0).is_empty(), "{wanted} called {:?}", changing(&other, 0));
-        ensure!(other.due().await?.is_empty(), "{wanted}: something is due: {:?}", other.due().await?);
+        // That a proposal lapses is told before it does.
+        let due = other.due().await?;
+        let reminders = due.iter().filter(|key| key.contains("#proposal-ends#")).count();
+        ensure!(due.len() == reminders && reminders == expected, "{wanted}: something is due: {due:?}");
     }
     ensure!(case.state().await? == *before, "to observe or propose changed the state");
     Ok(())
@@ -182,7 +197,7 @@ async fn by_config(security: &Arc<Security>, playbook: &'static Traced, seen: &M
         let case = Case::new(security, playbook, &worlds(playbook).await.largest).await?;
         let event = case.found_by_config("our-own-name", rule).await?;
         let answer = case.deliver_event(&event).await.answer()?;
-        note(&case, seen);
+        note(&case, BY_CONFIG, seen);
         fixed += answer.outcomes.iter().filter(|o| o.outcome == done(playbook)).count();
         let done = |o: &firebreak::hub::Answered| o.outcome == done(playbook) || o.outcome == Outcome::NoChange;
         ensure!(!answer.outcomes.is_empty() && answer.outcomes.iter().all(done), "{rule}: {:?}", answer.outcomes);
@@ -215,11 +230,11 @@ async fn journey(
         ensure!(case.state().await? == before, "nothing was to be done, and the state changed");
         ensure!(case.run().await?.is_none() && case.due().await?.is_empty(), "there is a run of nothing");
         ensure!(case.faults.told().is_empty(), "people are told of nothing: {:?}", case.faults.told());
-        note(&case, seen);
+        note(&case, world, seen);
         return Ok(());
     }
     if let Some(stricter) = stricter {
-        stricter_modes_change_nothing(&case, &planned, &before, stricter, seen).await?;
+        stricter_modes_change_nothing(&case, world, &planned, &before, stricter, seen).await?;
     }
     let Planned::Plan(plan) = planned else {
         let answer = case.deliver().await.answer()?;
@@ -227,7 +242,7 @@ async fn journey(
         ensure!(matches!(outcome, Some(Outcome::Gone | Outcome::Refused)), "{outcome:?}");
         ensure!(changing(&case, 0).is_empty(), "nothing was to be done, and {:?}", changing(&case, 0));
         ensure!(case.state().await? == before, "nothing was to be done, and the state changed");
-        note(&case, seen);
+        note(&case, world, seen);
         return Ok(());
     };
     let Planned::Plan(again) = again else { anyhow::bail!("the second plan is none") };
@@ -246,7 +261,7 @@ async fn journey(
         let its: Vec<_> = answer.outcomes.iter().filter(|o| o.target.as_deref() == Some(&target)).collect();
         ensure!(its.len() == 1 && its.iter().all(|o| o.why == plan.ask_first[0]), "{:?}", answer.outcomes);
         ensure!(case.state().await? == before, "a proposal changed something");
-        note(&case, seen);
+        note(&case, world, seen);
         return Ok(());
     }
 
@@ -338,7 +353,7 @@ async fn journey(
     ensure!(case.state().await? == undone, "undoing twice changed something");
     case.settle().await?;
     ensure!(case.due().await?.is_empty(), "something stays due for ever: {:?}", case.due().await?);
-    note(&case, seen);
+    note(&case, world, seen);
     case.restart()?;
     Ok(())
 }

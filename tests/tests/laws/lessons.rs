@@ -86,7 +86,11 @@ fn l15_l17_isolation_needs_no_profile_and_waits_for_no_evidence() {
         });
         let http = aws_smithy_runtime_api::client::http::SharedHttpClient::new(faults.clone());
         let aws = security
-            .aws(http, Settings { attempt_timeout: std::time::Duration::from_secs(60), ..Settings::default() })
+            .aws(
+                isolating(),
+                http,
+                Settings { attempt_timeout: std::time::Duration::from_secs(60), ..Settings::default() },
+            )
             .unwrap();
         let function = FUNCTIONS.iter().find(|f| f.playbooks.iter().any(|p| p.meta().id == isolating().id())).unwrap();
         let hub = firebreak::hub::Hub::new(function.name, function.playbooks, security.config().unwrap(), aws);
