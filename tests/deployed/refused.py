@@ -6,6 +6,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import boto3
 import events
 import incident
 import people
@@ -139,6 +140,38 @@ def beyond(scene: Scene) -> None:
     }
     expected = dict(zip(found, ("AccessDeniedException", "AccessDeniedException", "AccessDenied")))
     same(LEAST, "the function's role cannot decide, speak as another on the bus, or put policies in force", expected, found)
+
+
+def narrowed(scene: Scene) -> None:
+    """What a session in the member account may do to EC2: what the role may, and of that what the session was given."""
+    sts = session(scene, scene.output("ContainComputeRoleArn"))
+    role = f"arn:aws:iam::{scene.member}:role/firebreak/isolate-instance"
+    victim, interface = scene.ids["victim"], scene.ids["eni_a"]
+    reads = {"Effect": "Allow", "Action": "ec2:DescribeInstances", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
+
+    def ec2(**narrow: str) -> Any:
+        given = sts.assume_role(RoleArn=role, RoleSessionName="rehearsal", **narrow)["Credentials"]
+        return boto3.client(
+            "ec2",
+            region_name=REGION,
+            endpoint_url=scene.emulators.moto,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+
+    whole, narrow = ec2(), ec2(Policy=policy)
+    groups = scene.at_member("ec2").describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
+    same_groups = {"NetworkInterfaceId": interface, "Groups": [group["GroupId"] for group in groups[0]["Groups"]]}
+    found = [
+        code(lambda: whole.modify_network_interface_attribute(**same_groups)),
+        code(lambda: narrow.describe_instances(InstanceIds=[victim])),
+        code(lambda: narrow.modify_network_interface_attribute(**same_groups)),
+        code(lambda: whole.terminate_instances(InstanceIds=[victim])),
+    ]
+    expected = ["allowed", "allowed", "UnauthorizedOperation", "UnauthorizedOperation"]
+    same(LEAST, "a session in the member account does what its role and its session policy allow, and no more", expected, found)
 
 
 def without_a_permission(scene: Scene, event: dict) -> dict:

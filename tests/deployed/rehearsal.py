@@ -73,6 +73,7 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     refused.at_the_door(scene, command, given)
     refused.trust(scene)
     refused.beyond(scene)
+    refused.narrowed(scene)
     others.key(scene)
     others.port(scene)
     canary.drill(scene)

@@ -116,7 +116,23 @@ def set_up(scene: Scene) -> None:
     }
     scene.ids = seed(scene.accounts, scene.member, REGION, world("web-server"))["ids"]
     guardduty(scene)
+    enforce(scene)
     listen(scene)
+
+
+def enforce(scene: Scene) -> None:
+    """moto asks the policies of the deployed roles as well: they are copied there as ministack has them."""
+    for account in (HUB, scene.member):
+        deployed = scene.emulators.root(account, "iam")
+        copied = scene.accounts.client(account, REGION, "iam")
+        for role in deployed.list_roles(PathPrefix="/firebreak/")["Roles"]:
+            name, document = role["RoleName"], json.dumps(role["AssumeRolePolicyDocument"])
+            copied.create_role(RoleName=name, Path=role["Path"], AssumeRolePolicyDocument=document)
+            for policy in deployed.list_role_policies(RoleName=name)["PolicyNames"]:
+                found = deployed.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+                copied.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(found))
+    body = json.dumps({"accounts": [HUB, scene.member], "organization": scene.organization}).encode()
+    scene.accounts.door("enforce", "POST", body)
 
 
 def guardduty(scene: Scene) -> None:

@@ -103,7 +103,9 @@ def tell_of_sessions(moto: str) -> None:
     def register_session(original: Any, access_key: str, session: dict) -> None:
         original(access_key, session)
         arn = session["Arn"]
-        body = json.dumps({"account": arn.split(":")[4], "access_key": access_key, "role": role_arn(arn)}).encode()
+        known = {"account": arn.split(":")[4], "access_key": access_key, "role": role_arn(arn)}
+        policy = (session.get("SessionPolicies") or {}).get("Policy") or ""
+        body = json.dumps({**known, "session": arn.rsplit("/", 1)[-1], "policy": policy}).encode()
         with urlopen(Request(f"{moto}/moto-api/firebreak/sts/sessions", data=body), timeout=30) as answer:
             answer.read()
 

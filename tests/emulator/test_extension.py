@@ -1282,7 +1282,8 @@ class SessionPolicies(Emulated):
 class ForeignSessions(Emulated):
     def test_a_session_that_another_emulator_gave_is_of_its_account_and_role(self):
         role = f"arn:aws:iam::{self.account}:role/firebreak/isolate-instance"
-        body = json.dumps({"account": self.account, "access_key": "ASIAFOREIGNFOREIGN00", "role": role}).encode()
+        body = {"account": self.account, "access_key": "ASIAFOREIGNFOREIGN00", "role": role, "session": "x", "policy": ""}
+        body = json.dumps(body).encode()
         since = json.loads(self.accounts.door("calls"))["next"]
         for _ in range(2):
             self.accounts.door("sts/sessions", "POST", body)
