@@ -25,8 +25,6 @@ use crate::python::{self, last_line};
 
 /// How long the server may take to listen. It takes about two seconds; a machine that compiles takes longer.
 const START_WITHIN: Duration = Duration::from_secs(120);
-/// What is installed. Of the second one module is used, which needs nothing of what the whole needs.
-const REQUIREMENTS: [&str; 2] = ["requirements.txt", "evaluator.txt"];
 /// What would lead a client to another account, profile or server than the emulator's.
 const FOREIGN_VARIABLES: &[&str] = &[
     "AWS_PROFILE",
@@ -139,7 +137,7 @@ impl Emulator {
 
     fn start_blocking(tell: &dyn Fn(&str)) -> Result<Self> {
         let state = state_directory();
-        let requirements = REQUIREMENTS.map(|name| source_directory().join(name));
+        let requirements = ["requirements.txt", "evaluator.txt"].map(|name| source_directory().join(name));
         let python = python::environment("the emulator", &state, "venv", &requirements, tell)?.python();
         let log = state.join(format!("server-{}-{}.log", std::process::id(), fresh_account()));
         let mut command = python_command(&python);

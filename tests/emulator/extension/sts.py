@@ -43,6 +43,16 @@ def _assume_role(original: Any, self: Any) -> Any:
     return original(self)
 
 
+@override(AssumedRole, "__init__")
+def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
+    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
+    """
+    original(self, *args, **kwargs)
+    self.issued = utcnow()
+
+
 def know_session(account: str, access_key: str, role: str, session: str, policy: str) -> dict:
     """The door: a session of `role` in `account`, given by the STS of another emulator with a session policy or an empty
     one. Its calls are of that account, and authorisation knows it.
@@ -58,13 +68,3 @@ def know_session(account: str, access_key: str, role: str, session: str, policy:
         known = AssumedRole(account, "us-east-1", key, session, role, policy, 3600, "")
         sts_backends[account]["aws"].assumed_roles.append(known)
     return {}
-
-
-@override(AssumedRole, "__init__")
-def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> None:
-    """A session knows when it was issued, which policies can ask for (`aws:TokenIssueTime`).
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-tokenissuetime
-    """
-    original(self, *args, **kwargs)
-    self.issued = utcnow()
