@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ class Emulators:
         self.settings = settings
         self.moto = os.environ["AWS_ENDPOINT_URL"].rstrip("/")
         self.secret = secrets.token_hex(20)
-        directory = Path(settings["state"]) / "ministack"
-        directory.mkdir(parents=True, exist_ok=True)
-        self.log = directory / "server.log"
+        # What it unpacks of the functions is large, and of no use to anybody afterwards.
+        self.directory = directory = Path(settings["state"]) / "ministack"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self.log = Path(settings["state"]) / "ministack.log"
         environment = {
             **self.plain(),
             "FIREBREAK_MOTO": self.moto,
@@ -57,6 +60,7 @@ class Emulators:
     def close(self) -> None:
         self.server.stdin.close()
         self.server.wait(timeout=30)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     @staticmethod
     def plain() -> dict:

@@ -37,7 +37,8 @@ def behind(scene: Scene) -> dict:
         if ":targetgroup/" in arn:
             health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
             sent = [one for one in health if one["TargetHealth"]["State"] not in ("unused", "draining")]
-            found[name] = sorted(f"{one['Target']['Id']}:{one['Target'].get('Port')}" for one in sent if one["Target"]["Id"] in own)
+            targets = [one["Target"] for one in sent if one["Target"]["Id"] in own]
+            found[name] = sorted(f"{target['Id']}:{target.get('Port')}" for target in targets)
     for one in elb.describe_load_balancers()["LoadBalancerDescriptions"]:
         found[one["LoadBalancerName"]] = sorted(i["InstanceId"] for i in one["Instances"] if i["InstanceId"] in own)
     return found
@@ -92,7 +93,8 @@ def contain(scene: Scene, event: dict) -> dict:
     groups = interfaces(scene)
     only = sorted({group for groups_of in groups.values() for group in groups_of})
     same(CONTAINED, "every interface is as many as before", sorted(before["interfaces"]), sorted(groups))
-    same(CONTAINED, "each of them has one group, the same", (1, [1] * len(groups)), (len(only), [len(g) for g in groups.values()]))
+    sizes = [len(groups_of) for groups_of in groups.values()]
+    same(CONTAINED, "each of them has one group, the same", (1, [1] * len(groups)), (len(only), sizes))
     if len(only) == 1:
         group = scene.at_member("ec2").describe_security_groups(GroupIds=only)["SecurityGroups"][0]
         rules = len(group["IpPermissions"]) + len(group["IpPermissionsEgress"])

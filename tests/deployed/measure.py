@@ -13,16 +13,23 @@ from typing import Any
 
 from emulators import HUB, REGION
 from scene import Scene
+from stack import STACK
 from tell import figure, holds, same
 
 TOPIC = "Deployed"
-FUNCTIONS = {"ContainCompute": "contain-compute", "ContainIdentity": "contain-identity", "Harden": "harden", "Operate": "operate"}
 
 
-def functions(scene: Scene, built: Path, architecture: str) -> None:
+def named(scene: Scene) -> dict:
+    """The functions of the stack: what each is called without the stack's name, by its logical id."""
+    kinds, names = scene.stack["types"], scene.stack["resources"]
+    functions = [logical for logical, kind in kinds.items() if kind == "AWS::Lambda::Function"]
+    return {logical: names[logical].removeprefix(f"{STACK}-") for logical in sorted(functions)}
+
+
+def functions(scene: Scene, architecture: str) -> None:
     """Each function is what the template says, under the template's role."""
     client = scene.hub("lambda")
-    for logical, name in FUNCTIONS.items():
+    for logical, name in named(scene).items():
         found = client.get_function_configuration(FunctionName=scene.stack["resources"][logical])
         is_so = [found["Runtime"], found["Architectures"], found["Role"]]
         role = f"arn:aws:iam::{HUB}:role/firebreak/{name}"
@@ -50,20 +57,21 @@ def digest(path: Any) -> str:
 
 def running(scene: Scene, built: Path, quick: bool) -> None:
     """What runs is what was built; its size, its start and its memory."""
-    alive = processes()
+    alive, ran = processes(), []
     profile = "built quickly: no measure of what ships" if quick else "as it ships"
-    for logical, name in FUNCTIONS.items():
+    for logical, name in named(scene).items():
         binary = built / logical / "bootstrap"
         parts = [f"{binary.stat().st_size / 1e6:.1f} MB", f"{zipped(binary) / 1e6:.1f} MB as a package"]
         parts.append(f"ready in {statistics.median(started(scene, logical, binary) for _ in range(5)):.0f} ms")
         found = alive.get(scene.stack["resources"][logical])
         if found:
             directory, executable = found
+            ran.append(logical)
             same(TOPIC, f"the process of {name} is the very binary that sam build made", digest(binary), digest(executable))
             peak = [line for line in (directory / "status").read_text().splitlines() if line.startswith("VmHWM:")]
             parts.append(f"{int(peak[0].split()[1]) / 1e3:.0f} MB of memory at most")
         figure(f"{name} ({profile})", ", ".join(parts))
-    holds(TOPIC, "the functions have run in processes of their own", len(alive) >= 2, sorted(alive))
+    same(TOPIC, "every function has run in a process of its own", sorted(named(scene)), sorted(ran))
 
 
 def zipped(binary: Path) -> int:

@@ -7,7 +7,7 @@ import events
 import incident
 import tell
 from emulators import HUB, REGION
-from scene import Scene
+from scene import Scene, world
 from stack import ROOT
 from tell import holds, same, wait
 from world import seed
@@ -43,8 +43,7 @@ def key(scene: Scene) -> None:
 def port(scene: Scene) -> None:
     """A control of Security Hub that failed, through the queue before `harden`."""
     tell.say("a control fails")
-    world = json.loads((ROOT / "tests" / "worlds" / "open-ssh.json").read_text())
-    ids = seed(scene.accounts, scene.member, REGION, world)["ids"]
+    ids = seed(scene.accounts, scene.member, REGION, world("open-ssh"))["ids"]
     was = json.loads((ROOT / "events" / "securityhub" / "control-open-port.json").read_text())
     group = was["detail"]["findings"][0]["Resources"][0]["Id"].rsplit("/", 1)[1]
     event = events.event("securityhub/control-open-port", scene.member, {group: ids["victim"]})

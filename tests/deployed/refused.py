@@ -6,6 +6,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import boto3
 import events
 import incident
 import people
@@ -68,10 +69,10 @@ def at_the_door(scene: Scene, command: str, settings: dict) -> None:
     holds(DOOR, "an operator cannot publish policies: the role for it does not let one in", refused, published.stdout)
 
 
-def session(scene: Scene, role: str) -> Any:
-    """STS as a session of a role of the security account."""
+def session(scene: Scene, role: str, service: str = "sts") -> Any:
+    """A service as a session of a role of the security account."""
     given = scene.hub("sts").assume_role(RoleArn=role, RoleSessionName="rehearsal")["Credentials"]
-    return scene.emulators.client("sts", given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    return scene.emulators.client(service, given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
 
 
 def trust(scene: Scene) -> None:
@@ -124,6 +125,53 @@ def namesake(scene: Scene) -> Any:
     role = f"arn:aws:iam::{STRANGER}:role/firebreak/{COMPUTE}"
     given = scene.emulators.root(STRANGER, "sts").assume_role(RoleArn=role, RoleSessionName="rehearsal")["Credentials"]
     return scene.emulators.client("sts", given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def beyond(scene: Scene) -> None:
+    """What the role of the function that contains may not do, whoever holds it."""
+    role = scene.output("ContainComputeRoleArn")
+    dynamodb, bus, s3 = (session(scene, role, service) for service in ("dynamodb", "events", "s3"))
+    row, entry = {"id": {"S": "x"}}, {"Source": "somebody", "DetailType": "x", "Detail": "{}"}
+    decisions, policies = scene.output("DecisionsTable"), scene.output("PolicyBucket")
+    found = {
+        "decide": code(lambda: dynamodb.put_item(TableName=decisions, Item=row)),
+        "speak as another": code(lambda: bus.put_events(Entries=[entry])),
+        "put policies in force": code(lambda: s3.put_object(Bucket=policies, Key="policies.cedar", Body=b"")),
+    }
+    expected = dict(zip(found, ("AccessDeniedException", "AccessDeniedException", "AccessDenied")))
+    same(LEAST, "the function's role cannot decide, speak as another on the bus, or put policies in force", expected, found)
+
+
+def narrowed(scene: Scene) -> None:
+    """What a session in the member account may do to EC2: what the role may, and of that what the session was given."""
+    sts = session(scene, scene.output("ContainComputeRoleArn"))
+    role = f"arn:aws:iam::{scene.member}:role/firebreak/isolate-instance"
+    victim, interface = scene.ids["victim"], scene.ids["eni_a"]
+    reads = {"Effect": "Allow", "Action": "ec2:DescribeInstances", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
+
+    def ec2(**narrow: str) -> Any:
+        given = sts.assume_role(RoleArn=role, RoleSessionName="rehearsal", **narrow)["Credentials"]
+        return boto3.client(
+            "ec2",
+            region_name=REGION,
+            endpoint_url=scene.emulators.moto,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+
+    whole, narrow = ec2(), ec2(Policy=policy)
+    groups = scene.at_member("ec2").describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
+    same_groups = {"NetworkInterfaceId": interface, "Groups": [group["GroupId"] for group in groups[0]["Groups"]]}
+    found = [
+        code(lambda: whole.modify_network_interface_attribute(**same_groups)),
+        code(lambda: narrow.describe_instances(InstanceIds=[victim])),
+        code(lambda: narrow.modify_network_interface_attribute(**same_groups)),
+        code(lambda: whole.terminate_instances(InstanceIds=[victim])),
+    ]
+    expected = ["allowed", "allowed", "UnauthorizedOperation", "UnauthorizedOperation"]
+    same(LEAST, "a session in the member account does what its role and its session policy allow, and no more", expected, found)
 
 
 def without_a_permission(scene: Scene, event: dict) -> dict:

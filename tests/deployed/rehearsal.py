@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "emulator"))
 
+import canary  # noqa: E402
 import incident  # noqa: E402
 import measure  # noqa: E402
 import others  # noqa: E402
@@ -40,7 +41,8 @@ def main() -> None:
     _, of_member = without_what_is_lacked(MEMBER_TEMPLATE, sam.directory)
     for name, found in (("template.yaml", left_out), ("template-member.yaml", of_member)):
         for reason, names in found.items():
-            tell.note(f"{name} is deployed without {', '.join(names)}: ministack has {reason}")
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            tell.note(f"{name} is deployed without {names[0]}{more}: ministack has {reason}")
     tell.say("starting ministack")
     emulators = Emulators(settings)
     try:
@@ -55,12 +57,14 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     begun = time.monotonic()
     sam.deploy(template, emulators, scenes.parameters(scene, architecture))
     tell.figure("sam deploy", f"{time.monotonic() - begun:.0f} s")
-    scenes.set_up(scene, "web-server")
-    measure.functions(scene, sam.built, architecture)
+    scenes.set_up(scene)
+    measure.functions(scene, architecture)
 
     command, given = settings["command"], people.settings(emulators, "firebreak-contain-compute")
     publisher = scene.people[people.PUBLISHER]
-    published = publisher.command(command, given, "policy", "publish", str(ROOT / "policies" / "starter.cedar"), "--yes")
+    policies = sam.directory / "policies.cedar"
+    policies.write_text((ROOT / "policies" / "starter.cedar").read_text() + canary.POLICY)
+    published = publisher.command(command, given, "policy", "publish", str(policies), "--yes")
     tell.holds("Deployed", "a publisher puts a policy set in force", published.returncode == 0, published.stdout)
     ready(scene, command, given)
     kept = refused.without_a_permission(scene, incident.finding(scene))
@@ -68,8 +72,11 @@ def rehearse(settings: dict, sam: Sam, template: Path, emulators: Emulators, arc
     incident.undo(scene, before, command, given)
     refused.at_the_door(scene, command, given)
     refused.trust(scene)
+    refused.beyond(scene)
+    refused.narrowed(scene)
     others.key(scene)
     others.port(scene)
+    canary.drill(scene)
     measure.running(scene, sam.built, settings["quick"])
 
 
@@ -77,8 +84,8 @@ def ready(scene: scenes.Scene, command: str, given: dict) -> None:
     """An operator makes the member ready and looks whether it is."""
     operator = scene.people[people.OPERATOR]
     where = ("--regions", REGION)
-    done = operator.command(command, given, "onboard", "--account", scene.member, *where, "--vpc", scene.ids["vpc"])
-    tell.holds("Deployed", "an operator makes a quarantine group ahead", done.returncode == 0, done.stdout)
+    done = operator.command(command, given, "onboard", "--account", scene.member, *where)
+    tell.holds("Deployed", "an operator makes quarantine groups ahead", done.returncode == 0, done.stdout)
     done = operator.command(command, given, "preflight", "--accounts", scene.member, *where)
     refusals = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("NO")]
     tell.same("Deployed", "every check of preflight is well", [], refusals)

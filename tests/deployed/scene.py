@@ -27,6 +27,7 @@ class Scene:
     stack: dict = field(default_factory=dict)
     people: dict = field(default_factory=dict)
     ids: dict = field(default_factory=dict)
+    canary: str = ""
     queues: dict = field(default_factory=dict)
 
     def hub(self, service: str) -> Any:
@@ -69,9 +70,14 @@ class Scene:
 
 
 def prepare(emulators: Emulators, accounts: Accounts) -> Scene:
-    """The organization and who is in it, before the stack is deployed."""
+    """The organization, who is in it, and an instance to drill on, before the stack is deployed."""
     found, member = organization(emulators)
-    return Scene(emulators, accounts, found, member)
+    canary = seed(accounts, member, REGION, world("no-profile"))["ids"]["victim"]
+    return Scene(emulators, accounts, found, member, canary=f"aws/{member}/{REGION}/ec2-instance/{canary}")
+
+
+def world(name: str) -> dict:
+    return json.loads((ROOT / "tests" / "worlds" / f"{name}.json").read_text())
 
 
 def parameters(scene: Scene, architecture: str) -> dict:
@@ -83,10 +89,11 @@ def parameters(scene: Scene, architecture: str) -> dict:
         "BreakGlassPrincipals": f"arn:aws:iam::{HUB}:role/break-glass",
         "OperatorPrincipals": people.arn(people.OPERATOR),
         "PublisherPrincipals": people.arn(people.PUBLISHER),
+        "DrillCanaries": scene.canary,
     }
 
 
-def set_up(scene: Scene, world: str) -> None:
+def set_up(scene: Scene) -> None:
     """Everything else: the member's stack, GuardDuty, the victim, people, and who listens."""
     scene.stack = settled(scene.emulators, HUB, STACK)
     tell.same("Deployed", "the hub's stack is complete", "CREATE_COMPLETE", scene.stack["status"])
@@ -107,10 +114,25 @@ def set_up(scene: Scene, world: str) -> None:
         # Has nothing.
         "mallory": Person(scene.emulators, "mallory", []),
     }
-    world = json.loads((ROOT / "tests" / "worlds" / f"{world}.json").read_text())
-    scene.ids = seed(scene.accounts, scene.member, REGION, world)["ids"]
+    scene.ids = seed(scene.accounts, scene.member, REGION, world("web-server"))["ids"]
     guardduty(scene)
+    enforce(scene)
     listen(scene)
+
+
+def enforce(scene: Scene) -> None:
+    """moto asks the policies of the deployed roles as well: they are copied there as ministack has them."""
+    for account in (HUB, scene.member):
+        deployed = scene.emulators.root(account, "iam")
+        copied = scene.accounts.client(account, REGION, "iam")
+        for role in deployed.list_roles(PathPrefix="/firebreak/")["Roles"]:
+            name, document = role["RoleName"], json.dumps(role["AssumeRolePolicyDocument"])
+            copied.create_role(RoleName=name, Path=role["Path"], AssumeRolePolicyDocument=document)
+            for policy in deployed.list_role_policies(RoleName=name)["PolicyNames"]:
+                found = deployed.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+                copied.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(found))
+    body = json.dumps({"accounts": [HUB, scene.member], "organization": scene.organization}).encode()
+    scene.accounts.door("enforce", "POST", body)
 
 
 def guardduty(scene: Scene) -> None:

@@ -103,7 +103,9 @@ def tell_of_sessions(moto: str) -> None:
     def register_session(original: Any, access_key: str, session: dict) -> None:
         original(access_key, session)
         arn = session["Arn"]
-        body = json.dumps({"account": arn.split(":")[4], "access_key": access_key, "role": role_arn(arn)}).encode()
+        known = {"account": arn.split(":")[4], "access_key": access_key, "role": role_arn(arn)}
+        policy = (session.get("SessionPolicies") or {}).get("Policy") or ""
+        body = json.dumps({**known, "session": arn.rsplit("/", 1)[-1], "policy": policy}).encode()
         with urlopen(Request(f"{moto}/moto-api/firebreak/sts/sessions", data=body), timeout=30) as answer:
             answer.read()
 
@@ -116,7 +118,8 @@ def open_door(app: Any, door: int) -> None:
 
     @override(hypercorn.asyncio, "serve")
     def serve(original: Any, application: Any, config: Any) -> Any:
-        config.bind = [*config.bind, f"127.0.0.1:{door}"]
+        # Not 443, which it takes where it can.
+        config.bind = [config.bind[0], f"127.0.0.1:{door}"]
         return original(application, config)
 
     @override(app, "_parse_lambda_url")

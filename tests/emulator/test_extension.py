@@ -1279,6 +1279,23 @@ class SessionPolicies(Emulated):
         return {"Version": "2012-10-17", "Statement": [statement]}
 
 
+class ForeignSessions(Emulated):
+    def test_a_session_that_another_emulator_gave_is_of_its_account_and_role(self):
+        role = f"arn:aws:iam::{self.account}:role/firebreak/isolate-instance"
+        body = {"account": self.account, "access_key": "ASIAFOREIGNFOREIGN00", "role": role, "session": "x", "policy": ""}
+        body = json.dumps(body).encode()
+        since = json.loads(self.accounts.door("calls"))["next"]
+        for _ in range(2):
+            self.accounts.door("sts/sessions", "POST", body)
+        keys = {"aws_access_key_id": "ASIAFOREIGNFOREIGN00", "aws_secret_access_key": "x", "aws_session_token": "x"}
+        ec2 = self.accounts.session.client("ec2", region_name=REGION, endpoint_url=self.accounts.endpoint, **keys)
+        ec2.create_vpc(CidrBlock="10.99.0.0/16")
+        blocks = [vpc["CidrBlock"] for vpc in self.ec2.describe_vpcs()["Vpcs"]]
+        self.assertIn("10.99.0.0/16", blocks)
+        calls = json.loads(self.accounts.door(f"calls?since={since}&access_key=ASIAFOREIGNFOREIGN00"))["calls"]
+        self.assertEqual([(self.account, role)], [(call["account"], call["role"]) for call in calls])
+
+
 class Identities(Emulated):
     def setUp(self):
         super().setUp()

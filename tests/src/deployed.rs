@@ -205,6 +205,23 @@ mod tests {
         }
     }
 
+    /// cargo-lambda, which `sam build` calls, sets each of these that the profile `release` does not, and lets a panic abort.
+    #[test]
+    fn what_sam_build_makes_is_what_ships() {
+        let text = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+        let section = |name: &str| -> Vec<String> {
+            let rest = text.lines().skip_while(|line| *line != format!("[profile.{name}]")).skip(1);
+            let lines = rest.take_while(|line| !line.starts_with('[')).filter(|line| line.contains(" = "));
+            lines.map(str::to_owned).collect()
+        };
+        let release = section("release");
+        for key in ["codegen-units", "lto", "panic", "strip"] {
+            assert!(release.iter().any(|line| line.starts_with(key)), "{key}: {release:?}");
+        }
+        assert!(release.contains(&r#"panic = "unwind""#.to_owned()), "{release:?}");
+        assert_eq!(section("ship"), [r#"inherits = "release""#]);
+    }
+
     #[test]
     fn a_line_that_is_no_json_is_an_error() {
         assert!(read("Traceback\n".as_bytes(), &|_| ()).is_err());

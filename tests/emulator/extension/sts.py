@@ -9,7 +9,7 @@ from moto.iam.exceptions import MalformedPolicyDocument
 from moto.iam.models import iam_backends
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.sts.exceptions import STSClientError, STSValidationError
-from moto.sts.models import AssumedRole
+from moto.sts.models import AssumedRole, sts_backends
 from moto.sts.responses import TokenResponse
 
 from .patch import override
@@ -53,8 +53,9 @@ def _session(original: Any, self: AssumedRole, *args: Any, **kwargs: Any) -> Non
     self.issued = utcnow()
 
 
-def know_session(account: str, access_key: str, role: str) -> dict:
-    """The door: a session of `role` in `account`, given by the STS of another emulator. Its calls are of that account.
+def know_session(account: str, access_key: str, role: str, session: str, policy: str) -> dict:
+    """The door: a session of `role` in `account`, given by the STS of another emulator with a session policy or an empty
+    one. Its calls are of that account, and authorisation knows it.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -64,4 +65,6 @@ def know_session(account: str, access_key: str, role: str) -> dict:
         del backend.access_keys[key.access_key_id]
         key.access_key_id, key.role_arn = access_key, role
         backend.access_keys[access_key] = key
+        known = AssumedRole(account, "us-east-1", key, session, role, policy, 3600, "")
+        sts_backends[account]["aws"].assumed_roles.append(known)
     return {}
