@@ -114,7 +114,7 @@ async fn preflight_names_what_is_missing_and_onboard_puts_it_there() {
     let made = operator.good(&["onboard", "--account", &lab.member]).await;
     assert!(made.contains(vpc), "{made}");
     let after = operator.good(&preflight).await;
-    assert!(after.contains("ready: 25 checks") && !after.contains("NOT ready"), "{after}");
+    assert!(after.contains("ready: 26 checks") && !after.contains("NOT ready"), "{after}");
 
     // A group of ours in the VPC, without any rule.
     let ours = quarantine_groups(&lab).await;
@@ -192,7 +192,8 @@ async fn preflight_says_what_a_deployment_lacks() {
     lab.at_hub("dynamodb", "delete_table", json!({"TableName": table})).await.unwrap();
     says("decisions table there", "ResourceNotFoundException").await;
     lab.at_hub("sns", "delete_topic", json!({"TopicArn": lab.stack.output("TopicArn").unwrap()})).await.unwrap();
-    assert_eq!(says("somebody is told", "NotFound").await, 2);
+    // The switch that stops everything is in the table, too.
+    assert_eq!(says("somebody is told", "NotFound").await, 3);
 }
 
 #[tokio::test]

@@ -155,7 +155,8 @@ def _disassociate_address(call: Call) -> list:
     wanted = call.form.get("AssociationId")
     address = next((a for a in _ec2(call).addresses if a.association_id and a.association_id == wanted), None)
     if address is None:
-        return [Ask(call.name, call.arn("ec2", "elastic-ip/*"))]
+        # What an association that is no more is asked on, AWS does not say: EC2 answers that there is none.
+        return []
     return [
         *_on(call, "elastic-ip", address.allocation_id),
         *_on(call, "network-interface", [address.eni.id] if address.eni else []),

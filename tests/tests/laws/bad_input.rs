@@ -309,7 +309,11 @@ fn without_the_ledger_nothing_is_done_people_are_told_and_the_event_comes_again(
     run_to_end(|| async {
         let case = case(Permits::Enforce).await;
         let before = case.state().await.unwrap();
-        let (hub, faults) = case.process_with(|config| config.ledger_table = "no-such-table".to_owned()).unwrap();
+        let (hub, faults) = case.another_process().unwrap();
+        let table = hub.config.ledger_table.clone();
+        let open = json!({"TableName": table, "DeletionProtectionEnabled": false});
+        case.security.call("dynamodb", "update_table", open).await.unwrap();
+        case.security.call("dynamodb", "delete_table", json!({"TableName": table})).await.unwrap();
         let bytes = case.event.to_string().into_bytes();
         let failure = hub.receive(&bytes, std::time::Instant::now() + case.settings.time).await.unwrap_err();
         assert_eq!(failure.code.as_deref(), Some("ResourceNotFoundException"), "{}", failure.brief());
