@@ -50,7 +50,7 @@ def status(scene: Scene, asked: dict, who: Any) -> int:
 
 def at_the_door(scene: Scene, command: str, settings: dict) -> None:
     tell.say("others come to the door")
-    asked = {"ask": "runs"}
+    asked = {"do": "runs"}
     listed = scene.people[people.OPERATOR].command(command, settings, "runs")
     holds(DOOR, "an operator is let in", listed.returncode == 0, listed.stdout)
     refused = {name: status(scene, asked, scene.people.get(name)) for name in ("nobody", "mallory", "walter")}

@@ -394,3 +394,40 @@ async fn a_proposal_that_nobody_answers_expires_and_is_made_anew() {
     };
     assert_eq!((of("superseded"), of("proposed")), (1, 1));
 }
+
+#[tokio::test]
+async fn whoever_comes_to_the_door_stops_everything_and_takes_that_back() {
+    // No policy lets anybody decide anything: to stop must wait for none.
+    let nobody = r#"@id("enforce") permit (principal is Playbook, action, resource);"#;
+    let lab = lab(Some(nobody)).await;
+    let (door, mut function) = (Door::open(&lab).await.unwrap(), lab.start().await.unwrap());
+    let ann = door.user(&lab, "ann").await.unwrap();
+    let start = lab.state().await.unwrap();
+    let (status, text) = firebreak(&lab, &door, &ann, &["stop", "--reason", "it <b>isolates</b> the shop"]).await;
+    assert!(status == 0 && text.starts_with("stopped:") && text.contains(":user/ann"), "{text}");
+    let told = lab.messages().await.unwrap();
+    let [(subject, text)] = &told[..] else { panic!("{told:?}") };
+    assert!(subject.contains("STOPPED") && text.contains("By: ann") && text.contains("it ·b·isolates"), "{text}");
+
+    let finding = lab.finding("command-and-control", "victim").await.unwrap();
+    let observed = lab.deliver(&mut function, &finding).await.unwrap().outcomes();
+    assert!(!observed.is_empty() && observed.iter().all(|outcome| outcome == "observed"), "{observed:?}");
+    assert_eq!(lab.state().await.unwrap(), start);
+    let told = lab.messages().await.unwrap();
+    assert!(told.iter().all(|(subject, _)| subject.contains("NOTHING DONE, STOPPED")), "{told:?}");
+    let victim = lab.ids.get("victim").unwrap();
+    let asked = ["request", "isolate-instance", victim, "--account", &lab.member, "--reason", "now", "--no-wait"];
+    let (status, text) = firebreak(&lab, &door, &ann, &asked).await;
+    assert!(status == 3 && text.contains("Firebreak is stopped by ann"), "{text}");
+    // An empty reason is none, and somebody of whom the door knows nothing stops nothing.
+    assert_eq!(firebreak(&lab, &door, &ann, &["resume", "--reason", " "]).await.0, 3);
+    let operator = door.session(&lab, "firebreak/operator", "ann").await.unwrap();
+    assert_eq!(firebreak(&lab, &door, &operator, &["resume", "--reason", "x"]).await.0, 3);
+
+    let (status, text) = firebreak(&lab, &door, &ann, &["resume", "--reason", "the policy is mended"]).await;
+    assert!(status == 0 && text.starts_with("resumed:"), "{text}");
+    let told = lab.messages().await.unwrap();
+    assert!(told.iter().any(|(subject, _)| subject.contains("RESUMED")), "{told:?}");
+    let outcomes = lab.deliver(&mut function, &finding).await.unwrap().outcomes();
+    assert!(outcomes.contains(&"contained".to_owned()), "{outcomes:?}");
+}

@@ -159,7 +159,11 @@ async fn a_drill_contains_a_canary_and_gives_it_back_whatever_people_may_decide(
     at.ask(json!({"do": "drill"})).await.unwrap();
     let mut outcomes = at.carry().await;
     outcomes.sort();
-    assert_eq!(outcomes, ["contained", "no_change"], "the snapshots are new enough");
+    assert_eq!(outcomes, ["contained", "preserved"]);
+    at.look().await;
+    assert_eq!(at.carry().await, ["undone"]);
+    let scored = at.look().await;
+    assert!(scored[0].starts_with("passed\nisolate-instance: contained and undone"), "{scored:?}");
     drop(at.door);
 }
 

@@ -11,10 +11,11 @@ use firebreak::playbook::Playbook;
 use firebreak::run::{Outcome, Run, RunState, UndoResult};
 use firebreak::target::TargetKind;
 use firebreak_tests::compare::{differences, shown};
+use firebreak_tests::enrolment::enrol;
 use firebreak_tests::events;
 use firebreak_tests::faults::{Doing, Fault, Request};
 use firebreak_tests::in_process::{
-    Case, Delivered, Permits, REGION, Security, Traced, event_about, finding_in, playbooks, run_to_end,
+    Case, Delivered, FUNCTIONS, Permits, REGION, Security, Traced, event_about, finding_in, playbooks, run_to_end,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -332,6 +333,9 @@ fn imported_v2(case: &Case) -> Result<Value> {
     Ok(hub_event(case, "Findings Imported V2", detail))
 }
 
+/// An account of the organization of which nothing is reported.
+const ANOTHER: &str = "333333333333";
+
 /// Changes what a forger would change.
 type Forgery = fn(&mut Value, &Case) -> Result<()>;
 
@@ -350,13 +354,16 @@ fn a_forged_finding_claims_nothing_and_blocks_nothing() {
             Ok(())
         }),
         ("a known id, about another account", |event, case| {
-            let text = event.to_string().replace(&case.member, "333333333333");
+            let text = event.to_string().replace(&case.member, ANOTHER);
             *event = serde_json::from_str(&text)?;
             Ok(())
         }),
     ];
     run_to_end(|| async {
         let security = Security::fresh(Permits::Enforce).await.unwrap();
+        for function in FUNCTIONS {
+            enrol(&security.observer, &security.account, ANOTHER, function).await.unwrap();
+        }
         let mut cases = Vec::new();
         // Whether a finding is about a target is the playbook's own word.
         for (playbook, (name, forge)) in pairs(FORGERIES) {
