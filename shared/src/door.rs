@@ -133,14 +133,19 @@ impl Door {
     }
 
     async fn answer(&self, bytes: &[u8], now: Timestamp) -> Result<Answer, Refusal> {
-        let (caller, event) = match self.called(bytes) {
-            Ok(called) => called,
-            Err((Nobody::Drills(arn), Some(event))) => return self.answer_drill(&arn, &event, now).await,
-            Err((nobody, _)) => {
-                let refusal = Refusal::from(nobody);
-                refused("-", "-", &refusal);
-                return Err(refusal);
-            }
+        let nobody = |nobody: Nobody| {
+            let refusal = Refusal::from(nobody);
+            refused("-", "-", &refusal);
+            Err(refusal)
+        };
+        // What is no request to the function's URL is nobody's.
+        let Ok(event) = serde_json::from_slice::<LambdaFunctionUrlRequest>(bytes) else {
+            return nobody(Nobody::NotAuthenticated);
+        };
+        let caller = match Caller::of(&event, &self.config.hub_account) {
+            Ok(caller) => caller,
+            Err(Nobody::Drills(arn)) => return self.answer_drill(&arn, &event, now).await,
+            Err(other) => return nobody(other),
         };
         let asked = asked(&event);
         let word = asked.as_ref().map_or("-", Asked::as_str);
@@ -153,18 +158,6 @@ impl Door {
             Err(refusal) => refused(&caller.person.id, word, refusal),
         }
         answered
-    }
-
-    /// Who calls, and what came with the call. What is no request to the function's URL is nobody's.
-    fn called(
-        &self,
-        bytes: &[u8],
-    ) -> Result<(Caller, LambdaFunctionUrlRequest), (Nobody, Option<LambdaFunctionUrlRequest>)> {
-        let event = serde_json::from_slice(bytes).map_err(|_| (Nobody::NotAuthenticated, None))?;
-        match Caller::of(&event, &self.config.hub_account) {
-            Ok(caller) => Ok((caller, event)),
-            Err(nobody) => Err((nobody, Some(event))),
-        }
     }
 
     /// What the function that holds drills asks for: to take back what a drill of its own did or proposed. No policy is

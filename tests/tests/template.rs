@@ -297,7 +297,8 @@ fn events() -> BTreeMap<String, Value> {
 /// Sends events through the rules by EventBridge's matching: which of them arrive at which function. None comes by two
 /// rules.
 async fn arrived(events: &BTreeMap<String, Value>) -> BTreeMap<&'static str, BTreeSet<String>> {
-    let (account, parameters) = (fresh_account(), json!({"OrganizationId": ORGANIZATION}));
+    let (account, parameters) =
+        (fresh_account(), json!({"OrganizationId": ORGANIZATION, "BreakGlassPrincipals": "none"}));
     let observer = Emulator::shared().await.unwrap().observer().await.unwrap();
     let stack = observer.hub(&account, REGION, &workspace().join(HUB), parameters, &[]).await.unwrap();
     let mut files = BTreeMap::new();
