@@ -69,8 +69,8 @@ enum Command {
     },
     /// Check that accounts are ready: roles, GuardDuty, ledger, evidence, policy, quarantine groups
     Preflight {
-        /// Member accounts, separated by commas, or the option given again
-        #[arg(long, required = true, value_delimiter = ',')]
+        /// Member accounts, separated by commas, or the option given again; without any, only the security account is looked at
+        #[arg(long, value_delimiter = ',')]
         accounts: Vec<AccountId>,
         /// Regions, separated by commas, or the option given again; by default the one of the environment
         #[arg(long, value_delimiter = ',')]

@@ -332,7 +332,7 @@ fn what_is_rehearsed_is_what_the_functions_answer() {
         for playbook in FUNCTIONS.iter().flat_map(|function| function.playbooks) {
             let targets = playbook.targets(&finding);
             if !targets.is_empty() {
-                assert_eq!(targets, [drill.canary.clone()]);
+                assert_eq!(targets, std::slice::from_ref(&drill.canary));
                 let keeps = playbook.meta().purpose == firebreak::playbook::Purpose::Preserve;
                 answered.push((playbook.meta().id, playbook.meta().hold, keeps));
             }
