@@ -109,10 +109,6 @@ def without_what_is_lacked(template: Path, directory: Path) -> tuple:
 
 def deploy_member(emulators: Emulators, account: str, parameters: dict) -> dict:
     """template-member.yaml, but for what ministack refuses."""
-    # The default is a parameter that AWS keeps in every account. No canary is made of it here.
-    image = "/rehearsal/canary-image"
-    emulators.root(account, "ssm").put_parameter(Name=image, Value="ami-0123456789abcdef0", Type="String")
-    parameters = {**parameters, "CanaryImage": image}
     reduced, _ = without_what_is_lacked(MEMBER_TEMPLATE, Path(emulators.settings["state"]))
     client = emulators.root(account, "cloudformation")
     client.create_stack(
