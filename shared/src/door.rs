@@ -35,7 +35,7 @@ use caller::{Caller, Nobody, PersonKind};
 use wire::{Answer, Asked, Brief, ByHand, LONGEST_REASON, MOST_HOURS, MOST_RUNS, RefusalKind};
 
 /// What stands for a person where the function that holds drills takes one back.
-pub(crate) const DRILLS: &str = "firebreak.drill";
+const DRILLS: &str = "firebreak.drill";
 
 /// The longest body that is read, in bytes: what is asked is short.
 const MOST_BYTES: usize = 16 * 1024;

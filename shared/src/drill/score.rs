@@ -119,9 +119,7 @@ impl Score {
         }
         Some(score)
     }
-}
 
-impl Score {
     /// That of a drill whose event did not get on its way.
     pub fn never_sent(failure: &Failure) -> Self {
         Self::failed(format!("its event was not sent: {}", failure.brief()))

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::held::About;
 use super::{Answer, Answered, Assessment, Hub};
 use crate::authenticate::Authenticity;
-use crate::door::DRILLS;
 use crate::failure::{Class, Failure};
 use crate::finding::{Finding, Source};
 use crate::guard::Ruling;
@@ -115,15 +114,15 @@ impl Hub {
                 Ok(Ok(self.told(playbook, report).await))
             }
             (Verb::Undo, RunState::Held) => {
+                let decided = Run { decided: Some(format!("undone by {by}")), ..run.clone() };
                 // What was contained for a drill may have turned out to be attacked as well.
-                if decision.persons == [DRILLS] {
+                if decided.is_given_back_by_drill() {
                     let joined = self.ledger.joined(run.head.holds_as(), &run.head.target).await?;
                     if let Some(real) = joined.iter().find(|joined| joined.finding.source != Source::Drill) {
                         let what = crate::text::plain(real.finding.what(), 90);
                         return Ok(Err(format!("{what} was reported of the canary meanwhile: a person decides")));
                     }
                 }
-                let decided = Run { decided: Some(format!("undone by {by}")), ..run.clone() };
                 match self.ledger.begin_undo(decision, &decided, now).await? {
                     Some(run) => self.resume(playbook, run, deadline).await.map(Ok),
                     None => Ok(Err(moved())),

@@ -106,12 +106,16 @@ impl Hub {
         Ok(TakenUp::Done(report.map(Box::new)))
     }
 
+    /// The playbook of a run. Where there is none the row stays: a version that knows the playbook takes it up.
+    fn playbook_of(&self, run: &Run) -> Result<&'static dyn Playbook, Failure> {
+        let playbook = self.playbook(&run.head.playbook);
+        playbook.ok_or_else(|| Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()))
+    }
+
     /// Ends a run that was interrupted while everything is stopped: told, and undone if a person wants that. What is not done
     /// is tried again when the stop is taken back.
     async fn end_as_it_stands(&self, run: Run, now: Timestamp) -> Result<Option<Report>, Failure> {
-        let Some(playbook) = self.playbook(&run.head.playbook) else {
-            return Err(Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()));
-        };
+        let playbook = self.playbook_of(&run)?;
         let Some(run) = self.ledger.take(&run, RunState::Applying, now).await? else { return Ok(None) };
         let why = Failure::new(Class::Transient, "go on with", run.head.id.as_str()).because("everything is stopped");
         let end = self.engine(playbook, Instant::now()).end_unverified(&run, &why);
@@ -125,10 +129,7 @@ impl Hub {
         now: Timestamp,
         deadline: Instant,
     ) -> Result<Option<Report>, Failure> {
-        let Some(playbook) = self.playbook(&run.head.playbook) else {
-            // The row stays: a version that knows the playbook takes it up.
-            return Err(Failure::new(Class::Bug, "find the playbook", run.head.playbook.clone()));
-        };
+        let playbook = self.playbook_of(&run)?;
         match due.what {
             DueKind::Lease => match run.state {
                 RunState::Applying | RunState::Undoing if run.lease_until <= now => {

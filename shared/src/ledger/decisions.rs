@@ -255,7 +255,7 @@ impl Ledger {
         })
     }
 
-    async fn transact_if(
+    pub(super) async fn transact_if(
         &self,
         writes: Vec<TransactWriteItem>,
         doing: &'static str,

@@ -1234,11 +1234,7 @@ impl Ledger {
             .item("expires_at", n((now + KEPT).as_second()))
             .condition_expression("attribute_not_exists(pk)");
         let writes = vec![drills.still_good(drill, now), items::write_put(used)];
-        match self.transact(writes).await {
-            Ok(()) => Ok(true),
-            Err(error) if is_condition(&error) => Ok(false),
-            Err(error) => Err(Failure::from_sdk("use drill", &drill.id)(error)),
-        }
+        self.transact_if(writes, "use drill", &drill.id).await
     }
 
     /// How long the oldest proposal of a function has been waiting for a person: zero where none is. Nothing where it was not
