@@ -14,6 +14,7 @@ mod delivery;
 mod enforced;
 mod facts;
 mod faults;
+mod flood;
 mod hostile;
 mod identities;
 mod journeys;
