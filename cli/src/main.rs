@@ -21,6 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use firebreak::door::wire::Asked;
 use firebreak::ids::{AccountId, Region, RunId, VpcId};
+use firebreak::ledger::Which;
 use firebreak::run::RunState;
 use jiff::Timestamp;
 
@@ -101,6 +102,9 @@ enum Command {
         /// Those in this state only
         #[arg(long, value_parser = states())]
         state: Option<RunState>,
+        /// Those whose finding is at least so severe
+        #[arg(long)]
+        severity: Option<f64>,
         /// As JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -296,7 +300,9 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Plan { event } => plan::run(&event).await,
         Command::Preflight { accounts, regions } => preflight::run(url, &accounts, regions).await,
         Command::Onboard { account, regions, vpcs } => preflight::onboard(&account, regions, vpcs).await,
-        Command::Runs { most, after, state, json } => show::runs(url, most, after, state, json).await,
+        Command::Runs { most, after, state, severity, json } => {
+            show::runs(url, most, after, Which { state, severity }, json).await
+        }
         Command::Show { run, requests, json } => show::show(url, &run, requests, json).await,
         Command::Approve(Decide { run, no_wait }) => return decide(Asked::Approve { run }, no_wait).await,
         Command::Reject(Decide { run, no_wait }) => return decide(Asked::Reject { run }, no_wait).await,

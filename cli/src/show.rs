@@ -8,6 +8,7 @@ use comfy_table::{Table, presets};
 use firebreak::door::wire::{Answer, Asked, Brief};
 use firebreak::finding::Source;
 use firebreak::ids::RunId;
+use firebreak::ledger::Which;
 use firebreak::ledger::decisions::MOST_NAMES;
 use firebreak::plan::Step;
 use firebreak::run::{Outcome, PastEnd, Run, RunState, StepResult, UndoResult};
@@ -22,11 +23,13 @@ pub(crate) async fn runs(
     url: Option<&str>,
     most: u32,
     after: Option<String>,
-    state: Option<RunState>,
+    which: Which,
     as_json: bool,
 ) -> Result<bool> {
     let door = Door::at(url).await?;
-    let Answer::Runs { runs, next } = door.ask(&Asked::Runs { most, after, state }).await? else {
+    let Answer::Runs { runs, next } =
+        door.ask(&Asked::Runs { most, after, state: which.state, severity: which.severity }).await?
+    else {
         bail!("the door gave another answer than runs");
     };
     let mut out = anstream::stdout().lock();
@@ -35,18 +38,19 @@ pub(crate) async fn runs(
             writeln!(out, "{}", serde_json::to_string(run)?)?;
         }
     } else if runs.is_empty() {
-        match (state, &next) {
-            (None, _) => writeln!(out, "no runs yet")?,
-            (Some(state), None) => writeln!(out, "no run is {}", state.as_str())?,
-            (Some(state), Some(_)) => writeln!(out, "none of the newest runs is {}", state.as_str())?,
+        match &next {
+            _ if which == Which::default() => writeln!(out, "no runs yet")?,
+            None => writeln!(out, "no such run")?,
+            Some(_) => writeln!(out, "none among the newest runs")?,
         }
     } else {
         writeln!(out, "{}", table(&runs))?;
     }
     if let Some(next) = next {
         // Not among the lines that a script reads.
-        let state = state.map(|state| format!(" --state {}", state.as_str())).unwrap_or_default();
-        writeln!(anstream::stderr(), "more: firebreak runs --most {most}{state} --after {next}")?;
+        let state = which.state.map(|state| format!(" --state {}", state.as_str())).unwrap_or_default();
+        let severity = which.severity.map(|severity| format!(" --severity {severity}")).unwrap_or_default();
+        writeln!(anstream::stderr(), "more: firebreak runs --most {most}{state}{severity} --after {next}")?;
     }
     Ok(true)
 }

@@ -595,9 +595,10 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
             owner: ruling.owner,
+            page: tighten.page || ruling.failed,
+            stopped: ruling.stopped,
         };
-        let page = tighten.page || ruling.failed;
-        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, (page, ruling.stopped)).await
+        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading).await
     }
 
     /// Whether a finding is about a target. A request is about the one that it names, which stands in the decision; a drill is
@@ -729,7 +730,6 @@ impl Hub {
     }
 
     /// Claims and applies, proposes, observes or refuses.
-    #[allow(clippy::too_many_arguments)]
     async fn act(
         &self,
         engine: &Engine<'_>,
@@ -738,16 +738,14 @@ impl Hub {
         view: &View,
         earlier: Option<&Finding>,
         reading: &Aws,
-        (page, stopped): (bool, bool),
     ) -> Result<Report, Failure> {
         let now = Timestamp::now();
         let seen = view.hold.as_ref();
         if head.mode == Mode::Enforce {
-            let whole = self.config.budget;
-            let budget = whole.for_finding(&head.finding);
+            let budget = self.config.budget;
             // The claim, beside the sessions that the first steps need. One that cannot be had is not tried: all claims meet on
             // the row of the whole budget, and in a flood most are such.
-            let (claim, sessions) = match view.spent(budget, &head) {
+            let (claim, sessions) = match view.spent(budget, &head.finding, now) {
                 Some(which) => (Ok(Claim::OverBudget(which)), engine::Sessions::default()),
                 None => tokio::join!(
                     self.ledger.claim(&head, seen, earlier, budget, now),
@@ -767,9 +765,7 @@ impl Hub {
                 Ok(Claim::OverBudget(which)) => {
                     telemetry::alarm("budget-spent", &which);
                     head.mode = Mode::Propose;
-                    let kept = if budget == whole { "" } else { ", but for what is kept for graver findings" };
-                    head.reasons
-                        .insert(0, format!("the hour's budget of {which} is spent{kept}, so a person is asked"));
+                    head.reasons.insert(0, format!("the hour's budget of {which} is spent, so a person is asked"));
                 }
                 Err(failure) => {
                     return self.without_ledger(playbook, &head.target, &head.finding, failure).await;
@@ -811,14 +807,7 @@ impl Hub {
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
         match self.ledger.record(&head, seen, earlier, state, due, now).await {
             Ok(Claim::Won(run)) => {
-                let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
-                report.page = page;
-                if stopped {
-                    // It would have been acted on, or asked about: who stopped it must know what is not.
-                    report.topic = Some(Topic::Stopped);
-                    report.page = true;
-                }
-                self.hush(&mut report).await;
+                let report = recorded_report(playbook, &run, outcome);
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
@@ -971,6 +960,18 @@ impl Hub {
             _ => Ok(report),
         }
     }
+}
+
+/// The report of a run that was recorded and does not act.
+fn recorded_report(playbook: &dyn Playbook, run: &Run, outcome: Outcome) -> Report {
+    let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
+    report.page = run.head.page;
+    if run.head.stopped {
+        // It would have been acted on, or asked about: who stopped it must know what is not.
+        report.topic = Some(Topic::Stopped);
+        report.page = true;
+    }
+    report
 }
 
 /// What is known of a finding and its target before anything is decided.

@@ -78,6 +78,9 @@ pub enum Asked {
         /// Those in this state only.
         #[serde(default)]
         state: Option<RunState>,
+        /// Those whose finding is at least so severe.
+        #[serde(default)]
+        severity: Option<f64>,
     },
     /// One run with everything that is known of it.
     Show {

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::tell::Custody;
-use super::{Answer, Answered, Hub};
+use super::{Answer, Answered, Hub, recorded_report};
 use crate::action::Boxed;
 use crate::engine::{Again, Ended, Engine, Sessions};
 use crate::failure::{Class, Failure};
@@ -82,15 +82,17 @@ impl Hub {
         let late = |due: &&Due| due.at().is_some_and(|at| now.duration_since(at) > LATE);
         let waits = |due: &&Due| stopped && may_change(due.what, RunState::Applying);
         telemetry::standing(known.ok(), due.iter().filter(|due| late(due) && !waits(due)).count());
+        // One account after the other would have all wait for one; many runs side by side in one account meet the rates that AWS
+        // allows there, which the account's own work needs as well. What was interrupted waits for nothing else of any
+        // account, and nothing else for all that was interrupted.
         let (interrupted, rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.what == DueKind::Lease);
-        for due in [interrupted, rest] {
-            // One account after the other would have all wait for one; a run beside another in one account, or many, meets the
-            // rates that AWS allows there, which the account's own work needs as well.
-            let accounts = by_account(due).into_iter().map(|due| self.take_up_of_account(due, stopped, now, deadline));
-            let taken_up: Vec<Vec<Answered>> =
-                futures_util::stream::iter(accounts).buffered(ACCOUNTS_AT_ONCE).collect().await;
-            answer.outcomes.extend(taken_up.into_iter().flatten());
-        }
+        let accounts = by_account(interrupted).into_iter().chain(by_account(rest));
+        let taken_up: Vec<Vec<Answered>> =
+            futures_util::stream::iter(accounts.map(|due| self.take_up_of_account(due, stopped, now, deadline)))
+                .buffer_unordered(ACCOUNTS_AT_ONCE)
+                .collect()
+                .await;
+        answer.outcomes.extend(taken_up.into_iter().flatten());
         // Every fifth minute: it costs a run's row to look.
         if now.as_second() / 60 % 5 == 0 {
             match self.ledger.oldest_proposal(self.function, now).await {
@@ -197,8 +199,10 @@ impl Hub {
             },
             DueKind::Report => {
                 let (report, left) = if run.state == RunState::Proposed {
-                    let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
-                    report.page = true;
+                    let report = recorded_report(playbook, &run, Outcome::Proposed);
+                    self.tell(playbook, report, &due.left).await
+                } else if run.state == RunState::Observed && run.head.stopped {
+                    let report = recorded_report(playbook, &run, Outcome::Observed);
                     self.tell(playbook, report, &due.left).await
                 } else if run.end.is_some() {
                     self.try_deliver(playbook, &run, &due.left).await
@@ -238,7 +242,6 @@ impl Hub {
                 let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
                 report.topic = Some(Topic::ProposalEnds);
                 report.page = true;
-                self.hush(&mut report).await;
                 self.tell_due(playbook, &run, report, due, now).await.map(Some)
             }
             DueKind::WriteBack => self.write_back(playbook, &run, due, now).await.map(|()| None),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{ReturnValue, TransactWriteItem, Update};
 use jiff::Timestamp;
 
-use super::Ledger;
 use super::items::{self, Item, n, s};
+use super::{Ledger, View};
 use crate::failure::{Class, Failure};
-use crate::finding::{CRITICAL, Finding, HIGH, Source};
+use crate::finding::{CRITICAL, Finding, HIGH, Source, UNRATED};
 use crate::ids::AccountId;
 use crate::run::RunHead;
 
@@ -33,7 +33,8 @@ impl Budget {
     pub fn for_finding(self, finding: &Finding) -> Self {
         let part = match finding.source {
             Source::Request | Source::Drill => 0,
-            _ if finding.severity >= CRITICAL => 0,
+            // What no source has rated, a rule of AWS Config for one, is not for that reason slight.
+            _ if finding.severity >= CRITICAL || finding.severity <= UNRATED => 0,
             _ if finding.severity >= HIGH => 5,
             _ => 2,
         };
@@ -41,10 +42,40 @@ impl Budget {
         let left = |whole: u64| whole - whole.checked_div(part).unwrap_or(0);
         Self { account_per_hour: left(self.account_per_hour), total_per_hour: left(self.total_per_hour) }
     }
+
+    /// A budget of an account in words, as far as a finding may spend it.
+    pub(super) fn in_account(self, finding: &Finding, account: &AccountId) -> String {
+        let kept = kept(self.for_finding(finding).account_per_hour, self.account_per_hour);
+        format!("account {account}{kept}")
+    }
+
+    /// The budget of all accounts in words.
+    pub(super) fn in_all(self, finding: &Finding) -> String {
+        format!("all accounts{}", kept(self.for_finding(finding).total_per_hour, self.total_per_hour))
+    }
+}
+
+fn kept(may_spend: u64, whole: u64) -> &'static str {
+    if may_spend < whole { ", but for what is kept for graver findings," } else { "" }
+}
+
+impl View {
+    /// Which budget was seen to be spent as far as a finding may spend it, in words. Rehearsals have one of their own, and of
+    /// another hour nothing is known.
+    pub fn spent(&self, budget: Budget, finding: &Finding, now: Timestamp) -> Option<String> {
+        if finding.source == Source::Drill || self.hour != hour(now) {
+            return None;
+        }
+        let may = budget.for_finding(finding);
+        if self.spent_account >= may.account_per_hour {
+            return Some(budget.in_account(finding, &finding.account));
+        }
+        (self.spent_total >= may.total_per_hour).then(|| budget.in_all(finding))
+    }
 }
 
 /// The hour as it stands in budget keys.
-fn hour(now: Timestamp) -> String {
+pub(super) fn hour(now: Timestamp) -> String {
     now.strftime("%Y%m%d%H").to_string()
 }
 
@@ -83,18 +114,18 @@ impl Ledger {
         Ok((spent(account), spent(all)))
     }
 
-    /// Counts a target about which people are asked or told this hour, in an account or (`None`) in all: which one it is.
+    /// Counts a message of a kind that people get this hour, about an account or (`None`) about all: which one it is.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn count_told(&self, account: Option<&AccountId>, now: Timestamp) -> Result<u64, Failure> {
+    pub async fn count_told(&self, kind: &str, account: Option<&AccountId>, now: Timestamp) -> Result<u64, Failure> {
         let account = account.map_or("all", AccountId::as_str);
         let answer = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("pk", s("BUDGET"))
-            .key("sk", s(format!("told#{account}#{}", hour(now))))
+            .key("sk", s(format!("told#{account}#{kind}#{}", hour(now))))
             .update_expression("SET told = if_not_exists(told, :zero) + :one, expires_at = :until")
             .expression_attribute_values(":zero", n(0))
             .expression_attribute_values(":one", n(1))
@@ -124,7 +155,9 @@ mod tests {
             let finding = crate::finding::parse(&document).unwrap().findings.remove(0).unwrap();
             Budget { account_per_hour: whole, total_per_hour: 4 * whole }.for_finding(&finding)
         };
-        for (severity, account, total) in [(9.0, 5, 20), (8.9, 4, 16), (7.0, 4, 16), (6.9, 3, 10), (0.0, 3, 10)] {
+        for (severity, account, total) in
+            [(9.0, 5, 20), (8.9, 4, 16), (7.0, 4, 16), (6.9, 3, 10), (0.1, 3, 10), (0.0, 5, 20)]
+        {
             let expected = Budget { account_per_hour: account, total_per_hour: total };
             assert_eq!(spends(severity, 5), expected, "{severity}");
         }

@@ -96,10 +96,13 @@ fn read_group(item: &Item) -> Option<KnownGroup> {
     Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
 }
 
+/// A severity as it stands in rows. It has one digit after the point, and no sign.
+pub(super) fn tenths(severity: f64) -> i64 {
+    (severity * 10.0).round() as i64
+}
+
 /// A due row, to be written.
 pub(super) fn due(head: &RunHead, due: DueAt) -> Item {
-    // Severities have one digit after the point, and no sign.
-    let severity = (head.finding.severity * 10.0).round() as i64;
     let row = [
         ("pk", s(format!("DUE#{}", head.function))),
         ("sk", s(due_sort(due.at, due.what, &head.id))),
@@ -107,7 +110,7 @@ pub(super) fn due(head: &RunHead, due: DueAt) -> Item {
         ("what", s(due.what.as_str())),
         ("written", n(Timestamp::now().as_millisecond())),
         ("account", s(head.target.account.as_str())),
-        ("severity", n(severity)),
+        ("severity", n(tenths(head.finding.severity))),
     ];
     row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -6,7 +6,7 @@
 //! | `HOLD#<word>#<target>` | `JOINED#<finding>` | findings that came while it was held |
 //! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
-//! | `BUDGET` | `told#<account or all>#<hour>` | of how many targets people were told in that hour |
+//! | `BUDGET` | `told#<account or all>#<kind>#<hour>` | how many messages of a kind people got in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
@@ -48,7 +48,8 @@ use crate::run::{Outcome, PROPOSAL_STANDS, PastEnd, Run, RunEnd, RunHead, RunSta
 use crate::target::Target;
 use crate::units::Units;
 pub use budget::Budget;
-use items::{Item, json, n, read_run, s, text};
+use budget::hour;
+use items::{Item, json, n, read_run, s, tenths, text};
 pub use stop::{STOP, STOPPED, Stopped};
 
 /// The most earlier ends that a run's row holds.
@@ -114,25 +115,8 @@ pub struct View {
     pub units: Option<KnownUnits>,
     /// Whether everything is stopped.
     pub stopped: Option<Stopped>,
-}
-
-impl View {
-    /// Of which accounts a budget of the hour was spent already, if one was. Rehearsals have one of their own.
-    pub fn spent(&self, budget: Budget, head: &RunHead) -> Option<String> {
-        let spent = |of: u64, most: u64| of >= most && head.finding.source != Source::Drill;
-        if spent(self.spent_account, budget.account_per_hour) {
-            return Some(in_account(&head.target.account));
-        }
-        spent(self.spent_total, budget.total_per_hour).then(in_all)
-    }
-}
-
-fn in_account(account: &AccountId) -> String {
-    format!("account {account}")
-}
-
-fn in_all() -> String {
-    "all accounts".to_owned()
+    /// The hour of which it knows what was spent.
+    hour: String,
 }
 
 /// Where an account stood in the organization.
@@ -177,6 +161,15 @@ pub struct Joined {
     pub finding: Finding,
     /// When it came last, in milliseconds since 1970.
     at: u64,
+}
+
+/// Which runs are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Which {
+    /// Those in this state only.
+    pub state: Option<RunState>,
+    /// Those whose finding is at least so severe; not those of versions that did not write it down.
+    pub severity: Option<f64>,
 }
 
 /// A place in the list of runs.
@@ -413,6 +406,7 @@ impl Ledger {
             groups,
             spent_account,
             spent_total,
+            hour: hour(now),
             accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
             units: units.as_ref().and_then(items::read_units),
             stopped,
@@ -469,7 +463,7 @@ impl Ledger {
         }
     }
 
-    /// Takes the target for a run that acts: hold, budgets, run with its journal and due row, in one
+    /// Takes the target for a run that acts: hold, budgets as far as the finding may spend them, run with its journal and due row, in one
     /// transaction. `seen` is the hold as it was when the run was planned; if it moved, the claim is lost. `earlier`
     /// is the finding of a run that had the target, to be known to the hold.
     pub async fn claim(
@@ -483,12 +477,12 @@ impl Ledger {
         let run = self.new_run(head, RunState::Applying, now);
         let lease = DueAt { what: DueKind::Lease, at: run.lease_until };
         let mut writes = vec![self.put_hold(head, seen, RunState::Applying)];
-        writes.extend(self.spend(head, budget, now));
+        writes.extend(self.spend(head, budget.for_finding(&head.finding), now));
         writes.push(self.put_run(&run, now));
         writes.push(self.put_due(head, lease));
         writes.extend(self.supersede(seen));
         writes.extend(earlier.map(|finding| self.put_joined(head.holds_as(), &head.target, finding, now)));
-        self.settle_claim(run, writes).await
+        self.settle_claim(run, Some(budget), writes).await
     }
 
     fn put_joined(&self, hold: &str, target: &Target, finding: &Finding, now: Timestamp) -> TransactWriteItem {
@@ -529,14 +523,16 @@ impl Ledger {
         let run = self.new_run(head, state, now);
         let mut writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
         writes.extend(self.supersede(seen));
-        if state == RunState::Proposed {
+        if state == RunState::Proposed || head.stopped {
             // Nobody is asked until a message has arrived: the schedule sees to it.
             writes.push(self.put_due(head, told_by));
+        }
+        if state == RunState::Proposed {
             let at = head.arrived_at + (PROPOSAL_STANDS - LAST_REMINDER);
             writes.push(self.put_due(head, DueAt { what: DueKind::ProposalEnds, at }));
         }
         writes.extend(besides);
-        self.settle_claim(run, writes).await
+        self.settle_claim(run, None, writes).await
     }
 
     /// Writes all or nothing. A transaction that meets another one on a row (the hour's budget is one row
@@ -564,7 +560,12 @@ impl Ledger {
         }
     }
 
-    async fn settle_claim(&self, run: Run, writes: Vec<TransactWriteItem>) -> Result<Claim, Failure> {
+    async fn settle_claim(
+        &self,
+        run: Run,
+        budget: Option<Budget>,
+        writes: Vec<TransactWriteItem>,
+    ) -> Result<Claim, Failure> {
         let result = self.transact(writes).await;
         let error = match result {
             Ok(()) => return Ok(Claim::Won(Box::new(run))),
@@ -577,11 +578,11 @@ impl Ledger {
                 let now = reasons.first().and_then(|r| r.item()).map(items::read_hold).transpose()?;
                 return Ok(Claim::Lost(now));
             }
-            if run.state == RunState::Applying && failed(1) {
-                return Ok(Claim::OverBudget(in_account(&run.head.target.account)));
+            if let Some(budget) = budget.filter(|_| failed(1)) {
+                return Ok(Claim::OverBudget(budget.in_account(&run.head.finding, &run.head.target.account)));
             }
-            if run.state == RunState::Applying && failed(2) {
-                return Ok(Claim::OverBudget(in_all()));
+            if let Some(budget) = budget.filter(|_| failed(2)) {
+                return Ok(Claim::OverBudget(budget.in_all(&run.head.finding)));
             }
             // A transaction that meets another one is cancelled too: worth another attempt.
             return Err(Failure::new(Class::Transient, "claim", run.head.target.to_string()).because(error));
@@ -662,6 +663,7 @@ impl Ledger {
             .item("pk", s(run_key(&run.head.id)))
             .item("sk", s("RUN"))
             .item("listed", s("run"))
+            .item("severity", n(tenths(run.head.finding.severity)))
             .item("created_at", s(run.head.arrived_at.to_string()))
             .item("state", s(run.state.as_str()))
             .item("epoch", n(run.epoch))
@@ -1016,8 +1018,8 @@ impl Ledger {
         self.get(&run_key(id), "RUN").await?.as_ref().map(read_run).transpose()
     }
 
-    /// The newest runs, newest first, of one state where that is asked for; after one that was answered before, those before
-    /// it. With the place to go on from, where there are more, which of one state may be none.
+    /// The newest runs, newest first, or some of them; after one that was answered before, those before it. With the place to
+    /// go on from, where there are more, which of some may be none.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -1025,12 +1027,12 @@ impl Ledger {
         &self,
         most: usize,
         after: Option<&RunPlace>,
-        state: Option<RunState>,
+        which: Which,
     ) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
         let mut runs = Vec::new();
         let mut from = after.cloned();
         for _ in 0..MOST_PAGES {
-            let (page, next) = self.page_of_runs(most - runs.len(), from.as_ref(), state).await?;
+            let (page, next) = self.page_of_runs(most - runs.len(), from.as_ref(), which).await?;
             runs.extend(page);
             from = next;
             if from.is_none() || runs.len() == most {
@@ -1044,7 +1046,7 @@ impl Ledger {
         &self,
         most: usize,
         after: Option<&RunPlace>,
-        state: Option<RunState>,
+        which: Which,
     ) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
         let from = after.map(|place| {
             Item::from([
@@ -1063,14 +1065,22 @@ impl Ledger {
             .expression_attribute_values(":run", s("run"))
             .scan_index_forward(false)
             .set_exclusive_start_key(from);
-        // DynamoDB counts before it filters.
-        let mut limit = most;
-        if let Some(state) = state {
-            limit = most.max(MOST_FILTERED);
+        let mut filters = Vec::new();
+        if let Some(state) = which.state {
+            filters.push("#state = :state");
             query = query
-                .filter_expression("#state = :state")
                 .expression_attribute_names("#state", "state")
                 .expression_attribute_values(":state", s(state.as_str()));
+        }
+        if let Some(severity) = which.severity {
+            filters.push("severity >= :severity");
+            query = query.expression_attribute_values(":severity", n(tenths(severity)));
+        }
+        // DynamoDB counts before it filters.
+        let mut limit = most;
+        if !filters.is_empty() {
+            limit = most.max(MOST_FILTERED);
+            query = query.filter_expression(filters.join(" AND "));
         }
         let answer = query
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))

@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use firebreak::finding::{CRITICAL, HIGH};
 use firebreak::hub::{Answer, Hub};
-use firebreak::ledger::Budget;
+use firebreak::ledger::{Budget, Which};
 use firebreak::run::{Outcome, RunState};
 use firebreak_tests::faults::{Fault, Place, Request};
 use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, run_to_end};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::isolating;
@@ -54,51 +55,84 @@ fn findings_that_are_not_grave_leave_some_of_the_budget_to_grave_ones() {
     });
 }
 
-/// Notes that people were asked or told about so many targets in this hour, of an account or of `all`.
-async fn were_told(case: &Case, whose: &str, count: u64) -> Result<()> {
+/// Notes that people got so many messages of a kind in this hour, about an account or about `all`.
+async fn were_told(case: &Case, whose: &str, kind: &str, count: u64) -> Result<()> {
     // In the hour that begins as well: the test may run into it.
     for later in [0, 3600] {
-        let hour = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(later)).strftime("%Y%m%d%H").to_string();
-        let item = json!({
-            "pk": {"S": "BUDGET"}, "sk": {"S": format!("told#{whose}#{hour}")}, "told": {"N": count.to_string()},
-        });
+        let hour = (Timestamp::now() + jiff::SignedDuration::from_secs(later)).strftime("%Y%m%d%H").to_string();
+        let key = format!("told#{whose}#{kind}#{hour}");
+        let item = json!({"pk": {"S": "BUDGET"}, "sk": {"S": key}, "told": {"N": count.to_string()}});
         let put = json!({"TableName": case.hub.config.ledger_table, "Item": item});
         case.security.call("dynamodb", "put_item", put).await?;
     }
     Ok(())
 }
 
+/// Delivers a finding that is proposed, and says what people were told.
+async fn asked(case: &Case, id: &str, severity: f64) -> Result<Vec<String>> {
+    let event = finding_of(case, id, severity).await?;
+    let (outcome, why) = outcome_of(case, &case.hub, &event).await?;
+    ensure!(outcome == Outcome::Proposed, "{outcome}: {why}");
+    ensure!(case.security.outcomes().await?.len() == 1, "not every proposal has its event");
+    case.security.messages().await
+}
+
+const MORE: &str = "there are more in this account";
+
 #[test]
-fn people_are_not_asked_about_more_targets_than_they_can_read_but_for_critical_ones() {
+fn people_are_not_asked_more_than_they_can_read_and_slight_findings_hide_no_grave_one() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         let case = Case::new(&security, isolating(), "web-server").await.unwrap();
         let (victim, neighbour) = (case.ids.get("victim").unwrap(), case.ids.get("neighbour").unwrap());
-        let ask = |event: Value| {
-            let (case, security) = (&case, &security);
-            async move {
-                let (outcome, _) = outcome_of(case, &case.hub, &event).await.unwrap();
-                assert_eq!(outcome, Outcome::Proposed);
-                let events = security.outcomes().await.unwrap();
-                assert_eq!(events.len(), 1, "every proposal has its event");
-                security.messages().await.unwrap()
-            }
-        };
-        were_told(&case, &case.member, 19).await.unwrap();
-        let last = ask(finding_of(&case, victim, MEDIUM).await.unwrap()).await;
-        assert_eq!(last.len(), 1);
-        assert!(last[0].contains("firebreak runs --state proposed"), "{}", last[0]);
-        let further = ask(finding_of(&case, neighbour, HIGH).await.unwrap()).await;
-        assert_eq!(further, Vec::<String>::new());
+        were_told(&case, &case.member, "asked", 20).await.unwrap();
+        let last = asked(&case, victim, MEDIUM).await.unwrap();
+        assert!(last.len() == 1 && last[0].contains(MORE) && last[0].contains("runs --state proposed"), "{last:?}");
+        assert_eq!(asked(&case, neighbour, MEDIUM).await.unwrap(), Vec::<String>::new());
         // It is on the list that the last message named.
-        let proposed = security.ledger().unwrap().runs(1, None, Some(RunState::Proposed)).await.unwrap().0;
-        assert_eq!(proposed[0].head.target.id, neighbour);
-        let critical = ask(finding_of(&case, neighbour, CRITICAL).await.unwrap()).await;
-        let other = Case::new(&security, isolating(), "web-server").await.unwrap();
-        were_told(&case, "all", 100).await.unwrap();
-        let elsewhere = ask(finding_of(&other, other.ids.get("victim").unwrap(), HIGH).await.unwrap()).await;
-        assert_eq!(elsewhere, Vec::<String>::new(), "many accounts are too many as well");
-        assert_eq!(critical.len(), 1, "a critical finding is told, however many there are");
+        let listed = async |severity| {
+            let which = Which { state: Some(RunState::Proposed), severity: Some(severity) };
+            let runs = security.ledger().unwrap().runs(9, None, which).await.unwrap().0;
+            runs.into_iter().map(|run| run.head.target.id).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(MEDIUM).await, [neighbour, victim]);
+        assert_eq!(listed(HIGH).await, Vec::<String>::new());
+        let graver = asked(&case, neighbour, HIGH).await.unwrap();
+        assert!(graver.len() == 1 && !graver[0].contains(MORE), "hidden behind slighter ones: {graver:?}");
+        assert_eq!(listed(HIGH).await, [neighbour]);
+        were_told(&case, &case.member, "asked-high", 99).await.unwrap();
+        let critical = asked(&case, victim, CRITICAL).await.unwrap();
+        assert!(critical.len() == 1 && !critical[0].contains(MORE), "{critical:?}");
+    });
+}
+
+#[test]
+fn many_messages_about_other_accounts_do_not_hide_the_first_ones_of_an_account() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        let case = Case::new(&security, isolating(), "web-server").await.unwrap();
+        were_told(&case, "all", "asked", 100).await.unwrap();
+        let first = asked(&case, case.ids.get("victim").unwrap(), MEDIUM).await.unwrap();
+        assert!(first.len() == 1 && !first[0].contains(MORE), "{first:?}");
+        were_told(&case, &case.member, "asked", 3).await.unwrap();
+        let next = asked(&case, case.ids.get("neighbour").unwrap(), MEDIUM).await.unwrap();
+        assert!(next.len() == 1 && next[0].contains(MORE), "{next:?}");
+    });
+}
+
+#[test]
+fn a_message_of_a_stopped_finding_that_did_not_go_is_told_by_the_schedule() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Enforce).await.unwrap();
+        let case = Case::new(&security, isolating(), "web-server").await.unwrap();
+        security.ledger().unwrap().set_stopped(true, "ann", "a test", Timestamp::now()).await.unwrap();
+        case.faults.rule(|request| (request.operation == "Publish").then_some(Fault::Denied));
+        case.deliver().await.answer().unwrap();
+        case.faults.mend();
+        assert_eq!(security.messages().await.unwrap(), Vec::<String>::new());
+        case.settle().await.unwrap();
+        let told = security.messages().await.unwrap();
+        assert!(told.len() == 1 && told[0].starts_with("NOTHING DONE, STOPPED"), "{told:?}");
     });
 }
 
