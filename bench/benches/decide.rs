@@ -3,7 +3,8 @@
 //! `cargo bench`. The SDKs are not optimised in that profile (they would take as long as to build what ships) and nothing here goes
 //! through them; all else is as it ships, but for the optimisation across crates. Compare such numbers with each other.
 
-#![allow(missing_docs, reason = "what Criterion's macros make has no documentation")]
+#![allow(missing_docs, unreachable_pub, reason = "what Criterion's macros make")]
+#![allow(clippy::panic, reason = "what is measured has to be there")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -153,7 +153,7 @@ impl Kit {
         };
         Ok(Program {
             path: self.runtime.python(),
-            arguments: ["-m", "awslambdaric", handler].map(Into::into).into(),
+            arguments: vec![peers().join("start.py").into(), handler.into()],
             directory: Some(self.code.path().join(folder)),
         })
     }

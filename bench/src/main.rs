@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
         let policy = incident.policies()[1];
         tell(&format!("Cloud Custodian's {policy}"));
         let mut stage = Stage::new(&kit, Peer::Custodian, incident, policy).await?;
-        results.documented.push(Documented { policy, answered: sample(&mut stage, None).await?.cold });
+        results.documented.push(Documented { policy, sample: sample(&mut stage, None).await? });
     }
     let tables = results.tables()?;
     writeln!(anstream::stdout(), "{tables}")?;
@@ -155,10 +155,13 @@ fn circumstances(kit: &Kit) -> Result<Vec<String>> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
+    // What else the machine had to do.
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("not known").to_owned();
     let date = jiff::Timestamp::now().strftime("%-d %B %Y").to_string();
     Ok(vec![
         format!(
-            "Measured on {date}: {cores} cores of {}, Linux {kernel}.",
+            "Measured on {date}: {cores} cores of {}, Linux {kernel}, load average {load} when it began.",
             model.unwrap_or("a processor that is not named")
         ),
         format!("{}. Firebreak {}, profile `ship`.", kit.versions()?, env!("CARGO_PKG_VERSION")),

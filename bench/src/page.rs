@@ -10,7 +10,7 @@ use firebreak_tests::emulator::workspace;
 use crate::figures::Figures;
 use crate::instructions::Instructions;
 use crate::kit::{Incident, Peer};
-use crate::sample::{Answered, Sample};
+use crate::sample::Sample;
 
 const PAGE: &str = "docs/benchmarks.md";
 const BEGINS: &str = "<!-- what `cargo peers -- --write` wrote begins here -->\n";
@@ -38,7 +38,7 @@ pub struct Documented {
     /// The policy's name.
     pub policy: &'static str,
     /// What came of it.
-    pub answered: Answered,
+    pub sample: Sample,
 }
 
 /// Everything that was measured.
@@ -251,9 +251,17 @@ impl Results {
         })?;
         writeln!(page)?;
         for one in &self.documented {
-            let end = if one.answered.contained { "contained" } else { "**not contained**" };
-            let said = one.answered.error.as_deref().map_or("no error".to_owned(), |error| format!("`{error}`"));
-            writeln!(page, "- Cloud Custodian's policy `{}`: {end}, {said}", one.policy)?;
+            let (cold, sample) = (&one.sample.cold, &one.sample);
+            let end = if cold.contained { "contained" } else { "**not contained**" };
+            let said = cold.error.as_deref().map_or("no error".to_owned(), |error| format!("`{error}`"));
+            write!(page, "- Cloud Custodian's policy `{}`: {end}, {said}", one.policy)?;
+            if let (Some(sets), Some((_, calls))) = (sample.snapshot_sets, sample.turned_away.first()) {
+                let away: Figures = sample.turned_away.iter().map(|(took, _)| *took).collect();
+                let away = short(away.median());
+                write!(page, "; sets of snapshots after the same event again: {sets}")?;
+                write!(page, "; an event is turned away in {away} ms, with {calls} calls")?;
+            }
+            writeln!(page)?;
         }
         writeln!(page)?;
         Ok(())
@@ -263,6 +271,8 @@ impl Results {
         let median = |map: &BTreeMap<Peer, Figures>, peer: Peer| map.get(&peer).map_or(f64::NAN, Figures::median);
         let start = |peer| median(&self.starts, peer) / median(&self.starts, Peer::Firebreak);
         let away = |peer| self.turned_away(peer).median() / self.turned_away(Peer::Firebreak).median();
+        let documented = self.documented.iter().flat_map(|one| one.sample.turned_away.iter().map(|(took, _)| *took));
+        let documented = documented.collect::<Figures>().median() / self.turned_away(Peer::Firebreak).median();
         let peak = |peer| {
             self.peak(Incident::Instance, peer).median() / self.peak(Incident::Instance, Peer::Firebreak).median()
         };
@@ -273,7 +283,8 @@ impl Results {
         let goals = [
             ("Start to ready at least 40 × faster than the boto3 handler", start(boto3), 40.0),
             ("Start to ready at least 80 × faster than Cloud Custodian", start(custodian), 80.0),
-            ("An event turned away at least 100 × faster than by Cloud Custodian", away(custodian), 100.0),
+            ("An event turned away at least 100 × faster than by Cloud Custodian as documented", documented, 100.0),
+            ("The same, where its policy says so by `conditions`", away(custodian), 100.0),
             ("At most a quarter of the boto3 handler's memory", peak(boto3), 4.0),
             ("At most a quarter of Cloud Custodian's memory", peak(custodian), 4.0),
             ("Cold event to last cut, at 40 ms a call, before the boto3 handler", sooner(boto3), 1.0),

@@ -160,7 +160,9 @@ impl<'k> Stage<'k> {
     /// # Errors
     /// When it is not delivered.
     pub async fn event(&self) -> Result<Value> {
-        let detail = self.lab.finding(self.incident.finding(), "victim").await?;
+        let mut detail = self.lab.finding(self.incident.finding(), "victim").await?;
+        // All act on what is severe.
+        detail["severity"] = json!(8.0);
         self.lab.put_in_guardduty(&detail).await?;
         let mut delivered = self.lab.route(&detail).await?;
         match (delivered.pop(), delivered.is_empty()) {
@@ -169,12 +171,16 @@ impl<'k> Stage<'k> {
         }
     }
 
-    /// An event that nobody has anything to do for: the same about a finding that somebody else probes a port of the victim's,
-    /// of low severity.
+    /// An event that it has nothing to do for: of Firebreak's function for instances a finding about a key; of a peer a finding
+    /// of low severity about the instance, which Firebreak would tell people of.
     ///
     /// # Errors
     /// When there is no such finding.
     pub async fn foreign_event(&self, event: &Value) -> Result<Value> {
+        if self.peer == Peer::Firebreak {
+            let text = fs::read(emulator::workspace().join("events/guardduty/iam-user.json"))?;
+            return serde_json::from_slice(&text).context("an event is not JSON");
+        }
         let mut event = event.clone();
         event["detail"] = self.lab.finding("port-probe", "victim").await?;
         Ok(event)
