@@ -192,7 +192,7 @@ impl Results {
         writeln!(page, "### AWS calls\n\nOf a first event, those made while the process starts among them.\n")?;
         for incident in Incident::ALL {
             for peer in Peer::ALL {
-                let Some((_, sample)) = self.of(incident, peer).next() else { continue };
+                let Some((_, sample)) = self.of(incident, peer).last() else { continue };
                 let counts: Figures =
                     self.of(incident, peer).map(|(_, sample)| sample.cold.calls.len() as f64).collect();
                 let mut tally: BTreeMap<&str, usize> = BTreeMap::new();
