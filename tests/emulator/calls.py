@@ -79,6 +79,8 @@ class Recorder:
         self.account_locks: dict = defaultdict(threading.RLock)
         self.routers: dict = {}
         self.paces: dict = {}
+        # What every call takes longer, in seconds, as the way to AWS would.
+        self.delay = 0.0
         self.authoriser = Authoriser()
         # Calls of EC2 that a service control policy denies, `ec2:ModifyInstanceAttribute,…`: to rehearse what fails.
         self.denied = frozenset(filter(None, os.environ.get("FIREBREAK_EMULATOR_DENIES", "").split(",")))
@@ -109,6 +111,9 @@ class Recorder:
         agent = environ.get("HTTP_USER_AGENT", "")
         # The observer is no part of what is measured.
         pace = None if OBSERVER in agent else self.paces.get(account)
+        if self.delay and OBSERVER not in agent:
+            # Each in its own thread, and before any lock: calls that are made side by side wait side by side.
+            time.sleep(self.delay)
         turn = pace.enter() if pace else 0
         try:
             if f"{service}:{operation}" in self.denied and OBSERVER not in agent:
@@ -197,6 +202,9 @@ class Recorder:
             pace = Pace(given["quiet"]) if given["quiet"] else None
             for account in given["accounts"]:
                 self.paces[account] = pace
+            return {}
+        if path == "delay":
+            self.delay = float(json.loads(body)["seconds"])
             return {}
         if path == "enforce":
             given = json.loads(body)

@@ -195,6 +195,9 @@ class Observer:
     def do_calls(self, since: int = 0, **filters: str) -> Any:
         return json.loads(self.accounts.door("calls?" + urlencode({"since": since, **filters})))
 
+    def do_delay(self, seconds: float) -> Any:
+        return json.loads(self.accounts.door("delay", "POST", json.dumps({"seconds": seconds}).encode()))
+
     def do_pace(self, accounts: list, quiet: float) -> Any:
         body = json.dumps({"accounts": accounts, "quiet": quiet}).encode()
         return json.loads(self.accounts.door("pace", "POST", body))

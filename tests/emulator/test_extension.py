@@ -998,10 +998,10 @@ class Calls(Emulated):
 
 
 class Paces(Emulated):
-    def test_calls_side_by_side_are_one_round(self):
+    def somebody_elses(self):
+        """A client that is not the observer's: that one's calls are never held up."""
         held = self.accounts.credentials(self.account)
-        # Not the observer's client: its calls are never held up.
-        ec2 = self.accounts.session.client(
+        return self.accounts.session.client(
             "ec2",
             region_name=REGION,
             endpoint_url=self.accounts.endpoint,
@@ -1009,6 +1009,26 @@ class Paces(Emulated):
             aws_secret_access_key=held["secret_access_key"],
             aws_session_token=held["session_token"],
         )
+
+    def test_calls_are_held_side_by_side(self):
+        ec2 = self.somebody_elses()
+        since = json.loads(self.accounts.door("calls"))["next"]
+        self.accounts.door("delay", "POST", json.dumps({"seconds": 1}).encode())
+        together = [threading.Thread(target=ec2.describe_vpcs) for _ in range(2)]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join()
+        self.client("ec2").describe_addresses()
+        self.accounts.door("delay", "POST", json.dumps({"seconds": 0}).encode())
+        calls = json.loads(self.accounts.door(f"calls?since={since}&account={self.account}"))["calls"]
+        (one, other), observed = calls[:2], calls[2]
+        self.assertTrue(all(call["end"] - call["start"] >= 1 for call in (one, other)))
+        self.assertLess(max(one["start"], other["start"]), min(one["end"], other["end"]))
+        self.assertLess(observed["end"] - observed["start"], 1)
+
+    def test_calls_side_by_side_are_one_round(self):
+        ec2 = self.somebody_elses()
         since = json.loads(self.accounts.door("calls"))["next"]
         pace = {"accounts": [self.account], "quiet": 0.2}
         self.accounts.door("pace", "POST", json.dumps(pace).encode())

@@ -48,7 +48,8 @@ pub fn workspace() -> PathBuf {
 }
 
 /// The directory that holds the virtual environments and logs.
-pub(crate) fn state_directory() -> PathBuf {
+#[must_use]
+pub fn state_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from).join("emulator")
 }
 
@@ -656,6 +657,12 @@ impl Observer {
     /// until for this long none has come and none is being answered.
     pub async fn pace(&self, accounts: &[&str], quiet: Duration) -> Result<()> {
         self.ask(json!({"do": "pace", "accounts": accounts, "quiet": quiet.as_secs_f64()})).await.map(|_| ())
+    }
+
+    /// Hold every call but the observers' for this long from now on, each by itself, as the way to AWS would; or no more when
+    /// it is zero.
+    pub async fn delay(&self, each: Duration) -> Result<()> {
+        self.ask(json!({"do": "delay", "seconds": each.as_secs_f64()})).await.map(|_| ())
     }
 
     /// Forget the calls so far. Indexes go on.

@@ -28,8 +28,8 @@ use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
 use crate::outcomes;
 
-/// A function may take this long to start on a machine that is busy compiling.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// A function may take this long to start on a machine that is busy compiling, or counted instruction by instruction.
+const STARTS_WITHIN: Duration = Duration::from_secs(180);
 
 /// A built function.
 #[derive(Debug, Clone)]
@@ -88,6 +88,24 @@ impl Binary {
         SHARED.get_or_try_init(|| Self::build(deployment::CONTAIN_COMPUTE, "dev")).await
     }
 
+    /// A function as it ships: the package alone, with no feature that only another package asks for. Minutes the first time.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub async fn shipped(function: deployment::Function) -> Result<Self> {
+        const PROFILE: &str = "ship";
+        let status = tokio::process::Command::from(cargo())
+            .args(["build", "--profile", PROFILE, "--package", function.name])
+            .status()
+            .await
+            .context("cannot run cargo")?;
+        if !status.success() {
+            bail!("{} does not build", function.name);
+        }
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+        Ok(Self { path: target.join(PROFILE).join(function.name), profile: PROFILE.to_owned() })
+    }
+
     fn build_blocking(name: &str, profile: String) -> Result<Self> {
         let output = cargo()
             .args(["build", "--bin", name, "--message-format=json-render-diagnostics"])
@@ -109,6 +127,32 @@ impl Binary {
     }
 }
 
+/// What Lambda starts: a program that speaks the Runtime API.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where it is started, the folder of the function's code; `None` for where this process is.
+    pub directory: Option<PathBuf>,
+}
+
+impl Program {
+    /// An executable that is all of a function.
+    #[must_use]
+    pub fn alone(path: &Path) -> Self {
+        Self { path: path.to_owned(), arguments: Vec::new(), directory: None }
+    }
+}
+
+/// This moment, in seconds of the machine's monotonic clock, on which the emulator's record of calls is too.
+#[must_use]
+pub fn monotonic_secs() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// A function's process, with the Runtime API that it is connected to.
 #[derive(Debug)]
 pub struct Function {
@@ -117,6 +161,8 @@ pub struct Function {
     log: PathBuf,
     timeout: Duration,
     arn: String,
+    /// When the process was started ([`monotonic_secs`]).
+    pub started_at: f64,
     /// From the start of the process to its first request for an event.
     pub ready_after: Duration,
 }
@@ -135,6 +181,8 @@ impl std::fmt::Debug for Runtime {
 pub struct Invoked {
     /// What the function answered.
     pub answer: Result<Value, String>,
+    /// When the event was handed over ([`monotonic_secs`]).
+    pub begun_at: f64,
     /// From handing the event over to the answer.
     pub took: Duration,
 }
@@ -149,8 +197,16 @@ impl Invoked {
 }
 
 impl Function {
-    /// Starts a process of `binary` as Lambda would, with nothing of this process's environment.
-    async fn start(binary: &Path, spec: &emulator::Function, account: &str, env: &[(String, String)]) -> Result<Self> {
+    /// Starts a program as Lambda would, with nothing of this process's environment.
+    ///
+    /// # Errors
+    /// When it does not start, or ends before it asks for an event; with what it wrote.
+    pub async fn start(
+        program: &Program,
+        spec: &emulator::Function,
+        account: &str,
+        env: &[(String, String)],
+    ) -> Result<Self> {
         let simulator = Simulator::builder()
             .function_name(&spec.name)
             .memory_size_mb(spec.memory)
@@ -165,8 +221,13 @@ impl Function {
         let log = directory.join(format!("function-{}-{}.log", std::process::id(), fresh_account()));
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let of_lambda = simulator.lambda_env_vars().into_iter().filter(|(name, _)| name.starts_with("AWS_"));
-        let begun = Instant::now();
-        let process = Command::new(binary)
+        let mut command = Command::new(&program.path);
+        if let Some(directory) = &program.directory {
+            command.current_dir(directory).env("PWD", directory);
+        }
+        let (begun, started_at) = (Instant::now(), monotonic_secs());
+        let process = command
+            .args(&program.arguments)
             .env_clear()
             .envs(of_lambda)
             .envs(env.iter().cloned())
@@ -175,13 +236,14 @@ impl Function {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {}", program.path.display()))?;
         let mut function = Self {
             arn: format!("arn:aws:lambda:{REGION}:{account}:function:{}", spec.name),
             timeout: Duration::from_secs(spec.timeout.into()),
             runtime: Runtime(simulator),
             process,
             log,
+            started_at,
             ready_after: Duration::ZERO,
         };
         while !matches!(
@@ -205,7 +267,7 @@ impl Function {
             .function_arn(&self.arn)
             .build()
             .map_err(|error| anyhow!("{error}"))?;
-        let begun = Instant::now();
+        let (begun, begun_at) = (Instant::now(), monotonic_secs());
         let id = self.runtime.0.enqueue(invocation).await;
         loop {
             // In short turns: the simulator can miss the moment, and the process can end.
@@ -217,14 +279,14 @@ impl Function {
                     (_, _, Some(error)) => Err(format!("{}: {}", error.error_type, error.error_message)),
                     (status, ..) => Err(format!("{status:?}")),
                 };
-                return Ok(Invoked { answer, took });
+                return Ok(Invoked { answer, begun_at, took });
             }
             if begun.elapsed() > self.timeout {
                 self.kill();
-                return Ok(Invoked { answer: Err("timed out".to_owned()), took: begun.elapsed() });
+                return Ok(Invoked { answer: Err("timed out".to_owned()), begun_at, took: begun.elapsed() });
             }
             if !self.runs()? {
-                return Ok(Invoked { answer: Err("the process ended".to_owned()), took: begun.elapsed() });
+                return Ok(Invoked { answer: Err("the process ended".to_owned()), begun_at, took: begun.elapsed() });
             }
         }
     }
@@ -238,6 +300,18 @@ impl Function {
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Asks the process to end, and waits until it has: what runs it may have something to say at the end.
+    ///
+    /// # Errors
+    /// When it cannot be asked or waited for.
+    pub fn terminate(&mut self) -> Result<()> {
+        let id = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let id = id.ok_or_else(|| anyhow!("the function has no process id"))?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).context("cannot end the function")?;
+        self.process.wait().context("cannot wait for the function")?;
+        Ok(())
     }
 
     /// The process's id.
@@ -337,9 +411,7 @@ impl<'e> Lab<'e> {
         }
         let root = workspace();
         let stack = observer.hub(&hub, REGION, &root.join("template.yaml"), parameters, &[]).await?;
-        let of_member = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
-        observer.member(&member, &root.join("template-member.yaml"), of_member, &[]).await?;
-        let ids = observer.seed(&member, REGION, &emulator::world(setup.world)?).await?;
+        let ids = member_account(&observer, &hub, &member, setup.world).await?;
         responder(&observer, &hub).await?;
         // From here on every role may do what its policies say, and no more.
         observer.enforce(&[&hub, &member], Some(ORGANIZATION)).await?;
@@ -383,6 +455,20 @@ impl<'e> Lab<'e> {
         });
         self.at_hub("sns", "subscribe", subscription).await?;
         Ok(())
+    }
+
+    /// Another member account of the same hub, with a world of its own in it: from now on the lab is about that one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn enter_another_account(&mut self, world: &str) -> Result<()> {
+        self.member = fresh_account();
+        self.ids = member_account(&self.observer, &self.hub, &self.member, world).await?;
+        self.observer.enforce(&[&self.hub, &self.member], Some(ORGANIZATION)).await?;
+        let listed = self.at_hub("guardduty", "list_detectors", json!({})).await?;
+        let member = json!({"AccountId": self.member, "Email": "member@example.com"});
+        let members = json!({"DetectorId": listed["DetectorIds"][0], "AccountDetails": [member]});
+        self.at_hub("guardduty", "create_members", members).await.map(|_| ())
     }
 
     /// GuardDuty as an organization has it: the security account administers it, and has the member in it.
@@ -454,7 +540,7 @@ impl<'e> Lab<'e> {
         if let Some(door) = door {
             door.knows(self, credentials).await?;
         }
-        Function::start(&binary.path, &spec, &self.hub, &env).await
+        Function::start(&Program::alone(&binary.path), &spec, &self.hub, &env).await
     }
 
     /// The profile that the function was built with.
@@ -676,8 +762,20 @@ impl<'e> Lab<'e> {
 
     /// Makes a quarantine group in the victim's VPC ahead of any incident, as `firebreak onboard` does.
     pub async fn prepare(&self) -> Result<String> {
-        let vpc = self.ids.get("vpc")?;
         let name = format!("{}-prepared", GroupPurpose::Quarantine.as_str());
+        let group = self.empty_group(&name).await?;
+        let (vpc, purpose) = (self.ids.get("vpc")?, GroupPurpose::Quarantine);
+        let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose, run: None };
+        self.ledger()?.record_group(&self.member.parse()?, &REGION.parse()?, &known, Timestamp::now()).await?;
+        Ok(group)
+    }
+
+    /// Makes a security group without any rule in the victim's VPC; the answer is its id.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn empty_group(&self, name: &str) -> Result<String> {
+        let vpc = self.ids.get("vpc")?;
         let params = json!({"GroupName": name, "Description": "Firebreak quarantine", "VpcId": vpc});
         let made = self.at_member("ec2", "create_security_group", params).await?;
         let group = made["GroupId"].as_str().ok_or_else(|| anyhow!("a group without an id"))?.to_owned();
@@ -691,10 +789,7 @@ impl<'e> Lab<'e> {
             .collect();
         let params = json!({"GroupId": group, "SecurityGroupRuleIds": outward});
         self.at_member("ec2", "revoke_security_group_egress", params).await?;
-        let purpose = GroupPurpose::Quarantine;
-        let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose, run: None };
-        self.ledger()?.record_group(&self.member.parse()?, &REGION.parse()?, &known, Timestamp::now()).await?;
-        Ok(group)
+        Ok(group.to_owned())
     }
 
     /// The evidence of a case, object by object.
@@ -761,6 +856,13 @@ fn only(mut events: Vec<Value>) -> Result<Value> {
         (Some(_), false) => bail!("the rules delivered {} events instead of one", events.len() + 1),
         (None, _) => bail!("no rule of the template let the event through"),
     }
+}
+
+/// A member account with Firebreak's roles, and a world in it.
+async fn member_account(observer: &Observer, hub: &str, member: &str, world: &str) -> Result<Ids> {
+    let parameters = json!({"HubAccount": hub, "OrganizationId": ORGANIZATION});
+    observer.member(member, &workspace().join("template-member.yaml"), parameters, &[]).await?;
+    observer.seed(member, REGION, &emulator::world(world)?).await
 }
 
 /// The role of people who respond to incidents. It may do what the templates' policies for people say.

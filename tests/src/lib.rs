@@ -12,6 +12,7 @@ pub mod faults;
 pub mod in_process;
 pub mod lab;
 pub mod outcomes;
-mod python;
+pub mod python;
+pub mod quota;
 pub mod templates;
 pub mod undo;

@@ -13,23 +13,28 @@ const OLDEST: (u32, u32) = (3, 10);
 
 /// A virtual environment.
 #[derive(Debug, Clone)]
-pub(crate) struct Environment(PathBuf);
+pub struct Environment(PathBuf);
 
 impl Environment {
     /// The directory of its commands.
-    pub(crate) fn commands(&self) -> PathBuf {
+    #[must_use]
+    pub fn commands(&self) -> PathBuf {
         self.0.join(if cfg!(windows) { "Scripts" } else { "bin" })
     }
 
     /// Its Python.
-    pub(crate) fn python(&self) -> PathBuf {
+    #[must_use]
+    pub fn python(&self) -> PathBuf {
         self.commands().join(if cfg!(windows) { "python.exe" } else { "python" })
     }
 }
 
 /// A virtual environment in the directory `state` that holds pinned requirements; made at the first use. `whose` says what it
 /// is for.
-pub(crate) fn environment(
+///
+/// # Errors
+/// When there is no Python that is new enough, or a package cannot be had as it is pinned.
+pub fn environment(
     whose: &str,
     state: &Path,
     name: &str,

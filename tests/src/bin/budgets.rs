@@ -12,8 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use comfy_table::{Table, presets};
+use firebreak_tests::deployment::CONTAIN_COMPUTE;
 use firebreak_tests::emulator::{Emulator, workspace};
-use firebreak_tests::lab::{self, Binary, Function, Lab, Setup};
+use firebreak_tests::lab::{Binary, Lab, Setup};
+use firebreak_tests::quota::Quota;
 use serde_json::Value;
 
 #[derive(Debug, Parser)]
@@ -40,16 +42,13 @@ struct Budget {
 /// Lambda memory sizes to choose from, in MB.
 const SIZES: [u32; 5] = [128, 256, 512, 1024, 1769];
 
-/// The memory size at which Lambda gives one whole vCPU (Lambda developer guide, "Configure function memory").
-const ONE_VCPU_MB: u32 = 1769;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<std::process::ExitCode> {
     let arguments = Arguments::parse();
     let path = match &arguments.binary {
         // It is started in a folder of its own.
         Some(path) => fs::canonicalize(path).with_context(|| format!("no function at {}", path.display()))?,
-        None => build().await?,
+        None => Binary::shipped(CONTAIN_COMPUTE).await?.path,
     };
     let binary = Binary { path: path.clone(), profile: "ship".to_owned() };
     let emulator = Emulator::start().await?;
@@ -78,20 +77,6 @@ async fn main() -> Result<std::process::ExitCode> {
         quotas(&emulator, &binary).await?;
     }
     Ok(if kept { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
-}
-
-/// Builds what ships: the package alone, with no feature that only another package asks for.
-async fn build() -> Result<PathBuf> {
-    let status = tokio::process::Command::from(lab::cargo())
-        .args(["build", "--profile", "ship", "--package", "contain-compute"])
-        .status()
-        .await
-        .context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the function does not build");
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("ship/contain-compute"))
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -173,42 +158,6 @@ fn print(budgets: &mut [Budget]) -> Result<bool> {
     }
     writeln!(anstream::stdout(), "{table}")?;
     Ok(kept)
-}
-
-/// A share of a processor.
-struct Quota {
-    folder: PathBuf,
-}
-
-impl Quota {
-    /// A control group with the share that Lambda gives to a memory size.
-    fn of(memory_mb: u32) -> Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
-        let v1 = root.join("cpu").is_dir();
-        let folder = if v1 { root.join("cpu") } else { root.to_path_buf() }.join(format!("firebreak-{memory_mb}"));
-        fs::create_dir_all(&folder).context("cannot make a control group: are you root?")?;
-        // A period of 20 ms, as short as it may be for the smallest share to be a millisecond.
-        let period: u32 = 20_000;
-        let share = period * memory_mb / ONE_VCPU_MB;
-        if v1 {
-            fs::write(folder.join("cpu.cfs_period_us"), period.to_string())?;
-            fs::write(folder.join("cpu.cfs_quota_us"), share.to_string())?;
-        } else {
-            fs::write(folder.join("cpu.max"), format!("{share} {period}"))?;
-        }
-        Ok(Self { folder })
-    }
-
-    fn take(&self, function: &Function) -> Result<()> {
-        fs::write(self.folder.join("cgroup.procs"), function.pid().to_string()).context("cannot set the share")
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        // The function has ended; an empty group is removed as a folder.
-        let _ = fs::remove_dir(&self.folder);
-    }
 }
 
 async fn quotas(emulator: &Emulator, binary: &Binary) -> Result<()> {
