@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use firebreak_tests::deployment::CONTAIN_COMPUTE;
 use firebreak_tests::emulator::Emulator;
-use firebreak_tests::flood::{Score, Size, flood};
+use firebreak_tests::flood::{Kind, Score, Size, flood};
 use firebreak_tests::lab::Binary;
 use jiff::Timestamp;
 
@@ -28,6 +28,9 @@ struct Arguments {
     /// How many processes of the function answer side by side
     #[arg(long, default_value_t = 4)]
     processes: usize,
+    /// Every duplicate is the same event, byte by byte; else updates, other findings and Security Hub's copies are among them
+    #[arg(long)]
+    same: bool,
     /// A built function; by default it is built with the profile `dev`
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -39,7 +42,7 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let Arguments { findings, targets, processes, .. } = arguments;
+    let Arguments { findings, targets, processes, same, .. } = arguments;
     if targets == 0 || processes == 0 || findings < targets {
         bail!("give at least one instance, one process, and as many findings as instances");
     }
@@ -54,7 +57,7 @@ async fn main() -> Result<ExitCode> {
     let emulator = Emulator::start_telling(|text| eprintln!("{text}")).await?;
     let begun = Instant::now();
     let tell = |text: &str| eprintln!("{:>6.0} s  {text}", begun.elapsed().as_secs_f64());
-    let score = flood(&emulator, &binary, Size { findings, targets, processes }, &tell).await?;
+    let score = flood(&emulator, &binary, Size { findings, targets, processes, same }, &tell).await?;
     print(&score, &binary);
     let flat = score.growth().is_none_or(|growth| growth <= arguments.growth);
     if !flat {
@@ -64,7 +67,7 @@ async fn main() -> Result<ExitCode> {
 }
 
 fn print(score: &Score, binary: &Binary) {
-    let Size { findings, targets, processes } = score.size;
+    let Size { findings, targets, processes, .. } = score.size;
     println!("\n{findings} findings about {targets} instances in {} accounts, {processes} processes", score.accounts);
     println!("{}, function: profile {}\n", Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"), binary.profile);
     println!("took        {:.0} s, {:.1} findings a second", score.took.as_secs_f64(), score.a_second());
@@ -75,10 +78,17 @@ fn print(score: &Score, binary: &Binary) {
     for ((kind, said), times) in &score.answers {
         println!("  {times:>6}  {kind:<20} {said}");
     }
-    println!("\none alone                 AWS calls  of them to the ledger      ms");
+    println!("\none alone              AWS calls  in the security account  in the member's      ms");
     for alone in &score.alone {
+        let [hub, member] = alone.by_operation.each_ref().map(|calls| calls.values().sum::<usize>());
         let kind = alone.kind.to_string();
-        println!("  {kind:<22} {:>10} {:>22} {:>7}", alone.calls, alone.to_the_ledger, alone.took.as_millis());
+        println!("  {kind:<20} {:>9} {hub:>24} {member:>16} {:>7}", alone.calls, alone.took.as_millis());
+    }
+    for alone in score.alone.iter().filter(|alone| matches!(alone.kind, Kind::First | Kind::Again)) {
+        for (place, calls) in ["security", "member"].into_iter().zip(&alone.by_operation) {
+            let each = calls.iter().map(|(operation, calls)| format!("{calls} {operation}")).collect::<Vec<_>>();
+            println!("  {}, {place} account: {}", alone.kind, each.join(", "));
+        }
     }
     println!("\ncalls by operation");
     let mut by_operation: Vec<_> = score.by_operation.iter().collect();

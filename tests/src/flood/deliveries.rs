@@ -87,7 +87,9 @@ pub(super) async fn planned(lab: &Lab<'_>, accounts: &[Account], size: Size) -> 
                 true => Kind::DUPLICATES.len(),
                 false => size.findings / size.targets + usize::from(target < size.findings % size.targets) - 1,
             };
-            let of_it = about(lab, &template, account, n, duplicates, begun).await?;
+            let kinds = if size.same && !left_out { &[Kind::Again] } else { Kind::DUPLICATES.as_slice() };
+            let kinds: Vec<Kind> = kinds.iter().copied().cycle().take(duplicates).collect();
+            let of_it = about(lab, &template, account, n, &kinds, begun).await?;
             if left_out {
                 spare = of_it;
                 continue;
@@ -115,13 +117,13 @@ async fn about(
     template: &Template,
     account: &Account,
     n: usize,
-    duplicates: usize,
+    duplicates: &[Kind],
     begun: Timestamp,
 ) -> Result<Vec<Delivery>> {
     let first = template.finding(account, n, begun)?;
     lab.put_in_guardduty(&first).await?;
     let mut found = vec![(Kind::First, first.clone(), None)];
-    for (nth, kind) in (0..duplicates).zip(Kind::DUPLICATES.into_iter().cycle()) {
+    for (nth, kind) in duplicates.iter().copied().enumerate() {
         found.push(match kind {
             Kind::First | Kind::Again => (kind, first.clone(), None),
             Kind::Update => {

@@ -29,6 +29,8 @@ pub struct Size {
     pub targets: usize,
     /// Processes of the function side by side.
     pub processes: usize,
+    /// Every duplicate is the first finding's event, byte by byte.
+    pub same: bool,
 }
 
 /// How far the flood was, and what the processes held then.
@@ -51,8 +53,8 @@ pub struct Alone {
     pub kind: Kind,
     /// AWS calls of the function.
     pub calls: usize,
-    /// Of these, the ones to the security account's ledger.
-    pub to_the_ledger: usize,
+    /// The same by operation: those in the security account, and those in the member account.
+    pub by_operation: [BTreeMap<String, usize>; 2],
     /// From handing it over to the answer.
     pub took: Duration,
 }
@@ -158,7 +160,7 @@ pub async fn flood(emulator: &Emulator, binary: &Binary, size: Size, tell: &dyn 
 
 /// The accounts that the targets are in. Every second VPC has its quarantine group before, as `firebreak onboard` makes it.
 async fn make_accounts(lab: &Lab<'_>, targets: usize, tell: &dyn Fn(&str)) -> Result<Vec<Account>> {
-    let count = targets.div_ceil(PER_ACCOUNT).max(2);
+    let count = targets.div_ceil(PER_ACCOUNT).max(2).min(targets);
     let mut accounts = Vec::new();
     for n in 0..count {
         let of_it = targets / count + usize::from(n < targets % count);
@@ -201,6 +203,11 @@ async fn one_alone(lab: &Lab<'_>, function: &mut Function, delivery: &deliveries
     let invoked = function.invoke(delivery.event.clone()).await?;
     let calls = lab.observer.calls(since, &[]).await?.calls;
     let own: Vec<_> = calls.iter().filter(|call| !call.agent.contains("app/observer")).collect();
-    let to_the_ledger = own.iter().filter(|call| call.service == "dynamodb").count();
-    Ok(Alone { kind: delivery.kind, calls: own.len(), to_the_ledger, took: invoked.took })
+    let mut by_operation = [BTreeMap::new(), BTreeMap::new()];
+    for call in &own {
+        let [at_hub, at_member] = &mut by_operation;
+        let place = if call.account == lab.hub { at_hub } else { at_member };
+        *place.entry(format!("{}:{}", call.service, call.operation)).or_default() += 1;
+    }
+    Ok(Alone { kind: delivery.kind, calls: own.len(), by_operation, took: invoked.took })
 }
