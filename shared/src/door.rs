@@ -26,7 +26,7 @@ use crate::ledger::{Ledger, RunPlace};
 use crate::message::Message;
 use crate::plan::Plan;
 use crate::report::{Report, Topic, names};
-use crate::run::{Outcome, Run};
+use crate::run::{Outcome, Run, RunState};
 use crate::target::TargetKind;
 use crate::telemetry;
 use crate::text::plain;
@@ -201,7 +201,7 @@ impl Door {
 
     async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
         match asked {
-            Asked::Runs { most, after } => self.runs(*most, after.as_deref(), now).await,
+            Asked::Runs { most, after, state } => self.runs(*most, after.as_deref(), *state, now).await,
             Asked::Show { run } => Ok(Answer::Run { run: Box::new(self.run(run).await?) }),
             Asked::Stop { reason } => self.switch(caller, true, reason, now).await,
             Asked::Resume { reason } => self.switch(caller, false, reason, now).await,
@@ -265,7 +265,13 @@ impl Door {
         }
     }
 
-    async fn runs(&self, most: u32, after: Option<&str>, now: Timestamp) -> Result<Answer, Refusal> {
+    async fn runs(
+        &self,
+        most: u32,
+        after: Option<&str>,
+        state: Option<RunState>,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
         if !(1..=MOST_RUNS).contains(&most) {
             return Err(Refusal::malformed(format!("1 to {MOST_RUNS} runs are listed at once")));
         }
@@ -273,7 +279,7 @@ impl Door {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| Refusal::malformed("`after` is what no answer has said"))?),
         };
-        let (runs, next) = self.ledger.runs(i32::try_from(most).unwrap_or(20), after.as_ref()).await?;
+        let (runs, next) = self.ledger.runs(usize::try_from(most).unwrap_or(20), after.as_ref(), state).await?;
         let runs = runs.iter().map(|run| Brief::of(run, now)).collect();
         Ok(Answer::Runs { runs, next: next.map(|place| place.to_string()) })
     }

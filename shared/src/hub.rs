@@ -34,7 +34,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
-use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
+use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View, apart};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::{Report, Topic};
@@ -743,11 +743,17 @@ impl Hub {
         let now = Timestamp::now();
         let seen = view.hold.as_ref();
         if head.mode == Mode::Enforce {
-            // The claim, beside the sessions that the first steps need.
-            let (claim, sessions) = tokio::join!(
-                self.ledger.claim(&head, seen, earlier, self.config.budget, now),
-                engine.early_sessions(&head.id, &head.plan, &view.groups)
-            );
+            let whole = self.config.budget;
+            let budget = whole.for_finding(&head.finding);
+            // The claim, beside the sessions that the first steps need. One that cannot be had is not tried: all claims meet on
+            // the row of the whole budget, and in a flood most are such.
+            let (claim, sessions) = match view.spent(budget, &head) {
+                Some(which) => (Ok(Claim::OverBudget(which)), engine::Sessions::default()),
+                None => tokio::join!(
+                    self.ledger.claim(&head, seen, earlier, budget, now),
+                    engine.early_sessions(&head.id, &head.plan, &view.groups)
+                ),
+            };
             match claim {
                 Ok(Claim::Won(run)) => {
                     let ended = {
@@ -761,7 +767,9 @@ impl Hub {
                 Ok(Claim::OverBudget(which)) => {
                     telemetry::alarm("budget-spent", &which);
                     head.mode = Mode::Propose;
-                    head.reasons.insert(0, format!("the hour's budget of {which} is spent, so a person is asked"));
+                    let kept = if budget == whole { "" } else { ", but for what is kept for graver findings" };
+                    head.reasons
+                        .insert(0, format!("the hour's budget of {which} is spent{kept}, so a person is asked"));
                 }
                 Err(failure) => {
                     return self.without_ledger(playbook, &head.target, &head.finding, failure).await;
@@ -810,6 +818,7 @@ impl Hub {
                     report.topic = Some(Topic::Stopped);
                     report.page = true;
                 }
+                self.hush(&mut report).await;
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
@@ -881,6 +890,7 @@ impl Hub {
     /// What waits after a run's steps have ended.
     fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, state: RunState, end: &RunEnd) -> Vec<DueAt> {
         let mut due = Vec::new();
+        let later = |seconds: u64| apart(Duration::from_secs(seconds), &run.head.id);
         if state == RunState::Released && run.is_given_back_by_drill() {
             // What was reported of the canary while it was given back waits on its hold.
             due.push(DueAt { what: DueKind::Joined, at: end.at });
@@ -891,7 +901,7 @@ impl Hub {
         // A fix that did not come about is planned anew when its control is reported again: meanwhile its owner may act.
         let unfinished = matches!(end.outcome, Outcome::Partial | Outcome::NotContained);
         if unfinished && end.retry && run.tries < MOST_TRIES {
-            due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
+            due.push(DueAt { what: DueKind::Retry, at: end.at + later(60 << run.tries) });
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
             due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
@@ -907,7 +917,7 @@ impl Hub {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
         }
         if matches!(end.outcome, Outcome::NotContained | Outcome::NotFixed) && state == RunState::Freed {
-            due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
+            due.push(DueAt { what: DueKind::Joined, at: end.at + later(60) });
         }
         due
     }

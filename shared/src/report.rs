@@ -33,6 +33,8 @@ pub struct Report {
     pub asked_for: Option<AskedFor>,
     /// Whether it is a drill, about a canary: nothing has happened.
     pub drill: bool,
+    /// Not told by a message: there are too many of its account in this hour.
+    pub hushed: bool,
     /// How it ended.
     pub outcome: Outcome,
     /// What the report is about, when it is not the outcome itself.
@@ -145,6 +147,7 @@ impl Report {
                 .filter(|_| finding.source == Source::Request)
                 .map(|by| AskedFor { by: by.clone(), reason: finding.title.clone() }),
             drill: finding.source == Source::Drill,
+            hushed: false,
             outcome,
             topic: None,
             reasons: vec![why.into()],

@@ -135,6 +135,19 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::Observed,
+        Self::Proposed,
+        Self::Rejected,
+        Self::Superseded,
+        Self::Applying,
+        Self::Held,
+        Self::Freed,
+        Self::Undoing,
+        Self::Released,
+    ];
+
     /// The state as the ledger writes it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -75,6 +75,9 @@ pub enum Asked {
         /// Those before this one, as an answer's `next` says it.
         #[serde(default)]
         after: Option<String>,
+        /// Those in this state only.
+        #[serde(default)]
+        state: Option<RunState>,
     },
     /// One run with everything that is known of it.
     Show {

@@ -213,7 +213,7 @@ impl Hub {
             |finding: &Finding| finding.control.as_ref().map(|control| (control.id.clone(), control.check.clone()));
         let more = fixes && control(about.finding) != control(&run.head.finding);
         let contested = fixes && times > if more { 2 * MOST_FLIPS } else { MOST_FLIPS };
-        let budget = self.config.budget;
+        let budget = self.config.budget.for_finding(about.finding);
         let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
         let acts = ruling.mode == Mode::Enforce && !spent && !contested;
         let id = &run.head.id;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Hub;
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{CRITICAL, Finding};
 use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
 use crate::message::Message;
 use crate::playbook::Playbook;
@@ -28,6 +28,12 @@ pub const DECISION_EVENT: &str = "Firebreak Decision";
 /// For how long people are not told the same again.
 pub(super) const AN_HOUR: Duration = Duration::from_secs(3600);
 const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// So many targets of an account people are asked about one by one in an hour.
+const MOST_ASKED: u64 = 20;
+
+/// The same in all accounts together.
+const MOST_ASKED_IN_ALL: u64 = 100;
 
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
@@ -53,7 +59,7 @@ impl Hub {
         // What is turned away, or so already, wakes nobody; what began no run is told once a finding, not at each
         // of its repeats.
         let nothing_new = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && report.topic.is_none();
-        let quiet = (nothing_new && !report.page) || !self.is_news(&report).await;
+        let quiet = report.hushed || (nothing_new && !report.page) || !self.is_news(&report).await;
         // Who is woken by events is woken once, too.
         report.page &= !quiet;
         let left = self.send(&report, by, quiet).await;
@@ -61,6 +67,33 @@ impl Hub {
             self.note_news(once(&report)).await;
         }
         (report, left)
+    }
+
+    /// Of more targets than anybody reads in an hour people are not told one by one, unless the finding is critical: whoever
+    /// has an account could hide one message behind thousands. That there are more is said with the last one; each is
+    /// recorded and has its event.
+    pub(super) async fn hush(&self, report: &mut Report) {
+        let asks = report.outcome == Outcome::Proposed || report.topic == Some(Topic::Stopped);
+        if !asks || report.drill || report.severity >= CRITICAL {
+            return;
+        }
+        let (now, account) = (Timestamp::now(), report.target.account.clone());
+        for (of, most, whose) in [(Some(&account), MOST_ASKED, "this account's"), (None, MOST_ASKED_IN_ALL, "the")] {
+            match self.ledger.count_told(of, now).await {
+                Ok(count) if count > most => {
+                    report.hushed = true;
+                    return;
+                }
+                Ok(count) if count == most => report.reasons.insert(
+                    0,
+                    format!("{whose} last message of this hour about what is below critical; list: firebreak runs --state {}",
+                        if report.outcome == Outcome::Proposed { "proposed" } else { "observed" }),
+                ),
+                Ok(_) => {}
+                // Better once too often than never.
+                Err(failure) => telemetry::alarm("telling-unnoted", &failure.brief()),
+            }
+        }
     }
 
     /// Tells of a run about which a row is due, and writes down what is left of it.

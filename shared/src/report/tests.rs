@@ -17,6 +17,7 @@ fn report(outcome: Outcome) -> Report {
         severity: 8.0,
         asked_for: None,
         drill: false,
+        hushed: false,
         outcome,
         topic: None,
         reasons: vec!["enforce permitted by `isolate-when-severe`: a severe finding about an instance".to_owned()],

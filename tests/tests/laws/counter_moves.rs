@@ -156,10 +156,8 @@ fn user<'s>(case: &Case, state: &'s Value) -> Result<(&'s str, &'s Value)> {
 
 /// The id of the run, as it stands in the account's trail: the sessions that read there have it as their source.
 fn run_in_the_trail(case: &Case) -> Option<String> {
-    let asked = case.faults.requests().into_iter().filter(|request| request.operation == "AssumeRole");
-    asked
-        .last()
-        .and_then(|request| request.body.split('&').find_map(|pair| pair.strip_prefix("SourceIdentity=")).map(decoded))
+    let asked = case.faults.requests().into_iter().rfind(|request| request.operation == "AssumeRole")?;
+    asked.body.split('&').find_map(|pair| pair.strip_prefix("SourceIdentity=")).map(decoded)
 }
 
 async fn takes_our_name(case: &Case, state: &Value) -> Result<()> {

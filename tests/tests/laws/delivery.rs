@@ -25,7 +25,7 @@ use crate::support::{all, done, fixes, in_turn, in_turn_among, is_restored, is_s
 
 /// The runs that the ledger has about a case's target.
 pub async fn runs(case: &Case) -> Result<Vec<Run>> {
-    let runs = case.security.ledger()?.runs(200, None).await?.0;
+    let runs = case.security.ledger()?.runs(200, None, None).await?.0;
     Ok(runs
         .into_iter()
         .filter(|run| run.head.target == case.target && run.head.playbook == case.playbook.id())

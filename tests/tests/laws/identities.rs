@@ -377,7 +377,7 @@ fn a_user_is_held_once_whichever_credentials_are_reported() {
             second.outcomes
         );
         assert_eq!(first.outcomes[0].run, second.outcomes[0].run);
-        assert_eq!(security.ledger().unwrap().runs(50, None).await.unwrap().0.len(), 1);
+        assert_eq!(security.ledger().unwrap().runs(50, None, None).await.unwrap().0.len(), 1);
     });
 }
 

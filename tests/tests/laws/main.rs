@@ -15,6 +15,7 @@ mod delivery;
 mod enforced;
 mod facts;
 mod faults;
+mod flood;
 mod hostile;
 mod identities;
 mod journeys;

@@ -225,7 +225,7 @@ async fn is_overtaken(
     let id = playbook.id();
     let does = Box::pin(async move {
         overtakes.await?;
-        let runs = ledger.runs(200, None).await?.0;
+        let runs = ledger.runs(200, None, None).await?.0;
         let run = runs.into_iter().find(|run| run.head.target == mine && run.head.playbook == id);
         let run = run.context("there is no run")?;
         ensure!(run.end.is_some() && run.epoch == 2, "it was not taken over: epoch {}", run.epoch);
