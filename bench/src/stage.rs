@@ -93,7 +93,7 @@ impl<'k> Stage<'k> {
         let may = json!({"Effect": "Allow", "Action": LEAVES, "Resource": "*"});
         make_role(lab, &lab.member, &trust, &may).await?;
         if self.incident == Incident::Instance {
-            lab.empty_group(GROUP).await?;
+            lab.empty_group(&lab.member, lab.ids.get("vpc")?, GROUP).await?;
         }
         if self.peer == Peer::Custodian {
             let denial = document(&json!({"Effect": "Deny", "Action": "*", "Resource": "*"}));

@@ -183,9 +183,11 @@ class Recorder:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if path == "calls" and environ["REQUEST_METHOD"] == "DELETE":
             with self.lock:
-                self.cleared += len(self.calls)
-                self.calls = []
-                return {"next": self.cleared}
+                after = self.cleared + len(self.calls)
+                before = min(int(query.get("before", after)), after)
+                self.calls = self.calls[max(before - self.cleared, 0) :]
+                self.cleared = after - len(self.calls)
+                return {"next": after}
         if path == "calls":
             with self.lock:
                 calls, after = list(self.calls), self.cleared + len(self.calls)

@@ -202,8 +202,9 @@ class Observer:
         body = json.dumps({"accounts": accounts, "quiet": quiet}).encode()
         return json.loads(self.accounts.door("pace", "POST", body))
 
-    def do_clear_calls(self) -> Any:
-        return json.loads(self.accounts.door("calls", "DELETE"))
+    def do_clear_calls(self, before: Any = None) -> Any:
+        path = "calls" if before is None else f"calls?before={before}"
+        return json.loads(self.accounts.door(path, "DELETE"))
 
 
 def main() -> None:

@@ -363,6 +363,21 @@ class SecurityGroups(Emulated):
         shown = self.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]
         self.assertEqual((shown["IpPermissions"], shown["IpPermissionsEgress"]), ([], []))
 
+    def test_a_group_that_is_used_or_referred_to_cannot_be_deleted(self):
+        ids = self.seed("single-interface")
+        make = lambda name: self.ec2.create_security_group(GroupName=name, Description="x", VpcId=ids["vpc"])["GroupId"]
+        group, other = make("one"), make("two")
+        delete = lambda: self.ec2.delete_security_group(GroupId=group)
+        self.ec2.modify_network_interface_attribute(NetworkInterfaceId=ids["eni_a"], Groups=[group])
+        self.refused("DependencyViolation", delete)
+        self.ec2.modify_network_interface_attribute(NetworkInterfaceId=ids["eni_a"], Groups=[ids["sg_web"]])
+        refers = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": group}]}]
+        self.ec2.authorize_security_group_ingress(GroupId=other, IpPermissions=refers)
+        self.refused("DependencyViolation", delete)
+        self.ec2.revoke_security_group_ingress(GroupId=other, IpPermissions=refers)
+        delete()
+        self.refused("InvalidGroup.NotFound", delete)
+
 
 class Snapshots(Emulated):
     def make(self, ids, **spec):
@@ -975,6 +990,19 @@ class Delivery(Emulated):
 
 
 class Calls(Emulated):
+    def test_calls_before_an_index_are_forgotten_and_indexes_go_on(self):
+        dynamodb = self.client("dynamodb")
+        dynamodb.list_tables()
+        since = json.loads(self.accounts.door("calls"))["next"]
+        dynamodb.list_tables()
+        self.accounts.door(f"calls?before={since}", "DELETE")
+        kept = json.loads(self.accounts.door("calls"))
+        self.assertEqual([call["index"] for call in kept["calls"]][:1], [since])
+        self.assertGreaterEqual(kept["next"], since + 1)
+        # What is forgotten already is not forgotten twice.
+        self.accounts.door(f"calls?before={since}", "DELETE")
+        self.assertEqual(json.loads(self.accounts.door("calls"))["calls"][0]["index"], since)
+
     def test_every_call_is_recorded(self):
         ids = self.seed("single-interface")
         start = json.loads(self.accounts.door("calls"))["next"]

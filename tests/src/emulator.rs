@@ -665,6 +665,11 @@ impl Observer {
         self.ask(json!({"do": "delay", "seconds": each.as_secs_f64()})).await.map(|_| ())
     }
 
+    /// Forget the calls before an index: a long record takes memory. Indexes go on.
+    pub async fn clear_calls_before(&self, index: u64) -> Result<()> {
+        self.ask(json!({"do": "clear_calls", "before": index})).await.map(|_| ())
+    }
+
     /// Forget the calls so far. Indexes go on.
     pub async fn clear_calls(&self) -> Result<()> {
         self.ask(json!({"do": "clear_calls"})).await.map(|_| ())

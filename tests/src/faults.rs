@@ -152,6 +152,12 @@ impl Deed {
     }
 }
 
+/// What somebody else does each time.
+struct Habit {
+    which: Box<dyn Fn(&Request) -> bool + Send>,
+    does: Box<dyn Fn() -> Boxed<'static, Result<()>> + Send>,
+}
+
 /// When somebody else does something: the request waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -188,6 +194,7 @@ struct Shared {
     sent: Mutex<BTreeMap<usize, HttpRequest>>,
     connector: Mutex<Option<SharedHttpConnector>>,
     meanwhile: Mutex<Option<Deed>>,
+    habit: Mutex<Option<Habit>>,
     dead: AtomicBool,
     died: Notify,
 }
@@ -214,6 +221,7 @@ impl Faults {
             sent: Mutex::default(),
             connector: Mutex::default(),
             meanwhile: Mutex::default(),
+            habit: Mutex::default(),
             dead: AtomicBool::new(false),
             died: Notify::new(),
         };
@@ -248,6 +256,22 @@ impl Faults {
         let (tell, told) = oneshot::channel();
         *held(&self.shared.meanwhile) = Some(Deed { which: Box::new(which), moment, does, tell });
         Meanwhile(told)
+    }
+
+    /// Lets somebody else do something whenever a request that `which` names was answered, before the function reads the
+    /// answer.
+    pub fn whenever(
+        &self,
+        which: impl Fn(&Request) -> bool + Send + 'static,
+        does: impl Fn() -> Boxed<'static, Result<()>> + Send + 'static,
+    ) {
+        *held(&self.shared.habit) = Some(Habit { which: Box::new(which), does: Box::new(does) });
+    }
+
+    /// Nobody does anything any more.
+    pub fn nobody(&self) {
+        *held(&self.shared.habit) = None;
+        *held(&self.shared.meanwhile) = None;
     }
 
     /// Every request so far.
@@ -422,7 +446,14 @@ impl HttpConnector for Connector {
             if let Some(deed) = after {
                 deed.done().await;
             }
-            answer
+            let again = {
+                let habit = held(&faults.shared.habit);
+                habit.as_ref().filter(|habit| (habit.which)(&noted)).map(|habit| (habit.does)())
+            };
+            match again {
+                Some(does) => does.await.map_err(|error| ConnectorError::other(error.into(), None)).and(answer),
+                None => answer,
+            }
         })
     }
 }

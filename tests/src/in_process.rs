@@ -351,7 +351,15 @@ impl Security {
 
     /// Whoever looks at what was taken waits for those who are taking.
     async fn take_messages(&self, taken: &mut Vec<String>) -> Result<Vec<String>> {
-        let new = self.observer.receive(&self.account, REGION, &self.told).await?;
+        let mut new = Vec::new();
+        // A hundred at a time.
+        loop {
+            let some = self.observer.receive(&self.account, REGION, &self.told).await?;
+            if some.is_empty() {
+                break;
+            }
+            new.extend(some);
+        }
         taken.extend(new.iter().cloned());
         Ok(new)
     }
@@ -529,6 +537,27 @@ impl Case {
         Ok((Hub::new(self.function, self.playbook.alone(), config, aws), faults))
     }
 
+    /// An event that another process of the same function answers, some time: what comes in between.
+    pub fn elsewhere(&self, event: &Value) -> Result<Boxed<'static, Result<Answer>>> {
+        let (hub, _) = self.another_process()?;
+        let (bytes, time) = (event.to_string().into_bytes(), self.settings.time);
+        Ok(Box::pin(async move {
+            let answered = hub.receive(&bytes, Instant::now() + time).await;
+            answered.map_err(|failure| anyhow!("another process failed: {}", failure.brief()))
+        }))
+    }
+
+    /// The lease of the case's runs ends and another process goes on with them, some time: while the first one is slow.
+    pub fn overtaking(&self) -> Result<Boxed<'static, Result<()>>> {
+        let goes_on = self.elsewhere(&schedule_event())?;
+        let (security, function) = (Arc::clone(&self.security), self.function);
+        let table = self.hub.config.ledger_table.clone();
+        Ok(Box::pin(async move {
+            security.observer.time_passes(&security.account, REGION, &table, Some(function)).await?;
+            goes_on.await.map(|_| ())
+        }))
+    }
+
     /// The whole function that the playbook belongs to, with its settings changed.
     pub fn whole_function(&self, change: impl FnOnce(&mut Config)) -> Result<Hub> {
         let function = function_of(self.playbook)?;
@@ -561,8 +590,7 @@ impl Case {
 
     /// Delivers the schedule's event.
     pub async fn tick(&self) -> Delivered {
-        let event = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
-        self.deliver_event(&event).await
+        self.deliver_event(&schedule_event()).await
     }
 
     /// Lets time pass and the schedule work until nothing is due any more. Answers with how often it worked.
@@ -750,6 +778,11 @@ impl Case {
             Planned::Gone(why) | Planned::Refused(why) => bail!("there is no plan: {why}"),
         }
     }
+}
+
+/// The schedule's event.
+fn schedule_event() -> Value {
+    json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
 }
 
 fn function_of(playbook: &Traced) -> Result<&'static Function> {

@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use crate::deployment::{self, ORGANIZATION, REGION};
 use crate::door::Door;
 use crate::emulator::{self, Credentials, Emulator, Ids, Observer, Stack, fresh_account, workspace};
+use crate::enrolment::enrol;
 use crate::outcomes;
 
 /// A function may take this long to start on a machine that is busy compiling, or counted instruction by instruction.
@@ -323,8 +324,18 @@ impl Function {
     /// The most memory that the process has held, in kilobytes; known on Linux only.
     #[must_use]
     pub fn peak_memory_kb(&self) -> Option<u64> {
+        self.status_kb("VmHWM:")
+    }
+
+    /// The memory that the process holds, in kilobytes; known on Linux only.
+    #[must_use]
+    pub fn memory_kb(&self) -> Option<u64> {
+        self.status_kb("VmRSS:")
+    }
+
+    fn status_kb(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
     }
 
@@ -480,6 +491,18 @@ impl<'e> Lab<'e> {
         let member = json!({"AccountId": self.member, "Email": "member@example.com"});
         let members = json!({"DetectorId": detector["DetectorId"], "AccountDetails": [member]});
         self.at_hub("guardduty", "create_members", members).await.map(|_| ())
+    }
+
+    /// Another member account with a world in it, whose findings the security account has.
+    pub async fn another_member(&self, world: &Value) -> Result<(String, Ids)> {
+        let member = fresh_account();
+        enrol(&self.observer, &self.hub, &member, &self.function).await?;
+        let ids = self.observer.seed(&member, REGION, world).await?;
+        let detectors = self.at_hub("guardduty", "list_detectors", json!({})).await?;
+        let account = json!({"AccountId": member, "Email": "member@example.com"});
+        let members = json!({"DetectorId": detectors["DetectorIds"][0], "AccountDetails": [account]});
+        self.at_hub("guardduty", "create_members", members).await?;
+        Ok((member, ids))
     }
 
     /// Puts a policy set into its bucket and accepts its hash.
@@ -701,15 +724,20 @@ impl<'e> Lab<'e> {
         function.invoke(event).await
     }
 
-    /// The schedule's event.
+    /// Delivers the schedule's event.
     pub async fn schedule(&self, function: &mut Function) -> Result<Invoked> {
+        function.invoke(self.schedule_event()).await
+    }
+
+    /// The schedule's event.
+    #[must_use]
+    pub fn schedule_event(&self) -> Value {
         let rule = format!("arn:aws:events:{REGION}:{}:rule/schedule", self.hub);
-        let event = json!({
+        json!({
             "version": "0", "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa", "detail-type": "Scheduled Event",
             "source": "aws.events", "account": self.hub, "time": Timestamp::now().to_string(), "region": REGION,
             "resources": [rule], "detail": {},
-        });
-        function.invoke(event).await
+        })
     }
 
     /// A person's decision about a run, written as the command writes it, and its event on the way to the function.
@@ -762,34 +790,39 @@ impl<'e> Lab<'e> {
 
     /// Makes a quarantine group in the victim's VPC ahead of any incident, as `firebreak onboard` does.
     pub async fn prepare(&self) -> Result<String> {
-        let name = format!("{}-prepared", GroupPurpose::Quarantine.as_str());
-        let group = self.empty_group(&name).await?;
-        let (vpc, purpose) = (self.ids.get("vpc")?, GroupPurpose::Quarantine);
+        self.prepare_in(&self.member, self.ids.get("vpc")?).await
+    }
+
+    /// The same in a VPC of a member account.
+    pub async fn prepare_in(&self, member: &str, vpc: &str) -> Result<String> {
+        let purpose = GroupPurpose::Quarantine;
+        let group = self.empty_group(member, vpc, &format!("{}-prepared", purpose.as_str())).await?;
         let known = KnownGroup { vpc: vpc.parse()?, id: group.parse()?, purpose, run: None };
-        self.ledger()?.record_group(&self.member.parse()?, &REGION.parse()?, &known, Timestamp::now()).await?;
+        self.ledger()?.record_group(&member.parse()?, &REGION.parse()?, &known, Timestamp::now()).await?;
         Ok(group)
     }
 
-    /// Makes a security group without any rule in the victim's VPC; the answer is its id.
+    /// Makes a security group without any rule in a VPC of a member account; the answer is its id.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub async fn empty_group(&self, name: &str) -> Result<String> {
-        let vpc = self.ids.get("vpc")?;
+    pub async fn empty_group(&self, member: &str, vpc: &str, name: &str) -> Result<String> {
+        let call = |service, operation, params| self.observer.call(member, REGION, service, operation, params);
         let params = json!({"GroupName": name, "Description": "Firebreak quarantine", "VpcId": vpc});
-        let made = self.at_member("ec2", "create_security_group", params).await?;
+        let made = call("ec2", "create_security_group", params).await?;
         let group = made["GroupId"].as_str().ok_or_else(|| anyhow!("a group without an id"))?.to_owned();
         let filters = json!([{"Name": "group-id", "Values": [group]}]);
-        let rules = self.at_member("ec2", "describe_security_group_rules", json!({"Filters": filters})).await?;
+        let rules = call("ec2", "describe_security_group_rules", json!({"Filters": filters})).await?;
         let outward: Vec<&Value> = rules["SecurityGroupRules"]
             .as_array()
             .into_iter()
             .flatten()
+            .filter(|rule| rule["IsEgress"] == true)
             .map(|rule| &rule["SecurityGroupRuleId"])
             .collect();
         let params = json!({"GroupId": group, "SecurityGroupRuleIds": outward});
-        self.at_member("ec2", "revoke_security_group_egress", params).await?;
-        Ok(group.to_owned())
+        call("ec2", "revoke_security_group_egress", params).await?;
+        Ok(group)
     }
 
     /// The evidence of a case, object by object.

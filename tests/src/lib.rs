@@ -9,6 +9,7 @@ pub mod emulator;
 pub mod enrolment;
 pub mod events;
 pub mod faults;
+pub mod flood;
 pub mod in_process;
 pub mod lab;
 pub mod outcomes;

@@ -8,6 +8,7 @@ from moto.core.utils import utcnow
 from moto.ec2 import exceptions
 from moto.ec2.models import ec2_backends, elastic_block_store, elastic_ip_addresses, iam_instance_profile, instances
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
@@ -77,6 +78,23 @@ def _groups(backend: Any, vpc_id: str, ids: list) -> list:
             )
         found.append(group)
     return found
+
+
+@override(SecurityGroupBackend, "delete_security_group")
+def _delete_security_group(original: Any, self: Any, name: Any = None, group_id: Any = None) -> None:
+    """A group that is associated with an interface, or that another group of its VPC refers to, stays.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSecurityGroup.html
+    """
+    group = self.get_security_group_by_name_or_id(group_id or name)
+    if group is not None:
+        used = any(group in interface.group_set for interface in self.enis.values())
+        others = [other for other in self.groups.get(group.vpc_id, {}).values() if other is not group]
+        rules = [rule for other in others for rule in [*other.ingress_rules, *other.egress_rules]]
+        referred = any(rule.source_group.get("GroupId") == group.id for rule in rules)
+        if used or referred:
+            raise Error("DependencyViolation", f"resource {group.id} has a dependent object")
+    original(self, name=name, group_id=group_id)
 
 
 # --- Public addresses ----------------------------------------------------------------

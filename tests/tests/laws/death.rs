@@ -250,7 +250,7 @@ fn whoever_dies_at_a_call_of_the_hub_is_replaced() {
 }
 
 /// Whether a request changes something for a step of this action, while it is applied or undone.
-fn changes_for(action: &str, undo: bool) -> impl Fn(&Request) -> bool + Send + use<> {
+pub fn changes_for(action: &str, undo: bool) -> impl Fn(&Request) -> bool + Send + use<> {
     let action = action.to_owned();
     move |request| {
         let step = match (&request.doing, undo) {

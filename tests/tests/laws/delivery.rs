@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::support::{all, done, fixes, in_turn, in_turn_among, is_restored, is_so, named, pairs, worlds};
 
 /// The runs that the ledger has about a case's target.
-async fn runs(case: &Case) -> Result<Vec<Run>> {
+pub async fn runs(case: &Case) -> Result<Vec<Run>> {
     let runs = case.security.ledger()?.runs(200, None, Which::default()).await?.0;
     Ok(runs
         .into_iter()

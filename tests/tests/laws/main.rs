@@ -7,6 +7,7 @@
 mod again;
 mod bad_input;
 mod controls;
+mod counter_moves;
 mod custody;
 mod death;
 mod decisions;
@@ -25,6 +26,7 @@ mod meanwhile;
 mod neighbours;
 mod organization;
 mod permissions;
+mod races;
 mod said;
 mod silence;
 mod situations;
