@@ -229,6 +229,11 @@ impl Function {
         }
     }
 
+    /// Gives it another time-out than the template's, from the next event on.
+    pub fn times_out_after(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Whether the process runs.
     pub fn runs(&mut self) -> Result<bool> {
         Ok(self.process.try_wait().context("cannot look at the function")?.is_none())
@@ -615,15 +620,20 @@ impl<'e> Lab<'e> {
         function.invoke(event).await
     }
 
-    /// The schedule's event.
+    /// Hands a function the schedule's event.
     pub async fn schedule(&self, function: &mut Function) -> Result<Invoked> {
+        function.invoke(self.tick()).await
+    }
+
+    /// The schedule's event.
+    #[must_use]
+    pub fn tick(&self) -> Value {
         let rule = format!("arn:aws:events:{REGION}:{}:rule/schedule", self.hub);
-        let event = json!({
+        json!({
             "version": "0", "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa", "detail-type": "Scheduled Event",
             "source": "aws.events", "account": self.hub, "time": Timestamp::now().to_string(), "region": REGION,
             "resources": [rule], "detail": {},
-        });
-        function.invoke(event).await
+        })
     }
 
     /// A person's decision about a run, written as the command writes it, and its event on the way to the function.
