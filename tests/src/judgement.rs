@@ -69,6 +69,9 @@ pub async fn worlds(playbook: &Traced) -> &'static Worlds {
     &FOUND.get_or_init(|| async { find_worlds(&all()).await.unwrap() }).await[playbook.id()]
 }
 
+/// A world, and what each playbook plans over it.
+type Planning<'a> = Boxed<'a, Result<(String, Vec<(&'static str, Planned)>)>>;
+
 /// The worlds of these playbooks.
 pub async fn find_worlds(of: &[&'static Traced]) -> Result<BTreeMap<&'static str, Worlds>> {
     let servers = Security::on_each_server(Permits::Everything).await?;
@@ -78,7 +81,7 @@ pub async fn find_worlds(of: &[&'static Traced]) -> Result<BTreeMap<&'static str
             asked.entry(world).or_default().push(playbook);
         }
     }
-    let mut planning: Vec<Boxed<'_, Result<(String, Vec<(&'static str, Planned)>)>>> = Vec::new();
+    let mut planning: Vec<Planning<'_>> = Vec::new();
     for (n, (world, playbooks)) in asked.into_iter().enumerate() {
         let security = &servers[n % servers.len()];
         planning.push(Box::pin(async move {

@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use crate::emulator::world;
+use crate::facts::reopen;
 use crate::in_process::{Case, Permits, Security, Settings, Traced};
 use crate::judgement::in_shared_terms;
 pub use trial::Trial;
@@ -95,6 +96,21 @@ impl Row {
         Ok(undisturbed)
     }
 
+    /// Goes the way without a fault, lets somebody take back what was done, and judges that as if Firebreak had left it so:
+    /// whether the judge sees it.
+    pub async fn judged_when_reopened(
+        &self,
+        security: &Arc<Security>,
+        undisturbed: &Undisturbed,
+    ) -> Result<Result<Verdict>> {
+        let mut case = self.case(security).await?;
+        let before = case.state().await?;
+        let event = self.way.begin(&mut case).await?;
+        way::go(&mut case, &event, &trial::Armed::never()).await?;
+        reopen(&case).await?;
+        Ok(verdict::of(self.way, &case, &before, undisturbed, None).await)
+    }
+
     /// Every point of it.
     #[must_use]
     pub fn points(&self, undisturbed: &Undisturbed) -> Vec<Point> {
@@ -160,11 +176,11 @@ impl Row {
 
 /// A share of points, in which calls and faults are mixed: the same at each time.
 #[must_use]
-pub fn share(points: Vec<Point>, nth: usize, of: usize) -> Vec<Point> {
+pub fn share<T>(points: Vec<T>, nth: usize, of: usize) -> Vec<T> {
     // Multiples of the golden ratio lie evenly between whole numbers, whatever stride they are taken in (Knuth, The Art of
     // Computer Programming, 6.4).
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mut mixed: Vec<(u64, Point)> = (1_u64..).map(|n| n.wrapping_mul(GOLDEN)).zip(points).collect();
+    let mut mixed: Vec<(u64, T)> = (1_u64..).map(|n| n.wrapping_mul(GOLDEN)).zip(points).collect();
     mixed.sort_by_key(|(place, _)| *place);
     mixed.into_iter().map(|(_, point)| point).skip(nth % of).step_by(of).collect()
 }

@@ -235,11 +235,9 @@ async fn killed(arguments: &Arguments) -> Result<bool> {
     let binary = Binary::build(CONTAIN_COMPUTE, "dev").await?;
     let undisturbed = killed::contain(&emulator, &binary, None).await.context("undisturbed")?;
     let number = undisturbed.calls.len();
-    let points = (0..number).flat_map(|call| End::ALL.map(|end| (end, call)));
+    let points: Vec<(End, usize)> = (0..number).flat_map(|call| End::ALL.map(|end| (end, call))).collect();
     let (nth, of) = arguments.shard.unwrap_or((0, 1));
-    // All three ends are in every share.
-    let is_its = |(n, _): &(usize, (End, usize))| (n + n / End::ALL.len()) % of == nth;
-    let its: Vec<(End, usize)> = points.enumerate().filter(is_its).map(|(_, point)| point).collect();
+    let its = share(points, nth, of);
     let tries = its.into_iter().map(|(end, call)| {
         let (emulator, binary) = (&emulator, &binary);
         async move { (end, call, Box::pin(killed::contain(emulator, binary, Some((end, call)))).await) }

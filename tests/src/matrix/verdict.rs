@@ -69,8 +69,8 @@ async fn acted(case: &Case, before: &Value, undisturbed: &Undisturbed) -> Result
         return Ok(Verdict::Honest("no run, and people were told".to_owned()));
     };
     somebody_was_told(case).await?;
-    nothing_is_doubled(before, &undisturbed.state, &state)?;
     is_not_called_cut(case, &run, &state).await?;
+    nothing_is_doubled(before, &undisturbed.state, &state)?;
     match run.state {
         RunState::Held => held(case, before, undisturbed, &state, &run).await,
         RunState::Freed => {

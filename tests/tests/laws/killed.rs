@@ -1,5 +1,6 @@
 //! The built function is killed at a call, or its time runs out at one: the process that follows brings about the same.
 
+use anyhow::ensure;
 use firebreak_tests::emulator::Emulator;
 use firebreak_tests::in_process::run_to_end;
 use firebreak_tests::lab::Binary;
@@ -30,10 +31,10 @@ fn whoever_is_killed_is_replaced() {
             let number = number.unwrap_or_else(|| panic!("no call {name} in {:?}", undisturbed.calls));
             cases.push(named(format!("{end:?} at {name}"), async move {
                 let gone = contain(emulator, binary, Some((end, number))).await?;
-                anyhow::ensure!(gone.struck, "it did not come to the call");
+                ensure!(gone.struck, "it did not come to the call");
                 let (ended, wanted) = (&gone.ended, &undisturbed.ended);
-                anyhow::ensure!(ended.runs == wanted.runs, "{:?} instead of {:?}", ended.runs, wanted.runs);
-                anyhow::ensure!(ended.state == wanted.state, "the end is another than undisturbed");
+                ensure!(ended.runs == wanted.runs, "{:?} instead of {:?}", ended.runs, wanted.runs);
+                ensure!(ended.state == wanted.state, "the end is another than undisturbed");
                 Ok(())
             }));
         }

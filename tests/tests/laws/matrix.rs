@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use firebreak_tests::in_process::{Permits, Security, Traced, playbooks, run_to_end};
 use firebreak_tests::matrix::{Row, Way, share};
 
-use crate::support::{all_of, named, worlds};
+use crate::support::{all, all_of, named, preserves, worlds};
 
 /// Fault points of each row that are tried. There are hundreds of each.
 const OF_EACH: usize = 3;
@@ -15,8 +15,12 @@ const OF_EACH: usize = 3;
 const ROWS: usize = 4;
 const POINTS: usize = 3;
 
+async fn row(playbook: &'static Traced, way: Way) -> Row {
+    Row { playbook, world: worlds(playbook).await.least.clone(), way, with_leave: false }
+}
+
 async fn some_points(servers: &[Arc<Security>], playbook: &'static Traced, n: usize, way: Way) -> Result<()> {
-    let row = Row { playbook, world: worlds(playbook).await.least.clone(), way, with_leave: false };
+    let row = row(playbook, way).await;
     let security = &servers[n % servers.len()];
     let undisturbed = row.undisturbed(security).await?;
     let points = row.points(&undisturbed);
@@ -27,7 +31,7 @@ async fn some_points(servers: &[Arc<Security>], playbook: &'static Traced, n: us
     for one in &tried {
         let point = || format!("{} at {}, {way}", one.point.trial, one.point.call);
         if let Err(error) = &one.verdict {
-            anyhow::bail!("{}: {error:#}", point());
+            bail!("{}: {error:#}", point());
         }
     }
     ensure!(tried.iter().any(|one| one.struck), "nothing struck");
@@ -47,5 +51,27 @@ fn whatever_fails_at_a_call_ends_as_undisturbed_or_is_said() {
             }
         }
         all_of("a fault at some call of every run", cases, ROWS).await;
+    });
+}
+
+/// A judge that lets everything pass would make every number of the matrix good.
+#[test]
+fn the_judge_sees_what_stands_open() {
+    run_to_end(|| async {
+        let servers = Security::on_each_server(Permits::Enforce).await.context("no servers").unwrap();
+        let mut cases = Vec::new();
+        let closes = playbooks().iter().map(|(_, playbook)| *playbook).filter(|playbook| !preserves(*playbook));
+        for (n, playbook) in closes.enumerate() {
+            let security = &servers[n % servers.len()];
+            cases.push(named(playbook.id(), async move {
+                let row = row(playbook, Way::Found).await;
+                let undisturbed = row.undisturbed(security).await?;
+                let judged = row.judged_when_reopened(security, &undisturbed).await?;
+                let error = judged.err().context("it passes")?;
+                ensure!(format!("{error:#}").contains("this is open"), "seen for another reason: {error:#}");
+                Ok(())
+            }));
+        }
+        all("the judge sees what stands open", cases).await;
     });
 }
