@@ -16,10 +16,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use firebreak::door::wire::Asked;
 use firebreak::ids::{AccountId, Region, RunId, VpcId};
+use firebreak::ledger::Which;
+use firebreak::run::RunState;
 use jiff::Timestamp;
 
 /// Firebreak contains security incidents on AWS, in seconds, and can take back what it did.
@@ -96,6 +99,12 @@ enum Command {
         /// Those before, as the last line of the list names them
         #[arg(long)]
         after: Option<String>,
+        /// Those in this state only
+        #[arg(long, value_parser = states())]
+        state: Option<RunState>,
+        /// Those whose finding is at least so severe
+        #[arg(long)]
+        severity: Option<f64>,
         /// As JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -238,6 +247,12 @@ enum EvidenceCommand {
     },
 }
 
+/// A run's state by its name.
+fn states() -> impl TypedValueParser<Value = RunState> {
+    PossibleValuesParser::new(RunState::ALL.map(RunState::as_str))
+        .try_map(|name| RunState::parse(&name).ok_or("a run is in no such state"))
+}
+
 fn main() -> ExitCode {
     match firebreak::lambda::on_a_long_stack(|| run(Arguments::parse())) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -285,7 +300,9 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Plan { event } => plan::run(&event).await,
         Command::Preflight { accounts, regions } => preflight::run(url, &accounts, regions).await,
         Command::Onboard { account, regions, vpcs } => preflight::onboard(&account, regions, vpcs).await,
-        Command::Runs { most, after, json } => show::runs(url, most, after, json).await,
+        Command::Runs { most, after, state, severity, json } => {
+            show::runs(url, most, after, Which { state, severity }, json).await
+        }
         Command::Show { run, requests, json } => show::show(url, &run, requests, json).await,
         Command::Approve(Decide { run, no_wait }) => return decide(Asked::Approve { run }, no_wait).await,
         Command::Reject(Decide { run, no_wait }) => return decide(Asked::Reject { run }, no_wait).await,

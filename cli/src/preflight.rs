@@ -84,7 +84,8 @@ async fn of_the_hub(hub: &Hub) -> Vec<Check> {
 
 /// People's door, with the person's own credentials.
 async fn door(url: Option<&str>) -> Result<String, String> {
-    let asked = async { Door::at(url).await?.ask(&Asked::Runs { most: 1, after: None }).await };
+    let asked =
+        async { Door::at(url).await?.ask(&Asked::Runs { most: 1, after: None, state: None, severity: None }).await };
     asked.await.map(|_| "yes".to_owned()).map_err(|error| format!("{error:#}"))
 }
 

@@ -8,6 +8,7 @@ use comfy_table::{Table, presets};
 use firebreak::door::wire::{Answer, Asked, Brief};
 use firebreak::finding::Source;
 use firebreak::ids::RunId;
+use firebreak::ledger::Which;
 use firebreak::ledger::decisions::MOST_NAMES;
 use firebreak::plan::Step;
 use firebreak::run::{Outcome, PastEnd, Run, RunState, StepResult, UndoResult};
@@ -18,9 +19,17 @@ use owo_colors::OwoColorize;
 use crate::door::Door;
 use crate::plan::list;
 
-pub(crate) async fn runs(url: Option<&str>, most: u32, after: Option<String>, as_json: bool) -> Result<bool> {
+pub(crate) async fn runs(
+    url: Option<&str>,
+    most: u32,
+    after: Option<String>,
+    which: Which,
+    as_json: bool,
+) -> Result<bool> {
     let door = Door::at(url).await?;
-    let Answer::Runs { runs, next } = door.ask(&Asked::Runs { most, after }).await? else {
+    let Answer::Runs { runs, next } =
+        door.ask(&Asked::Runs { most, after, state: which.state, severity: which.severity }).await?
+    else {
         bail!("the door gave another answer than runs");
     };
     let mut out = anstream::stdout().lock();
@@ -29,13 +38,19 @@ pub(crate) async fn runs(url: Option<&str>, most: u32, after: Option<String>, as
             writeln!(out, "{}", serde_json::to_string(run)?)?;
         }
     } else if runs.is_empty() {
-        writeln!(out, "no runs yet")?;
+        match &next {
+            _ if which == Which::default() => writeln!(out, "no runs yet")?,
+            None => writeln!(out, "no such run")?,
+            Some(_) => writeln!(out, "none among the newest runs")?,
+        }
     } else {
         writeln!(out, "{}", table(&runs))?;
     }
     if let Some(next) = next {
         // Not among the lines that a script reads.
-        writeln!(anstream::stderr(), "more: firebreak runs --most {most} --after {next}")?;
+        let state = which.state.map(|state| format!(" --state {}", state.as_str())).unwrap_or_default();
+        let severity = which.severity.map(|severity| format!(" --severity {severity}")).unwrap_or_default();
+        writeln!(anstream::stderr(), "more: firebreak runs --most {most}{state}{severity} --after {next}")?;
     }
     Ok(true)
 }
@@ -43,7 +58,7 @@ pub(crate) async fn runs(url: Option<&str>, most: u32, after: Option<String>, as
 fn table(runs: &[Brief]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["RUN", "WHEN", "PLAYBOOK", "ACCOUNT", "TARGET", "STATE", "OUTCOME", "OWNER"]);
+    table.set_header(["RUN", "WHEN", "PLAYBOOK", "ACCOUNT", "TARGET", "SEVERITY", "STATE", "OUTCOME", "OWNER"]);
     for run in runs {
         let state = if run.expired { "expired" } else { run.state.as_str() };
         table.add_row([
@@ -52,6 +67,7 @@ fn table(runs: &[Brief]) -> Table {
             run.playbook.clone(),
             run.target.account.to_string(),
             run.target.id.clone(),
+            format!("{:.1}", run.severity),
             state.to_owned(),
             run.outcome.map_or("", |outcome| outcome.as_str()).to_owned(),
             run.owner.clone().unwrap_or_default(),

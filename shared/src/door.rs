@@ -22,7 +22,7 @@ use crate::hub::policy::PolicySource;
 use crate::hub::{DECISION_EVENT, EVENT_SOURCE};
 use crate::ids::RunId;
 use crate::ledger::decisions::{Decision, SaidSo, Verb};
-use crate::ledger::{Ledger, RunPlace};
+use crate::ledger::{Ledger, RunPlace, Which};
 use crate::message::Message;
 use crate::plan::Plan;
 use crate::report::{Report, Topic, names};
@@ -201,7 +201,10 @@ impl Door {
 
     async fn answer_caller(&self, caller: &Caller, asked: &Asked, now: Timestamp) -> Result<Answer, Refusal> {
         match asked {
-            Asked::Runs { most, after } => self.runs(*most, after.as_deref(), now).await,
+            Asked::Runs { most, after, state, severity } => {
+                let which = Which { state: *state, severity: *severity };
+                self.runs(*most, after.as_deref(), which, now).await
+            }
             Asked::Show { run } => Ok(Answer::Run { run: Box::new(self.run(run).await?) }),
             Asked::Stop { reason } => self.switch(caller, true, reason, now).await,
             Asked::Resume { reason } => self.switch(caller, false, reason, now).await,
@@ -265,7 +268,7 @@ impl Door {
         }
     }
 
-    async fn runs(&self, most: u32, after: Option<&str>, now: Timestamp) -> Result<Answer, Refusal> {
+    async fn runs(&self, most: u32, after: Option<&str>, which: Which, now: Timestamp) -> Result<Answer, Refusal> {
         if !(1..=MOST_RUNS).contains(&most) {
             return Err(Refusal::malformed(format!("1 to {MOST_RUNS} runs are listed at once")));
         }
@@ -273,7 +276,7 @@ impl Door {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| Refusal::malformed("`after` is what no answer has said"))?),
         };
-        let (runs, next) = self.ledger.runs(i32::try_from(most).unwrap_or(20), after.as_ref()).await?;
+        let (runs, next) = self.ledger.runs(usize::try_from(most).unwrap_or(20), after.as_ref(), which).await?;
         let runs = runs.iter().map(|run| Brief::of(run, now)).collect();
         Ok(Answer::Runs { runs, next: next.map(|place| place.to_string()) })
     }

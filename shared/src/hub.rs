@@ -34,7 +34,7 @@ use crate::failure::{Class, Failure};
 use crate::finding::{Finding, ParseError, Problem, Reported, Source, Trigger, unanswered_source};
 use crate::guard::{self, Question, Ruling};
 use crate::ids::RunId;
-use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View};
+use crate::ledger::{Claim, DueAt, DueKind, Hold, Ledger, Told, View, apart};
 use crate::plan::Plan;
 use crate::playbook::{PlanContext, Planned, Playbook, Purpose};
 use crate::report::{Report, Topic};
@@ -595,9 +595,10 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
             owner: ruling.owner,
+            page: tighten.page || ruling.failed,
+            stopped: ruling.stopped,
         };
-        let page = tighten.page || ruling.failed;
-        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading, (page, ruling.stopped)).await
+        self.act(engine, playbook, head, &known.view, earlier.as_ref(), &reading).await
     }
 
     /// Whether a finding is about a target. A request is about the one that it names, which stands in the decision; a drill is
@@ -729,7 +730,6 @@ impl Hub {
     }
 
     /// Claims and applies, proposes, observes or refuses.
-    #[allow(clippy::too_many_arguments)]
     async fn act(
         &self,
         engine: &Engine<'_>,
@@ -738,16 +738,20 @@ impl Hub {
         view: &View,
         earlier: Option<&Finding>,
         reading: &Aws,
-        (page, stopped): (bool, bool),
     ) -> Result<Report, Failure> {
         let now = Timestamp::now();
         let seen = view.hold.as_ref();
         if head.mode == Mode::Enforce {
-            // The claim, beside the sessions that the first steps need.
-            let (claim, sessions) = tokio::join!(
-                self.ledger.claim(&head, seen, earlier, self.config.budget, now),
-                engine.early_sessions(&head.id, &head.plan, &view.groups)
-            );
+            let budget = self.config.budget;
+            // The claim, beside the sessions that the first steps need. One that cannot be had is not tried: all claims meet on
+            // the row of the whole budget, and in a flood most are such.
+            let (claim, sessions) = match view.spent(budget, &head.finding, now) {
+                Some(which) => (Ok(Claim::OverBudget(which)), engine::Sessions::default()),
+                None => tokio::join!(
+                    self.ledger.claim(&head, seen, earlier, budget, now),
+                    engine.early_sessions(&head.id, &head.plan, &view.groups)
+                ),
+            };
             match claim {
                 Ok(Claim::Won(run)) => {
                     let ended = {
@@ -803,13 +807,7 @@ impl Hub {
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
         match self.ledger.record(&head, seen, earlier, state, due, now).await {
             Ok(Claim::Won(run)) => {
-                let mut report = Report::of_run(&run, outcome, playbook.meta().purpose);
-                report.page = page;
-                if stopped {
-                    // It would have been acted on, or asked about: who stopped it must know what is not.
-                    report.topic = Some(Topic::Stopped);
-                    report.page = true;
-                }
+                let report = recorded_report(playbook, &run, outcome);
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             Ok(Claim::Lost(hold)) => Ok(self.lost(playbook, &head, hold).await),
@@ -881,6 +879,7 @@ impl Hub {
     /// What waits after a run's steps have ended.
     fn due_after(&self, playbook: &'static dyn Playbook, run: &Run, state: RunState, end: &RunEnd) -> Vec<DueAt> {
         let mut due = Vec::new();
+        let later = |seconds: u64| apart(Duration::from_secs(seconds), &run.head.id);
         if state == RunState::Released && run.is_given_back_by_drill() {
             // What was reported of the canary while it was given back waits on its hold.
             due.push(DueAt { what: DueKind::Joined, at: end.at });
@@ -891,7 +890,7 @@ impl Hub {
         // A fix that did not come about is planned anew when its control is reported again: meanwhile its owner may act.
         let unfinished = matches!(end.outcome, Outcome::Partial | Outcome::NotContained);
         if unfinished && end.retry && run.tries < MOST_TRIES {
-            due.push(DueAt { what: DueKind::Retry, at: end.at + Duration::from_secs(60 << run.tries) });
+            due.push(DueAt { what: DueKind::Retry, at: end.at + later(60 << run.tries) });
         }
         if playbook.meta().purpose == Purpose::Preserve && run.changed_anything() {
             due.push(DueAt { what: DueKind::Evidence, at: end.at + Duration::from_secs(30) });
@@ -907,7 +906,7 @@ impl Hub {
             due.push(DueAt { what: DueKind::HoldEnds, at: end.at + Duration::from_secs(seconds) });
         }
         if matches!(end.outcome, Outcome::NotContained | Outcome::NotFixed) && state == RunState::Freed {
-            due.push(DueAt { what: DueKind::Joined, at: end.at + Duration::from_secs(60) });
+            due.push(DueAt { what: DueKind::Joined, at: end.at + later(60) });
         }
         due
     }
@@ -961,6 +960,18 @@ impl Hub {
             _ => Ok(report),
         }
     }
+}
+
+/// The report of a run that was recorded and does not act.
+fn recorded_report(playbook: &dyn Playbook, run: &Run, outcome: Outcome) -> Report {
+    let mut report = Report::of_run(run, outcome, playbook.meta().purpose);
+    report.page = run.head.page;
+    if run.head.stopped {
+        // It would have been acted on, or asked about: who stopped it must know what is not.
+        report.topic = Some(Topic::Stopped);
+        report.page = true;
+    }
+    report
 }
 
 /// What is known of a finding and its target before anything is decided.

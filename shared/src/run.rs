@@ -135,6 +135,19 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::Observed,
+        Self::Proposed,
+        Self::Rejected,
+        Self::Superseded,
+        Self::Applying,
+        Self::Held,
+        Self::Freed,
+        Self::Undoing,
+        Self::Released,
+    ];
+
     /// The state as the ledger writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -339,6 +352,12 @@ pub struct RunHead {
     /// Whom the policies name for a decision about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Whether its message is to wake somebody, whatever the outcome.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub page: bool,
+    /// Whether it would have been acted on, or asked about, had not everything been stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
 }
 
 /// What is known when a run's steps have ended.
@@ -639,6 +658,8 @@ pub(crate) mod tests {
                 leaves: Default::default(),
                 hold_seconds: None,
                 owner: None,
+                page: false,
+                stopped: false,
             },
             state: RunState::Applying,
             epoch: 1,

@@ -289,7 +289,7 @@ async fn a_drill_that_nobody_answers_fails_and_pages_and_the_function_takes_back
         Asked::Undo { run: run.clone() },
         Asked::Show { run: run.clone() },
         Asked::Stop { reason: "x".to_owned() },
-        Asked::Runs { most: 1, after: None },
+        Asked::Runs { most: 1, after: None, state: None, severity: None },
     ] {
         let answer = at.door.ask(&at.lab, &role, &asked).await.unwrap();
         let refused = matches!(&answer, Answer::Refused { kind: RefusalKind::Nobody, .. });

@@ -75,6 +75,12 @@ pub enum Asked {
         /// Those before this one, as an answer's `next` says it.
         #[serde(default)]
         after: Option<String>,
+        /// Those in this state only.
+        #[serde(default)]
+        state: Option<RunState>,
+        /// Those whose finding is at least so severe.
+        #[serde(default)]
+        severity: Option<f64>,
     },
     /// One run with everything that is known of it.
     Show {

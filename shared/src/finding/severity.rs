@@ -7,15 +7,21 @@
 
 use super::json::{At, ParseError, Problem};
 
+/// From here on a finding is critical.
+pub const CRITICAL: f64 = 9.0;
+
+/// From here on it is high.
+pub const HIGH: f64 = 7.0;
+
 /// What no source has rated.
-pub(super) const UNRATED: f64 = 0.0;
+pub const UNRATED: f64 = 0.0;
 
 /// What lays a key bare for certain. AWS Health and Trusted Advisor rate nothing; to find a key in public is as bad
 /// as anything that GuardDuty calls critical.
-pub(super) const EXPOSED: f64 = 9.0;
+pub(super) const EXPOSED: f64 = CRITICAL;
 
 /// The same when AWS only suspects it.
-pub(super) const SUSPECTED: f64 = 7.0;
+pub(super) const SUSPECTED: f64 = HIGH;
 
 /// A severity by name.
 pub(super) fn of_word(word: &str) -> Option<f64> {
@@ -23,8 +29,8 @@ pub(super) fn of_word(word: &str) -> Option<f64> {
         "UNTRIAGED" | "UNKNOWN" | "OTHER" | "INFORMATIONAL" => 0.0,
         "LOW" => 1.0,
         "MEDIUM" => 4.0,
-        "HIGH" => 7.0,
-        "CRITICAL" => 9.0,
+        "HIGH" => HIGH,
+        "CRITICAL" => CRITICAL,
         "FATAL" => 10.0,
         _ => return None,
     })
@@ -37,8 +43,8 @@ pub(super) fn of_ocsf(id: f64) -> Option<f64> {
         0 | 1 | 99 => 0.0,
         2 => 1.0,
         3 => 4.0,
-        4 => 7.0,
-        5 => 9.0,
+        4 => HIGH,
+        5 => CRITICAL,
         6 => 10.0,
         _ => return None,
     })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::held::About;
-use super::{Answer, Answered, Assessment, Hub};
+use super::{Answer, Answered, Assessment, Hub, recorded_report};
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::{Finding, Source};
@@ -354,13 +354,13 @@ impl Hub {
             leaves: ruling.leaves,
             hold_seconds: ruling.hold_seconds,
             owner: ruling.owner,
+            page: true,
             ..run.head.clone()
         };
         let due = DueAt { what: DueKind::Report, at: now + Duration::from_secs(60) };
         match self.ledger.propose_again(decision, &run, &head, due, now).await? {
             Claim::Won(run) => {
-                let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
-                report.page = true;
+                let report = recorded_report(playbook, &run, Outcome::Proposed);
                 Ok(self.tell_and_note(playbook, &run, report, due).await)
             }
             _ => Err(Failure::new(Class::Conflict, "propose again", run.head.id.as_str())),

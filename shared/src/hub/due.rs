@@ -1,11 +1,14 @@
 //! What the one-minute schedule takes up: runs whose lease has ended, attempts, reports, evidence, holds.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::tell::Custody;
-use super::{Answer, Answered, Hub};
+use super::{Answer, Answered, Hub, recorded_report};
+use crate::action::Boxed;
 use crate::engine::{Again, Ended, Engine, Sessions};
 use crate::failure::{Class, Failure};
 use crate::finding::Finding;
@@ -29,6 +32,9 @@ const LATE: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// Evidence that is not complete after this long is reported as it is.
 const EVIDENCE_PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_hours(26);
 
+/// The schedule works in so many accounts at once: as many as a small function has memory for, and the minute time.
+const ACCOUNTS_AT_ONCE: usize = 8;
+
 /// What became of a due row.
 enum TakenUp {
     /// It was done.
@@ -47,6 +53,20 @@ fn may_change(what: DueKind, state: RunState) -> bool {
     }
 }
 
+/// What is due, account by account, in the order of what comes first in each.
+fn by_account(due: Vec<Due>) -> Vec<Vec<Due>> {
+    let mut accounts: Vec<Vec<Due>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for due in due {
+        let place = *places.entry(due.account.clone()).or_insert(accounts.len());
+        match accounts.get_mut(place) {
+            Some(account) => account.push(due),
+            None => accounts.push(vec![due]),
+        }
+    }
+    accounts
+}
+
 impl Hub {
     pub(super) async fn take_up_due(&self, now: Timestamp, deadline: Instant) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
@@ -62,24 +82,17 @@ impl Hub {
         let late = |due: &&Due| due.at().is_some_and(|at| now.duration_since(at) > LATE);
         let waits = |due: &&Due| stopped && may_change(due.what, RunState::Applying);
         telemetry::standing(known.ok(), due.iter().filter(|due| late(due) && !waits(due)).count());
-        for due in due {
-            if deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(20) {
-                // The rest is taken up in a minute.
-                break;
-            }
-            match self.take_up(&due, stopped, now, deadline).await {
-                // What may change something waits until the stop is taken back.
-                Ok(TakenUp::Waits) => {}
-                Ok(TakenUp::Done(report)) => {
-                    // The row goes last: an end in between repeats work that converges.
-                    if let Err(failure) = self.ledger.done(self.function, &due).await {
-                        telemetry::alarm("due-row-stays", &failure.brief());
-                    }
-                    answer.outcomes.extend(report.as_deref().map(Answered::from));
-                }
-                Err(failure) => telemetry::alarm("due-work-failed", &failure.brief()),
-            }
-        }
+        // One account after the other would have all wait for one; many runs side by side in one account meet the rates that AWS
+        // allows there, which the account's own work needs as well. What was interrupted waits for nothing else of any
+        // account, and nothing else for all that was interrupted.
+        let (interrupted, rest): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.what == DueKind::Lease);
+        let accounts = by_account(interrupted).into_iter().chain(by_account(rest));
+        let taken_up: Vec<Vec<Answered>> =
+            futures_util::stream::iter(accounts.map(|due| self.take_up_of_account(due, stopped, now, deadline)))
+                .buffer_unordered(ACCOUNTS_AT_ONCE)
+                .collect()
+                .await;
+        answer.outcomes.extend(taken_up.into_iter().flatten());
         // Every fifth minute: it costs a run's row to look.
         if now.as_second() / 60 % 5 == 0 {
             match self.ledger.oldest_proposal(self.function, now).await {
@@ -90,6 +103,38 @@ impl Hub {
             }
         }
         Ok(answer)
+    }
+
+    /// What is due of one account, one after another. Boxed: it holds the state of a whole run.
+    fn take_up_of_account(
+        &self,
+        due: Vec<Due>,
+        stopped: bool,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Boxed<'_, Vec<Answered>> {
+        Box::pin(async move {
+            let mut answered = Vec::new();
+            for due in due {
+                if deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(20) {
+                    // The rest is taken up in a minute.
+                    break;
+                }
+                match self.take_up(&due, stopped, now, deadline).await {
+                    // What may change something waits until the stop is taken back.
+                    Ok(TakenUp::Waits) => {}
+                    Ok(TakenUp::Done(report)) => {
+                        // The row goes last: an end in between repeats work that converges.
+                        if let Err(failure) = self.ledger.done(self.function, &due).await {
+                            telemetry::alarm("due-row-stays", &failure.brief());
+                        }
+                        answered.extend(report.as_deref().map(Answered::from));
+                    }
+                    Err(failure) => telemetry::alarm("due-work-failed", &failure.brief()),
+                }
+            }
+            answered
+        })
     }
 
     async fn take_up(&self, due: &Due, stopped: bool, now: Timestamp, deadline: Instant) -> Result<TakenUp, Failure> {
@@ -154,8 +199,10 @@ impl Hub {
             },
             DueKind::Report => {
                 let (report, left) = if run.state == RunState::Proposed {
-                    let mut report = Report::of_run(&run, Outcome::Proposed, playbook.meta().purpose);
-                    report.page = true;
+                    let report = recorded_report(playbook, &run, Outcome::Proposed);
+                    self.tell(playbook, report, &due.left).await
+                } else if run.state == RunState::Observed && run.head.stopped {
+                    let report = recorded_report(playbook, &run, Outcome::Observed);
                     self.tell(playbook, report, &due.left).await
                 } else if run.end.is_some() {
                     self.try_deliver(playbook, &run, &due.left).await

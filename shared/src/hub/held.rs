@@ -213,9 +213,8 @@ impl Hub {
             |finding: &Finding| finding.control.as_ref().map(|control| (control.id.clone(), control.check.clone()));
         let more = fixes && control(about.finding) != control(&run.head.finding);
         let contested = fixes && times > if more { 2 * MOST_FLIPS } else { MOST_FLIPS };
-        let budget = self.config.budget;
-        let spent = view.spent_account >= budget.account_per_hour || view.spent_total >= budget.total_per_hour;
-        let acts = ruling.mode == Mode::Enforce && !spent && !contested;
+        let spent = view.spent(self.config.budget, about.finding, now);
+        let acts = ruling.mode == Mode::Enforce && spent.is_none() && !contested;
         let id = &run.head.id;
         let contained = run.end.as_ref().is_some_and(|end| matches!(end.outcome, Outcome::Contained | Outcome::Fixed));
         let opened = contained && !more && plan.steps().any(is_open);
@@ -242,7 +241,7 @@ impl Hub {
                 true => format!("run {id} had fixed it, {how}"),
                 false => format!("run {id} holds it {how}, and the activity goes on"),
             };
-            let spent = spent.then(|| "the hour's budget is spent, so a person is asked".to_owned());
+            let spent = spent.map(|which| format!("the hour's budget of {which} is spent, so a person is asked"));
             let contested = contested.then(|| {
                 format!(
                     "it was fixed {times} times: somebody, or another tool, wants it otherwise; agree with them first"
@@ -285,7 +284,7 @@ impl Hub {
         }
         let asked = run.head.arrived_at.strftime("%H:%M UTC");
         let mut report =
-            about.joins(&hold.run, format!("another finding; you were asked about this target at {asked}"));
+            about.joins(&hold.run, format!("another finding; a decision about this target is wanted since {asked}"));
         report.topic = Some(Topic::SeenAlso);
         let report = self.told(playbook, report).await;
         if !report.untold {

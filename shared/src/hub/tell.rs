@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::Hub;
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
-use crate::finding::Finding;
+use crate::finding::{CRITICAL, Finding, HIGH};
 use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
 use crate::message::Message;
-use crate::playbook::Playbook;
+use crate::playbook::{Playbook, Purpose};
 use crate::report::{Report, Topic};
 use crate::run::{Outcome, Run, RunState};
 use crate::screen::TurnedAway;
@@ -28,6 +28,15 @@ pub const DECISION_EVENT: &str = "Firebreak Decision";
 /// For how long people are not told the same again.
 pub(super) const AN_HOUR: Duration = Duration::from_secs(3600);
 const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// So many messages of a kind about an account people get in an hour, whatever there is of other accounts.
+const FIRST_ASKED: u64 = 3;
+
+/// So many at most.
+const MOST_ASKED: u64 = 20;
+
+/// So many at most about all accounts together, besides the first ones of each.
+const MOST_ASKED_IN_ALL: u64 = 100;
 
 /// How many reasons a message holds of a finding that nothing answers.
 const SHOWN: usize = 3;
@@ -54,13 +63,61 @@ impl Hub {
         // of its repeats.
         let nothing_new = matches!(report.outcome, Outcome::NoChange | Outcome::Observed) && report.topic.is_none();
         let quiet = (nothing_new && !report.page) || !self.is_news(&report).await;
+        let mut news = vec![once(&report)];
+        let quiet = quiet
+            || match self.is_one_too_many(&mut report, by).await {
+                Counted::Told => false,
+                Counted::Last(more) => {
+                    news.push(Some(more));
+                    false
+                }
+                Counted::Hushed => true,
+            };
         // Who is woken by events is woken once, too.
         report.page &= !quiet;
         let left = self.send(&report, by, quiet).await;
         if !quiet && !left.contains(&Channel::Message) {
-            self.note_news(once(&report)).await;
+            for told in news {
+                self.note_news(told).await;
+            }
         }
         (report, left)
+    }
+
+    /// Whether a message is one more than anybody reads in an hour: whoever has an account could hide one behind
+    /// thousands. High findings are counted apart from slighter ones, reminders apart from both; the first ones of each
+    /// account are told whatever comes of the others, and so is what is critical and what is to wake somebody.
+    async fn is_one_too_many(&self, report: &mut Report, by: &Channels) -> Counted {
+        let Some(kind) = counted_as(report).filter(|_| by.contains(&Channel::Message)) else { return Counted::Told };
+        let (now, account) = (Timestamp::now(), report.target.account.clone());
+        let count = async {
+            let of_account = self.ledger.count_told(kind, Some(&account), now).await?;
+            if of_account <= FIRST_ASKED || of_account > MOST_ASKED {
+                return Ok(of_account > MOST_ASKED);
+            }
+            self.ledger.count_told(kind, None, now).await.map(|of_all| of_all > MOST_ASKED_IN_ALL)
+        };
+        let more = Told {
+            about: account.to_string(),
+            what: format!("{kind}#more#{}", now.strftime("%Y%m%d%H")),
+            remembered: AN_HOUR,
+        };
+        let known = async || self.ledger.was_told(&more, now).await;
+        match count.await {
+            Ok(false) => Counted::Told,
+            Ok(true) if known().await.unwrap_or(false) => Counted::Hushed,
+            Ok(true) => {
+                let state = if report.topic == Some(Topic::Stopped) { "observed" } else { "proposed" };
+                report.reasons.insert(0, format!("there are more in this account, told one by one only in the next hour; firebreak runs --state {state}"));
+                Counted::Last(more)
+            }
+            // Better once too often than never.
+            Err(failure) => {
+                let failure: Failure = failure;
+                telemetry::alarm("telling-unnoted", &failure.brief());
+                Counted::Told
+            }
+        }
     }
 
     /// Tells of a run about which a row is due, and writes down what is left of it.
@@ -347,6 +404,30 @@ pub(super) enum Custody {
     Incomplete,
     /// Complete, and written down.
     Complete(Box<Report>),
+}
+
+/// What became of a message that was counted.
+enum Counted {
+    /// It is told.
+    Told,
+    /// It is told, and that there are more: what to remember of that.
+    Last(Told),
+    /// It is not told.
+    Hushed,
+}
+
+/// As what the message of a report is counted; nothing where it is told however many there are.
+fn counted_as(report: &Report) -> Option<&'static str> {
+    // What is fixed is rated in Security Hub, where whoever has the account can rate it lower.
+    let high = report.severity >= HIGH || report.purpose == Some(Purpose::Fix);
+    let asked = if high { "asked-high" } else { "asked" };
+    match (report.topic, report.outcome) {
+        _ if report.drill || report.severity >= CRITICAL => None,
+        (Some(Topic::Stopped | Topic::SeenAlso), _) => Some(asked),
+        (Some(Topic::ProposalEnds), _) => Some(if high { "ends-high" } else { "ends" }),
+        (None, Outcome::Proposed) if !report.page => Some(asked),
+        _ => None,
+    }
 }
 
 fn all() -> Channels {

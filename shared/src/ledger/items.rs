@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Channel, Due, DueKind, Hold, KnownUnits};
+use super::{Channel, Due, DueAt, DueKind, Hold, KnownUnits, RunPlace, due_sort};
 use crate::action::{GroupPurpose, KnownGroup};
 use crate::failure::{Class, Failure};
 use crate::plan::StepId;
-use crate::run::{Outcome, Run, RunState};
+use crate::run::{Outcome, Run, RunHead, RunState};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -96,6 +96,25 @@ fn read_group(item: &Item) -> Option<KnownGroup> {
     Some(KnownGroup { vpc, id, purpose, run: text(item, "run").and_then(|run| run.parse().ok()) })
 }
 
+/// A severity as it stands in rows. It has one digit after the point, and no sign.
+pub(super) fn tenths(severity: f64) -> i64 {
+    (severity * 10.0).round() as i64
+}
+
+/// A due row, to be written.
+pub(super) fn due(head: &RunHead, due: DueAt) -> Item {
+    let row = [
+        ("pk", s(format!("DUE#{}", head.function))),
+        ("sk", s(due_sort(due.at, due.what, &head.id))),
+        ("run", s(head.id.as_str())),
+        ("what", s(due.what.as_str())),
+        ("written", n(Timestamp::now().as_millisecond())),
+        ("account", s(head.target.account.as_str())),
+        ("severity", n(tenths(head.finding.severity))),
+    ];
+    row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 /// A due row; nothing where it is of a kind that this version does not know.
 pub(crate) fn read_due(item: &Item) -> Option<Due> {
     let what = text(item, "what")?;
@@ -109,6 +128,16 @@ pub(crate) fn read_due(item: &Item) -> Option<Due> {
         },
         attempts: number(item, "attempts").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         written: number(item, "written").unwrap_or(0),
+        account: text(item, "account").unwrap_or_default(),
+        severity: number(item, "severity").unwrap_or(0),
+    })
+}
+
+/// The place of a run in the list of runs.
+pub(super) fn read_place(key: &Item) -> Option<RunPlace> {
+    Some(RunPlace {
+        arrived_at: text(key, "created_at")?.parse().ok()?,
+        run: text(key, "pk")?.strip_prefix("RUN#")?.parse().ok()?,
     })
 }
 

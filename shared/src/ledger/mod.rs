@@ -6,6 +6,7 @@
 //! | `HOLD#<word>#<target>` | `JOINED#<finding>` | findings that came while it was held |
 //! | `RUN#<run>` | `RUN` | the run: finding, plan with every before-state, journal, epoch and lease |
 //! | `BUDGET` | `<playbook>#<account or all>#<hour>` | runs begun in that hour |
+//! | `BUDGET` | `told#<account or all>#<kind>#<hour>` | how many messages of a kind people got in that hour |
 //! | `DUE#<function>` | `<time>#<what>#<run>` | work that waits for its time |
 //! | `GROUPS#<account>#<region>` | `<vpc>#<purpose>#<group>` | security groups of ours: the proof that they are |
 //! | `USED#<decision>` | `USED` | that a decision was used, and when |
@@ -18,10 +19,12 @@
 //! Every write of a run carries its epoch: a function that lost its lease can write no more. The epoch
 //! guards the ledger only; AWS calls cannot be fenced, so the remaining lease is looked at before each.
 
+mod budget;
 pub mod decisions;
 pub(crate) mod items;
 mod stop;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -44,7 +47,9 @@ use crate::playbook::Meta;
 use crate::run::{Outcome, PROPOSAL_STANDS, PastEnd, Run, RunEnd, RunHead, RunState, StepRecord, UndoRecord};
 use crate::target::Target;
 use crate::units::Units;
-use items::{Item, json, n, read_run, s, text};
+pub use budget::Budget;
+use budget::hour;
+use items::{Item, json, n, read_run, s, tenths, text};
 pub use stop::{STOP, STOPPED, Stopped};
 
 /// The most earlier ends that a run's row holds.
@@ -71,6 +76,10 @@ const MOST_DUE: usize = 1000;
 /// Where an account stands is forgotten after this long without a finding about it.
 const UNITS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The runs of one state are looked for among so many at once, so often: whoever wants more goes on from there.
+const MOST_FILTERED: usize = 100;
+const MOST_PAGES: usize = 20;
+
 /// The most results in one write of the journal. DynamoDB takes an update expression of 4 KB ("Service, account, and
 /// table quotas", expression parameters) and 255 bytes for the name of each step.
 const MOST_RESULTS: usize = 50;
@@ -80,9 +89,6 @@ const LAST_REMINDER: SignedDuration = SignedDuration::from_hours(24);
 
 /// So many proposals are looked at for the oldest that is still open; those that were decided lose their rows by it.
 const MOST_LOOKED_AT: usize = 20;
-
-/// Budget rows outlive their hour by a day.
-const BUDGET_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 /// The ledger.
 #[derive(Debug, Clone)]
@@ -109,6 +115,8 @@ pub struct View {
     pub units: Option<KnownUnits>,
     /// Whether everything is stopped.
     pub stopped: Option<Stopped>,
+    /// The hour of which it knows what was spent.
+    hour: String,
 }
 
 /// Where an account stood in the organization.
@@ -155,6 +163,15 @@ pub struct Joined {
     at: u64,
 }
 
+/// Which runs are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Which {
+    /// Those in this state only.
+    pub state: Option<RunState>,
+    /// Those whose finding is at least so severe; not those of versions that did not write it down.
+    pub severity: Option<f64>,
+}
+
 /// A place in the list of runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunPlace {
@@ -177,15 +194,6 @@ impl std::str::FromStr for RunPlace {
         let (at, run) = text.split_once('~').ok_or_else(invalid)?;
         Ok(Self { arrived_at: at.parse().map_err(|_| invalid())?, run: run.parse()? })
     }
-}
-
-/// How many runs may begin in an hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// In one account.
-    pub account_per_hour: u64,
-    /// In all.
-    pub total_per_hour: u64,
 }
 
 /// How a claim ended.
@@ -252,6 +260,10 @@ pub struct Due {
     pub attempts: u32,
     /// When the row was written, in milliseconds since 1970.
     pub(crate) written: u64,
+    /// The account of the run's target; empty in rows that an older version wrote.
+    pub account: String,
+    /// The severity of the run's finding, in tenths; zero in rows that an older version wrote.
+    pub severity: u64,
 }
 
 impl Due {
@@ -297,6 +309,16 @@ impl DueKind {
         Self::WriteBack,
         Self::ProposalEnds,
     ];
+
+    /// What is taken up first.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Lease => 0,
+            Self::Retry | Self::Joined => 1,
+            Self::WriteBack => 3,
+            Self::Report | Self::Evidence | Self::HoldEnds | Self::Recheck | Self::ProposalEnds => 2,
+        }
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -349,14 +371,16 @@ fn same_row(a: DueAt, b: DueAt) -> bool {
     a.what == b.what && a.at.as_millisecond() == b.at.as_millisecond()
 }
 
+/// A wait, longer by up to half of it and not by the same for every run: what failed together is not tried again together.
+pub(crate) fn apart(wait: Duration, run: &RunId) -> Duration {
+    // The end of a run's id is random.
+    let spread = run.as_str().bytes().rev().take(4).fold(0_u32, |sum, byte| sum * 31 + u32::from(byte)) % 1000;
+    wait + wait * spread / 2000
+}
+
 fn due_sort(at: Timestamp, what: DueKind, run: &RunId) -> String {
     // Milliseconds padded to 15 digits sort as text until the year 33658.
     format!("{:015}#{}#{run}", at.as_millisecond(), what.as_str())
-}
-
-/// The hour as it stands in budget keys.
-fn hour(now: Timestamp) -> String {
-    now.strftime("%Y%m%d%H").to_string()
 }
 
 impl Ledger {
@@ -367,25 +391,22 @@ impl Ledger {
 
     /// All that is needed before a run of a playbook, in one round.
     pub async fn view(&self, meta: &Meta, target: &Target, now: Timestamp) -> Result<View, Failure> {
-        let (hold, playbook) = (hold_key(meta.hold, target), meta.id);
-        let budget_account = format!("{playbook}#{}#{}", target.account, hour(now));
-        let budget_total = format!("{playbook}#all#{}", hour(now));
+        let hold = hold_key(meta.hold, target);
         let account = account_key(&target.account);
-        let (hold, spent_account, spent_total, policy, units, groups, stopped) = tokio::try_join!(
+        let (hold, (spent_account, spent_total), policy, units, groups, stopped) = tokio::try_join!(
             self.get(&hold, "HOLD"),
-            self.get("BUDGET", &budget_account),
-            self.get("BUDGET", &budget_total),
+            self.spent(meta.id, &target.account, now),
             self.get("POLICY", "ACCEPTED"),
             self.get(&account, "UNITS"),
             self.groups(&target.account, target.region.as_ref()),
             self.stopped(),
         )?;
-        let spent = |item: Option<Item>| item.as_ref().and_then(|i| items::number(i, "spent")).unwrap_or(0);
         Ok(View {
             hold: hold.as_ref().map(items::read_hold).transpose()?,
             groups,
-            spent_account: spent(spent_account),
-            spent_total: spent(spent_total),
+            spent_account,
+            spent_total,
+            hour: hour(now),
             accepted_policy: policy.as_ref().and_then(|item| text(item, "sha256")),
             units: units.as_ref().and_then(items::read_units),
             stopped,
@@ -442,7 +463,7 @@ impl Ledger {
         }
     }
 
-    /// Takes the target for a run that acts: hold, budgets, run with its journal and due row, in one
+    /// Takes the target for a run that acts: hold, budgets as far as the finding may spend them, run with its journal and due row, in one
     /// transaction. `seen` is the hold as it was when the run was planned; if it moved, the claim is lost. `earlier`
     /// is the finding of a run that had the target, to be known to the hold.
     pub async fn claim(
@@ -456,12 +477,12 @@ impl Ledger {
         let run = self.new_run(head, RunState::Applying, now);
         let lease = DueAt { what: DueKind::Lease, at: run.lease_until };
         let mut writes = vec![self.put_hold(head, seen, RunState::Applying)];
-        writes.extend(self.spend(head, budget, now));
+        writes.extend(self.spend(head, budget.for_finding(&head.finding), now));
         writes.push(self.put_run(&run, now));
         writes.push(self.put_due(head, lease));
         writes.extend(self.supersede(seen));
         writes.extend(earlier.map(|finding| self.put_joined(head.holds_as(), &head.target, finding, now)));
-        self.settle_claim(run, writes).await
+        self.settle_claim(run, Some(budget), writes).await
     }
 
     fn put_joined(&self, hold: &str, target: &Target, finding: &Finding, now: Timestamp) -> TransactWriteItem {
@@ -502,14 +523,16 @@ impl Ledger {
         let run = self.new_run(head, state, now);
         let mut writes = vec![self.put_hold(head, seen, state), self.put_run(&run, now)];
         writes.extend(self.supersede(seen));
-        if state == RunState::Proposed {
+        if state == RunState::Proposed || head.stopped {
             // Nobody is asked until a message has arrived: the schedule sees to it.
             writes.push(self.put_due(head, told_by));
+        }
+        if state == RunState::Proposed {
             let at = head.arrived_at + (PROPOSAL_STANDS - LAST_REMINDER);
             writes.push(self.put_due(head, DueAt { what: DueKind::ProposalEnds, at }));
         }
         writes.extend(besides);
-        self.settle_claim(run, writes).await
+        self.settle_claim(run, None, writes).await
     }
 
     /// Writes all or nothing. A transaction that meets another one on a row (the hour's budget is one row
@@ -537,7 +560,12 @@ impl Ledger {
         }
     }
 
-    async fn settle_claim(&self, run: Run, writes: Vec<TransactWriteItem>) -> Result<Claim, Failure> {
+    async fn settle_claim(
+        &self,
+        run: Run,
+        budget: Option<Budget>,
+        writes: Vec<TransactWriteItem>,
+    ) -> Result<Claim, Failure> {
         let result = self.transact(writes).await;
         let error = match result {
             Ok(()) => return Ok(Claim::Won(Box::new(run))),
@@ -550,11 +578,11 @@ impl Ledger {
                 let now = reasons.first().and_then(|r| r.item()).map(items::read_hold).transpose()?;
                 return Ok(Claim::Lost(now));
             }
-            if run.state == RunState::Applying && failed(1) {
-                return Ok(Claim::OverBudget(format!("account {}", run.head.target.account)));
+            if let Some(budget) = budget.filter(|_| failed(1)) {
+                return Ok(Claim::OverBudget(budget.in_account(&run.head.finding, &run.head.target.account)));
             }
-            if run.state == RunState::Applying && failed(2) {
-                return Ok(Claim::OverBudget("all accounts".to_owned()));
+            if let Some(budget) = budget.filter(|_| failed(2)) {
+                return Ok(Claim::OverBudget(budget.in_all(&run.head.finding)));
             }
             // A transaction that meets another one is cancelled too: worth another attempt.
             return Err(Failure::new(Class::Transient, "claim", run.head.target.to_string()).because(error));
@@ -629,34 +657,13 @@ impl Ledger {
         Some(items::write_update(update))
     }
 
-    fn spend(&self, head: &RunHead, budget: Budget, now: Timestamp) -> [TransactWriteItem; 2] {
-        // Rehearsals do not spend what is there for incidents.
-        let drill = if head.finding.source == Source::Drill { "drill:" } else { "" };
-        let row = |who: &str, most: u64| {
-            // A budget of nothing is not had by the hour's first either.
-            let left = if most == 0 { "spent < :most" } else { "attribute_not_exists(spent) OR spent < :most" };
-            items::write_update(
-                Update::builder()
-                    .table_name(&self.table)
-                    .key("pk", s("BUDGET"))
-                    .key("sk", s(format!("{drill}{}#{who}#{}", head.playbook, hour(now))))
-                    .update_expression("SET spent = if_not_exists(spent, :zero) + :one, expires_at = :until")
-                    .condition_expression(left)
-                    .expression_attribute_values(":zero", n(0))
-                    .expression_attribute_values(":one", n(1))
-                    .expression_attribute_values(":most", n(most))
-                    .expression_attribute_values(":until", n((now + BUDGET_KEPT).as_second())),
-            )
-        };
-        [row(head.target.account.as_str(), budget.account_per_hour), row("all", budget.total_per_hour)]
-    }
-
     fn put_run(&self, run: &Run, now: Timestamp) -> TransactWriteItem {
         let put = Put::builder()
             .table_name(&self.table)
             .item("pk", s(run_key(&run.head.id)))
             .item("sk", s("RUN"))
             .item("listed", s("run"))
+            .item("severity", n(tenths(run.head.finding.severity)))
             .item("created_at", s(run.head.arrived_at.to_string()))
             .item("state", s(run.state.as_str()))
             .item("epoch", n(run.epoch))
@@ -674,15 +681,7 @@ impl Ledger {
     }
 
     fn put_due(&self, head: &RunHead, due: DueAt) -> TransactWriteItem {
-        items::write_put(
-            Put::builder()
-                .table_name(&self.table)
-                .item("pk", s(format!("DUE#{}", head.function)))
-                .item("sk", s(due_sort(due.at, due.what, &head.id)))
-                .item("run", s(head.id.as_str()))
-                .item("what", s(due.what.as_str()))
-                .item("written", n(Timestamp::now().as_millisecond())),
-        )
+        items::write_put(Put::builder().table_name(&self.table).set_item(Some(items::due(head, due))))
     }
 
     /// Writes results into the journal, so many at once as one expression takes. Fails with `Conflict` when the run
@@ -1019,9 +1018,36 @@ impl Ledger {
         self.get(&run_key(id), "RUN").await?.as_ref().map(read_run).transpose()
     }
 
-    /// The newest runs, newest first; after one that was answered before, those before it. With the place to go on from,
-    /// where there are more.
-    pub async fn runs(&self, most: i32, after: Option<&RunPlace>) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
+    /// The newest runs, newest first, or some of them; after one that was answered before, those before it. With the place to
+    /// go on from, where there are more, which of some may be none.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn runs(
+        &self,
+        most: usize,
+        after: Option<&RunPlace>,
+        which: Which,
+    ) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
+        let mut runs = Vec::new();
+        let mut from = after.cloned();
+        for _ in 0..MOST_PAGES {
+            let (page, next) = self.page_of_runs(most - runs.len(), from.as_ref(), which).await?;
+            runs.extend(page);
+            from = next;
+            if from.is_none() || runs.len() == most {
+                break;
+            }
+        }
+        Ok((runs, from))
+    }
+
+    async fn page_of_runs(
+        &self,
+        most: usize,
+        after: Option<&RunPlace>,
+        which: Which,
+    ) -> Result<(Vec<Run>, Option<RunPlace>), Failure> {
         let from = after.map(|place| {
             Item::from([
                 ("listed".to_owned(), s("run")),
@@ -1030,7 +1056,7 @@ impl Ledger {
                 ("sk".to_owned(), s("RUN")),
             ])
         });
-        let answer = self
+        let mut query = self
             .client
             .query()
             .table_name(&self.table)
@@ -1038,24 +1064,36 @@ impl Ledger {
             .key_condition_expression("listed = :run")
             .expression_attribute_values(":run", s("run"))
             .scan_index_forward(false)
-            .limit(most)
-            .set_exclusive_start_key(from)
+            .set_exclusive_start_key(from);
+        let mut filters = Vec::new();
+        if let Some(state) = which.state {
+            filters.push("#state = :state");
+            query = query
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":state", s(state.as_str()));
+        }
+        if let Some(severity) = which.severity {
+            filters.push("severity >= :severity");
+            query = query.expression_attribute_values(":severity", n(tenths(severity)));
+        }
+        // DynamoDB counts before it filters.
+        let mut limit = most;
+        if !filters.is_empty() {
+            limit = most.max(MOST_FILTERED);
+            query = query.filter_expression(filters.join(" AND "));
+        }
+        let answer = query
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .send()
             .await
             .map_err(Failure::from_sdk("list the runs in", &self.table))?;
-        let runs = answer.items().iter().map(read_run).collect::<Result<Vec<Run>, Failure>>()?;
-        let more = answer.last_evaluated_key().is_some_and(|key| !key.is_empty());
-        let place = |run: &Run| RunPlace { arrived_at: run.head.arrived_at, run: run.head.id.clone() };
-        let next = runs.last().filter(|_| more).map(place);
+        let mut runs = answer.items().iter().map(read_run).collect::<Result<Vec<Run>, Failure>>()?;
+        let mut next = answer.last_evaluated_key().filter(|key| !key.is_empty()).and_then(items::read_place);
+        if runs.len() > most {
+            runs.truncate(most);
+            next = runs.last().map(|run| RunPlace { arrived_at: run.head.arrived_at, run: run.head.id.clone() });
+        }
         Ok((runs, next))
-    }
-
-    /// How many runs of a playbook were begun this hour, in an account and in all.
-    pub async fn spent(&self, playbook: &str, account: &AccountId, now: Timestamp) -> Result<(u64, u64), Failure> {
-        let (account, all) = (format!("{playbook}#{account}#{}", hour(now)), format!("{playbook}#all#{}", hour(now)));
-        let (account, all) = tokio::try_join!(self.get("BUDGET", &account), self.get("BUDGET", &all))?;
-        let spent = |item: Option<Item>| item.as_ref().and_then(|item| items::number(item, "spent")).unwrap_or(0);
-        Ok((spent(account), spent(all)))
     }
 
     /// Where an account stood in the organization when that was last read.
@@ -1091,8 +1129,9 @@ impl Ledger {
             // Written by a newer version, perhaps: it stays for one that knows it.
             crate::telemetry::alarm("due-rows-unknown", &format!("{} of {function}", rows.len() - due.len()));
         }
-        // A run that was interrupted half way goes before everything else, and what nobody waits for after it.
-        due.sort_by_key(|due| (due.what != DueKind::Lease, due.what == DueKind::WriteBack));
+        // A run that was interrupted half way goes before everything else, then what is not contained, and last what nobody
+        // waits for; among these the graver finding first, and the older row of two alike.
+        due.sort_by_key(|due| (due.what.rank(), Reverse(due.severity)));
         Ok(due)
     }
 
@@ -1150,15 +1189,7 @@ impl Ledger {
     }
 
     async fn write_due(&self, head: &RunHead, due: DueAt, left: Option<(&Channels, u32)>) -> Result<(), Failure> {
-        let mut put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("pk", s(format!("DUE#{}", head.function)))
-            .item("sk", s(due_sort(due.at, due.what, &head.id)))
-            .item("run", s(head.id.as_str()))
-            .item("what", s(due.what.as_str()))
-            .item("written", n(Timestamp::now().as_millisecond()));
+        let mut put = self.client.put_item().table_name(&self.table).set_item(Some(items::due(head, due)));
         if let Some((left, attempts)) = left {
             let left: Vec<&str> = left.iter().map(|channel| channel.as_str()).collect();
             put = put.item("left", s(left.join(","))).item("attempts", n(attempts));
@@ -1184,7 +1215,7 @@ impl Ledger {
 
     /// Puts off what is left of a report, for longer each time. The row it comes from is still to be taken away.
     pub async fn put_off(&self, head: &RunHead, due: &Due, left: &Channels, now: Timestamp) -> Result<(), Failure> {
-        let wait = Duration::from_secs(60 << due.attempts.min(6));
+        let wait = apart(Duration::from_secs(60 << due.attempts.min(6)), &head.id);
         self.write_due(head, DueAt { what: due.what, at: now + wait }, Some((left, due.attempts + 1))).await
     }
 

@@ -75,7 +75,7 @@ fn messages_are_short_and_say_what_to_do() {
     taken_back.remains.insert(0, "somebody works against it: since it was contained this was changed".to_owned());
     let mut also = report(Outcome::NoChange);
     also.topic = Some(Topic::SeenAlso);
-    also.reasons = vec!["another finding; you were asked about this target at 03:12 UTC".to_owned()];
+    also.reasons = vec!["another finding; a decision about this target is wanted since 03:12 UTC".to_owned()];
     let mut by_hand = report(Outcome::Proposed);
     by_hand.asked_for = Some(AskedFor {
         by: "arn:aws:iam::111111111111:user/blue/ann and arn:aws:sts::111111111111:assumed-role/AWSReservedSSO_R_1/ben@example.com"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use firebreak::finding::Finding;
+use firebreak::ledger::Which;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::{Step, Undo};
 use firebreak::playbook::Playbook;
@@ -25,7 +26,7 @@ use crate::support::{all, done, fixes, in_turn, in_turn_among, is_restored, is_s
 
 /// The runs that the ledger has about a case's target.
 async fn runs(case: &Case) -> Result<Vec<Run>> {
-    let runs = case.security.ledger()?.runs(200, None).await?.0;
+    let runs = case.security.ledger()?.runs(200, None, Which::default()).await?.0;
     Ok(runs
         .into_iter()
         .filter(|run| run.head.target == case.target && run.head.playbook == case.playbook.id())

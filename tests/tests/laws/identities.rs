@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use firebreak::hub::{Answer, Hub};
+use firebreak::ledger::Which;
 use firebreak::ledger::decisions::Verb;
 use firebreak::run::{Outcome, Run, RunState};
 use firebreak_tests::emulator::workspace;
@@ -377,7 +378,7 @@ fn a_user_is_held_once_whichever_credentials_are_reported() {
             second.outcomes
         );
         assert_eq!(first.outcomes[0].run, second.outcomes[0].run);
-        assert_eq!(security.ledger().unwrap().runs(50, None).await.unwrap().0.len(), 1);
+        assert_eq!(security.ledger().unwrap().runs(50, None, Which::default()).await.unwrap().0.len(), 1);
     });
 }
 

@@ -13,6 +13,7 @@ mod decisions;
 mod delivery;
 mod enforced;
 mod faults;
+mod flood;
 mod hostile;
 mod identities;
 mod journeys;
