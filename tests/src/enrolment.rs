@@ -2,6 +2,7 @@
 //! account that looks after it. In an organization one does; here some tests have several act on one account.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use firebreak::operator;
@@ -16,14 +17,16 @@ use crate::emulator::{Observer, workspace};
 const SHARED: [&str; 3] = ["deny-all", "no-access", "firebreak-no-access"];
 
 /// The functions whose roles an account has, each with the security accounts that they trust.
-type Enrolled = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
-static ENROLLED: Mutex<Enrolled> = Mutex::const_new(BTreeMap::new());
+type Enrolled = BTreeMap<&'static str, BTreeSet<String>>;
+
+/// What each account has. Who enrols one account does not wait for who enrols another.
+static ENROLLED: Mutex<BTreeMap<String, Arc<Mutex<Enrolled>>>> = Mutex::const_new(BTreeMap::new());
 
 /// Makes the roles of a function in a member account, for a security account, unless they are there. From then on what
 /// roles may do is enforced in the account.
 pub async fn enrol(observer: &Observer, hub: &str, member: &str, function: &Function) -> Result<()> {
-    let mut enrolled = ENROLLED.lock().await;
-    let there = enrolled.entry(member.to_owned()).or_default();
+    let account = Arc::clone(ENROLLED.lock().await.entry(member.to_owned()).or_default());
+    let mut there = account.lock().await;
     match there.get_mut(function.name) {
         Some(hubs) if hubs.contains(hub) => return Ok(()),
         Some(hubs) => {

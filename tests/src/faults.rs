@@ -99,6 +99,8 @@ pub struct Request {
     pub service: String,
     /// The operation: `DescribeInstances`.
     pub operation: String,
+    /// The call that it is an attempt of: the SDK gives every attempt of a call the same id.
+    pub call: String,
     /// The access key that signed it.
     pub access_key: String,
     /// Where it is sent: S3 has the bucket and the key in it.
@@ -352,14 +354,25 @@ impl Faults {
         let header = |name: &str| request.headers().get(name).unwrap_or_default();
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let (access_key, service) = signed_by(header("authorization"));
-        let operation = operation(&service, request, header("x-amz-target"), &body);
+        let operation = operation(&service, request.method(), request.uri(), header("x-amz-target"), &body);
         let place = if self.shared.hub_keys.contains(&access_key) { Place::Hub } else { Place::Member };
         let doing = DOING.try_with(Clone::clone).unwrap_or(Doing::Other);
-        let uri = request.uri().to_owned();
+        let (uri, call) = (request.uri().to_owned(), header("amz-sdk-invocation-id").to_owned());
         let mut requests = held(&self.shared.requests);
         let index = requests.len();
-        let mut noted =
-            Request { index, place, service, operation, access_key, uri, body, doing, fault: None, answered: None };
+        let mut noted = Request {
+            index,
+            place,
+            service,
+            operation,
+            call,
+            access_key,
+            uri,
+            body,
+            doing,
+            fault: None,
+            answered: None,
+        };
         noted.fault = held(&self.shared.rule).as_mut().and_then(|rule| rule(&noted));
         if place == Place::Member && !noted.reads() {
             held(&self.shared.sent).extend(request.try_clone().map(|sent| (index, sent)));
@@ -372,19 +385,19 @@ impl Faults {
 }
 
 /// Access key and service of a Signature Version 4 header.
-fn signed_by(authorization: &str) -> (String, String) {
+pub(crate) fn signed_by(authorization: &str) -> (String, String) {
     let scope = authorization.split("Credential=").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
     let parts: Vec<&str> = scope.split('/').collect();
     let part = |n: usize| parts.get(n).map_or_else(String::new, |part| (*part).to_owned());
     (part(0), part(3))
 }
 
-fn operation(service: &str, request: &HttpRequest, target: &str, body: &str) -> String {
+/// The operation of a request, by what the protocols write it into.
+pub(crate) fn operation(service: &str, method: &str, uri: &str, target: &str, body: &str) -> String {
     if let Some((_, operation)) = target.rsplit_once('.') {
         return operation.to_owned();
     }
-    let (path, query) = request.uri().split_once('?').unwrap_or((request.uri(), ""));
-    let method = request.method();
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     match service {
         "s3" => match (method, query.split(['&', '=']).next().unwrap_or_default()) {
             ("GET", "list-type") => "ListObjectsV2",

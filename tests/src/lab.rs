@@ -292,6 +292,11 @@ impl Function {
         }
     }
 
+    /// Gives it another time-out than the template's, from the next event on.
+    pub fn times_out_after(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Whether the process runs.
     pub fn runs(&mut self) -> Result<bool> {
         Ok(self.process.try_wait().context("cannot look at the function")?.is_none())

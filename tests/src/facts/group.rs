@@ -1,9 +1,9 @@
 //! A security group, and whom it lets in to SSH.
 
+use crate::compare::list;
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::Result;
-use firebreak_tests::compare::list;
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use serde_json::{Value, json};
 
 use super::Open;

@@ -1,9 +1,9 @@
 //! A CloudTrail trail: whether it records, and whether its log files are validated.
 
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::{Result, ensure};
 use firebreak::playbook::Playbook;
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use serde_json::{Value, json};
 
 use super::Open;

@@ -1,9 +1,9 @@
 //! A snapshot, of a volume or of a database, and whether everybody may use it.
 
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::{Result, ensure};
 use firebreak::target::TargetKind;
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use serde_json::{Value, json};
 
 use super::Open;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::compare::{entries, list};
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::{Context, Result, ensure};
-use firebreak_tests::compare::{entries, list};
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use serde_json::{Value, json};
 
 use super::{More, Open};
@@ -88,9 +88,8 @@ pub(super) async fn spare_interface(case: &Case) -> Result<More> {
     let (observer, member) = (case.security.observer.clone(), case.member.clone());
     let params = json!({"NetworkInterfaceId": id, "InstanceId": case.target.id, "DeviceIndex": FREE_INDEX});
     let give = Box::pin(async move {
-        let attached = observer
-            .call(&member, firebreak_tests::deployment::REGION, "ec2", "attach_network_interface", params)
-            .await;
+        let attached =
+            observer.call(&member, crate::deployment::REGION, "ec2", "attach_network_interface", params).await;
         attached.map(|_| ())
     });
     Ok(More { id, give })

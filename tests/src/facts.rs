@@ -11,12 +11,12 @@ mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::in_process::{Case, kind_of_target};
 use anyhow::{Result, bail, ensure};
 use firebreak::action::Boxed;
 use firebreak::plan::Step;
 use firebreak::playbook::{Playbook, Purpose};
 use firebreak::target::TargetKind;
-use firebreak_tests::in_process::{Case, kind_of_target};
 use serde_json::Value;
 
 /// What of a target is not contained: each thing, with the ids that it hangs on.

@@ -1,11 +1,11 @@
 //! A user with its credentials, and the sessions of a role.
 
+use crate::compare::{entries, list};
+use crate::deployment::REGION;
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::{Context, Result, ensure};
 use firebreak::target::TargetKind;
-use firebreak_tests::compare::{entries, list};
-use firebreak_tests::deployment::REGION;
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 

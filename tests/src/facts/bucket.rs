@@ -1,9 +1,9 @@
 //! A bucket, and whether everybody could be let in.
 
+use crate::compare::entries;
+use crate::emulator::world;
+use crate::in_process::Case;
 use anyhow::{Result, ensure};
-use firebreak_tests::compare::entries;
-use firebreak_tests::emulator::world;
-use firebreak_tests::in_process::Case;
 use serde_json::{Value, json};
 
 use super::Open;
