@@ -13,5 +13,6 @@ pub mod in_process;
 pub mod lab;
 pub mod outcomes;
 mod python;
+pub mod spoil;
 pub mod templates;
 pub mod undo;
