@@ -173,9 +173,16 @@ pub fn spoilt(document: &Value, spoils: &[Spoil]) -> Vec<u8> {
                 if let Some((parent, key)) = at.rsplit_once('/')
                     && let Some(Value::Object(fields)) = document.pointer_mut(parent)
                 {
-                    // Keys are written in their order.
+                    // Keys are written in the order of their names, or of their insertion.
                     let mark = if *first { format!("!!{n}!!") } else { format!("~~{n}~~") };
-                    fields.insert(mark.clone(), value.clone());
+                    let others = std::mem::take(fields);
+                    if *first {
+                        fields.insert(mark.clone(), value.clone());
+                        fields.extend(others);
+                    } else {
+                        fields.extend(others);
+                        fields.insert(mark.clone(), value.clone());
+                    }
                     raw.insert(json!(mark).to_string(), json!(unescaped(key)).to_string());
                 }
             }
