@@ -301,7 +301,7 @@ impl Hub {
             }
         }
         if !unreadable.is_empty() {
-            self.keep_unreadable(bytes, &unreadable.join("; "), arrived).await?;
+            self.keep_unreadable(bytes, &first_of(&unreadable), arrived).await?;
         }
         match failed {
             Some(failure) => Err(failure),
@@ -992,6 +992,17 @@ fn as_copy(finding: &Finding, switched: Option<Timestamp>) -> Option<Told> {
     let switched = switched.map(|at| format!("#{}", at.as_millisecond())).unwrap_or_default();
     let what = format!("copy#{}#{}{switched}", seen.as_millisecond(), evidence::sha256(&named));
     Some(Told { about: finding.id.to_string(), what, remembered: TEN_MINUTES })
+}
+
+/// Why findings could not be read: of the first ones, and of how many more. A document can be full of them, and a line
+/// of the log cannot.
+fn first_of(unreadable: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = unreadable.get(..SHOWN).unwrap_or(unreadable).join("; ");
+    match unreadable.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
 }
 
 /// A message about a finding that did not reach people.

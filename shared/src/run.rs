@@ -514,7 +514,9 @@ impl Run {
 
     /// When the hold's end is put to people; nothing where it has none.
     pub fn hold_ends_at(&self) -> Option<Timestamp> {
-        let by_policy = || Some(self.held_at? + jiff::SignedDuration::from_secs(self.head.hold_seconds?));
+        // A row may say anything: what has no end in time has none.
+        let after = jiff::SignedDuration::from_secs;
+        let by_policy = || self.held_at?.checked_add(after(self.head.hold_seconds?)).ok();
         let holds = self.state == RunState::Held;
         self.hold.as_ref().map(|hold| hold.until).or_else(by_policy).filter(|_| holds)
     }

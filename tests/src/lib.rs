@@ -19,5 +19,6 @@ pub mod matrix;
 pub mod outcomes;
 pub mod python;
 pub mod quota;
+pub mod spoil;
 pub mod templates;
 pub mod undo;

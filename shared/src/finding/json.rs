@@ -95,6 +95,11 @@ pub(super) struct At<'a> {
 
 static NULL: Value = Value::Null;
 
+/// The longest list that is read. What is kept of an item takes hundreds of times the space of the shortest, so that an
+/// event full of them would need more memory than a function has. None that is meant is near as long: Security Hub answers
+/// with a hundred findings at once (`GetFindings`), of 32 resources each.
+const MOST_ITEMS: usize = 5000;
+
 impl<'a> At<'a> {
     pub(super) fn root(value: &'a Value) -> Self {
         Self { value, path: "$".to_owned() }
@@ -160,6 +165,10 @@ impl<'a> At<'a> {
     pub(super) fn items(&self) -> Result<Vec<At<'a>>, ParseError> {
         match self.value {
             Value::Null => Ok(Vec::new()),
+            Value::Array(items) if items.len() > MOST_ITEMS => {
+                let expected = "a list of at most 5000 items";
+                Err(self.error(Problem::Expected { expected, found: format!("{} of them", items.len()) }))
+            }
             Value::Array(items) => Ok(items
                 .iter()
                 .enumerate()

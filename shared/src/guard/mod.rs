@@ -72,6 +72,9 @@ pub struct Policies {
 impl Policies {
     /// Parses a set. Its annotations are checked; its types only by [`Policies::validate`].
     pub fn parse(source: &str) -> Result<Self, PolicyError> {
+        if is_too_deep(source) {
+            return Err(PolicyError::Parse(format!("it is nested more than {MOST_DEEP} deep")));
+        }
         let parsed = PolicySet::from_str(source).map_err(|error| PolicyError::Parse(place(source, &error)))?;
         let mut all = PolicySet::new();
         let mut expires = BTreeMap::new();
@@ -97,7 +100,12 @@ impl Policies {
             }
             all.add(policy.new_id(PolicyId::new(&id))).map_err(|_| PolicyError::Id(crate::text::quoted(&id)))?;
         }
-        Ok(Self { all, expires, asking_for_units: OnceLock::new(), sha256: hex(&Sha256::digest(source.as_bytes())) })
+        Ok(Self { all, expires, asking_for_units: OnceLock::new(), sha256: Self::hash_of(source) })
+    }
+
+    /// The hash by which a text is accepted: SHA-256 in hexadecimal digits.
+    pub fn hash_of(source: &str) -> String {
+        hex(&Sha256::digest(source.as_bytes()))
     }
 
     /// Checks the set strictly against the schema. Done when a set is published and by `explain`, not
@@ -172,6 +180,35 @@ const HINT: &str = r#"; a decimal is compared by a method: `.greaterThanOrEqual(
 /// People are principals too: what compares the principal with a playbook is about playbooks.
 const WHOSE: &str =
     "; what is about playbooks says `principal is Playbook`, what is about people `principal is Person`";
+
+/// How deep brackets may stand in each other, and how many conditions (`if`) in one policy. Cedar's parser calls itself for
+/// each, and would end the process for want of stack.
+const MOST_DEEP: usize = 40;
+
+/// Whether something is nested too deep to be parsed, in any policy. Text in strings and comments counts as well: no policy
+/// has so many brackets there, and to know strings from comments would take a parser.
+fn is_too_deep(source: &str) -> bool {
+    let (mut depth, mut ifs) = (0_usize, 0_usize);
+    let mut word = String::new();
+    for c in source.chars().chain([' ']) {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        ifs += usize::from(word == "if");
+        word.clear();
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ';' => (depth, ifs) = (0, 0),
+            _ => {}
+        }
+        if depth > MOST_DEEP || ifs > MOST_DEEP {
+            return true;
+        }
+    }
+    false
+}
 
 /// What does not parse, after its line and column, both counted from 1.
 fn place(source: &str, error: &ParseErrors) -> String {

@@ -257,7 +257,7 @@ const ENFORCE: &str = r#"@id("enforce") permit (principal, action, resource);"#;
 fn a_published_set_that_cannot_be_used_makes_every_answer_a_proposal() {
     run_to_end(|| async {
         for (text, says) in [
-            ("permit (", "does not parse"),
+            ("permit (", "hash is not the accepted one"),
             (r#"@id("other") permit (principal, action, resource);"#, "hash is not the accepted one"),
         ] {
             let security = Security::fresh(Permits::Default).await.unwrap();
