@@ -22,6 +22,7 @@ mod looked_up;
 mod malformed;
 mod many;
 mod meanwhile;
+mod model;
 mod neighbours;
 mod organization;
 mod permissions;
