@@ -109,8 +109,7 @@ impl Door {
 
     /// Makes ready what the first request needs. Failures show when they matter.
     pub async fn warm_up(&self) {
-        // The runtime asks for its first event before this goes on.
-        tokio::task::yield_now().await;
+        crate::lambda::event_asked_for().await;
         self.policies.warm_up();
         let _ = tokio::join!(self.ledger.accepted_policy(), self.policies.fetch(&self.aws));
     }

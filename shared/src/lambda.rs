@@ -163,11 +163,20 @@ async fn account(config: &Config, connection: &Connection) -> Result<Aws, Failur
     Ok(Aws::new(config.hub_account.clone(), region, sdk))
 }
 
+/// Lets the runtime ask for its first event, so that Lambda counts the function as started before it does anything else.
+/// Connecting to the Runtime API and writing to it takes the executor a few turns, on loopback; what begins beside that has it
+/// wait for as long as building and signing requests takes.
+pub(crate) async fn event_asked_for() {
+    const TURNS: usize = 16;
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Hub {
     /// Opens the connections that a run needs first. Failures show when they matter.
     pub async fn warm_up(&self) {
-        // The runtime asks for its first event before this goes on.
-        tokio::task::yield_now().await;
+        event_asked_for().await;
         self.warm_policies();
         let _ = tokio::join!(
             self.ledger.groups(&self.config.hub_account, Some(&self.aws.region)),

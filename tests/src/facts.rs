@@ -17,7 +17,7 @@ use firebreak::action::Boxed;
 use firebreak::plan::Step;
 use firebreak::playbook::{Playbook, Purpose};
 use firebreak::target::TargetKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What of a target is not contained: each thing, with the ids that it hangs on.
 pub type Open = BTreeMap<String, BTreeSet<String>>;
@@ -123,6 +123,29 @@ pub async fn reopen(case: &Case) -> Result<()> {
         }
         TargetKind::CloudTrailTrail => trail::reopen(case).await,
     }
+}
+
+/// Deletes the target, as whoever holds the account can. `false` where that takes more than a call: of those there is a
+/// world without the target.
+pub async fn vanish(case: &Case) -> Result<bool> {
+    let id = &case.target.id;
+    let (service, call, params) = match case.target.kind {
+        TargetKind::Ec2Instance => ("ec2", "terminate_instances", json!({"InstanceIds": [id]})),
+        TargetKind::Ec2SecurityGroup => ("ec2", "delete_security_group", json!({"GroupId": id})),
+        TargetKind::Ec2Snapshot => ("ec2", "delete_snapshot", json!({"SnapshotId": id})),
+        TargetKind::RdsSnapshot => ("rds", "delete_db_snapshot", json!({"DBSnapshotIdentifier": id})),
+        TargetKind::RdsClusterSnapshot => {
+            ("rds", "delete_db_cluster_snapshot", json!({"DBClusterSnapshotIdentifier": id}))
+        }
+        TargetKind::CloudTrailTrail => ("cloudtrail", "delete_trail", json!({"Name": id})),
+        TargetKind::S3Bucket => ("s3", "delete_bucket", json!({"Bucket": id})),
+        TargetKind::IamUser | TargetKind::IamRole | TargetKind::IamRoleSession => return Ok(false),
+    };
+    if case.state().await?.to_string().contains(id.as_str()) {
+        // What another service manages it does not let go.
+        return Ok(case.call(service, call, params).await.is_ok());
+    }
+    Ok(true)
 }
 
 /// The largest world of a playbook with `evil` wherever an attacker may write a text, and `secret` where a text must

@@ -124,12 +124,22 @@ async fn zone(case: &Case) -> Result<Value> {
     Ok(seen["Reservations"][0]["Instances"][0]["Placement"]["AvailabilityZone"].clone())
 }
 
+/// The group of whoever opens an instance again.
+const ATTACKERS: &str = "attackers";
+
+fn is_attackers(group: &Value) -> bool {
+    group["name"].as_str().is_some_and(|name| name.starts_with(ATTACKERS))
+}
+
 /// One interface gets a group that lets everything through.
 pub(super) async fn reopen(case: &Case) -> Result<()> {
     let state = case.state().await?;
     let (id, interface) = of_target(case, &state).next().context("the victim has no interface")?;
     let vpc = list(&interface["groups"]).find_map(|group| state["security_groups"][group.as_str()?]["vpc"].as_str());
-    let params = json!({"GroupName": "attackers", "Description": "open", "VpcId": vpc});
+    // The first of them has the name by which other laws know it.
+    let before = entries(&state["security_groups"]).filter(|(_, group)| is_attackers(group)).count();
+    let name = if before == 0 { ATTACKERS.to_owned() } else { format!("{ATTACKERS}-{before}") };
+    let params = json!({"GroupName": name, "Description": "open", "VpcId": vpc});
     let group = case.call("ec2", "create_security_group", params).await?["GroupId"].clone();
     let params = json!({"NetworkInterfaceId": id, "Groups": [group]});
     case.call("ec2", "modify_network_interface_attribute", params).await.map(|_| ())

@@ -16,7 +16,7 @@ use firebreak::drill::{Drill, Drills};
 use firebreak::finding::Finding;
 use firebreak::ids::{AccountId, RunId};
 use firebreak::ledger::decisions::{Decision, Verb};
-use firebreak::ledger::{Budget, Ledger};
+use firebreak::ledger::{Budget, Ledger, Which};
 use firebreak::plan::Plan;
 use firebreak::run::{Mode, Run, RunHead, RunState};
 use firebreak::target::Target;
@@ -105,6 +105,8 @@ fn head() -> RunHead {
         leaves: Default::default(),
         hold_seconds: Some(3600),
         owner: Some("team".to_owned()),
+        page: true,
+        stopped: true,
     }
 }
 
@@ -240,7 +242,7 @@ async fn read(what: Read, table: &Table) -> bool {
     match what {
         Read::Run => ledger.run(&id.parse().unwrap()).await.ok().flatten().inspect(|run| look_at(run, now)).is_some(),
         Read::Runs => {
-            let read = ledger.runs(20, None).await;
+            let read = ledger.runs(20, None, Which::default()).await;
             read.ok().is_some_and(|(runs, next)| {
                 runs.iter().for_each(|run| look_at(run, now));
                 _ = next.map(|place| place.to_string());

@@ -25,6 +25,7 @@ mod malformed;
 mod many;
 mod matrix;
 mod meanwhile;
+mod model;
 mod neighbours;
 mod organization;
 mod permissions;

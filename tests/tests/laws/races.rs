@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use firebreak::ledger::Which;
 use firebreak::ledger::decisions::Verb;
 use firebreak::plan::Undo;
 use firebreak::run::{Outcome, Run, RunState};
