@@ -280,12 +280,17 @@ impl<'a> Engine<'a> {
             }
             self.more_sessions(run, stages.get(index..).unwrap_or_default(), groups, sessions).await;
             self.write_beside(run, &mut progress);
+            let opens = todo.iter().any(|step| step.action == OpenInterface::NAME);
+            if opens {
+                self.written(run, groups, &mut progress).await?;
+            }
 
             let mut waiting: BTreeSet<StepId> = BTreeSet::new();
             let hurried = self.time_left(run) < PATIENCE * 2 + LAST_CALL;
             for step in todo {
                 let not_opened = match step.action == OpenInterface::NAME {
                     true if hurried => Some("there was no time left to open and close it safely"),
+                    true if !progress.writing.is_empty() => Some("the ledger did not answer in time"),
                     true if is_closed(run, step) => Some("it is closed already, and closing comes after opening"),
                     _ => None,
                 };
@@ -378,6 +383,22 @@ impl<'a> Engine<'a> {
         progress.under_way.push(Box::pin(async move {
             Event::Written { number, written: ledger.journal(&id, epoch, &results).await }
         }));
+    }
+
+    /// Waits for what is being written, as long as for a step. An error means that another has the run: what opens for an
+    /// instant must not begin then, as whoever has the run has closed it for good.
+    async fn written(
+        &self,
+        run: &mut Run,
+        groups: &mut Vec<KnownGroup>,
+        progress: &mut Progress<'a>,
+    ) -> Result<(), Failure> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while !progress.writing.is_empty() {
+            let Ok(Some(event)) = tokio::time::timeout_at(until, progress.under_way.next()).await else { break };
+            self.take_in(run, groups, progress, event)?;
+        }
+        Ok(())
     }
 
     /// Takes an event in. An error means that another has the run.

@@ -216,7 +216,7 @@ const READS: [Read; 13] = [
 ];
 
 impl Read {
-    fn row<'r>(self, rows: &'r Rows) -> &'r Value {
+    fn row(self, rows: &Rows) -> &Value {
         match self {
             Self::Run | Self::Runs => &rows.run,
             Self::Hold | Self::Stopped | Self::Spent | Self::Units | Self::Policy => &rows.hold,

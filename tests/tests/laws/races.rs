@@ -216,8 +216,6 @@ const UNFENCED: &[(&str, Moment, &str)] = &[
         Moment::Before,
         "the group for the instant in which flows are forgotten has a rule, and nothing is in it",
     ),
-    // A known defect: docs/limits.md.
-    ("ec2.open-group", Moment::After, "the interface is opened beside the write that is refused, and not closed"),
 ];
 
 /// A process is slow at a call of an action; meanwhile its lease ends, and another finishes the run.

@@ -401,9 +401,12 @@ impl Player {
             return Ok(());
         };
         let fits = self.case.playbook.meta().purpose != Purpose::Preserve && !self.vanished && !self.stopped;
+        if !fits {
+            return Ok(());
+        }
         let run = self.case.run().await?.context("there is no run")?;
         let claims = run.end.as_ref().is_some_and(|end| end.outcome == done(self.case.playbook));
-        if !fits || run.state != RunState::Held || !claims || self.is_held_and_so().await? {
+        if run.state != RunState::Held || !claims || self.is_held_and_so().await? {
             return Ok(());
         }
         let told = self.told().await?;
