@@ -311,6 +311,8 @@ impl Player {
         if let Some(run) = hold
             && run.state == RunState::Held
             && run.undone.is_empty()
+            // Of activity that goes on there is evidence beside evidence.
+            && !(preserves && runs.len() > 1)
             && run.end.as_ref().is_some_and(|end| end.outcome == done(self.case.playbook))
             && !self.vanished
         {
@@ -362,7 +364,10 @@ impl Player {
         // What began no run is told once a finding, in words that do not name it.
         let answers = |text: &&String| {
             let of_a_run = self.runs.keys().any(|run| text.contains(run.as_str()));
-            of_a_run && !text.starts_with("DECISION NOT CARRIED OUT")
+            // That evidence is kept is told when the run ends, and once more when the snapshots are complete; of each
+            // other finding about a proposal people are told, in words that do not name it.
+            let again = ["DECISION NOT CARRIED OUT", "EVIDENCE KEPT", "DECISION STILL NEEDED"];
+            of_a_run && !again.iter().any(|begins| text.starts_with(begins))
         };
         let mut seen = BTreeSet::new();
         let twice = told.iter().filter(answers).find(|text| !seen.insert(text.as_str()));
@@ -395,7 +400,8 @@ impl Player {
         self.theirs.iter().any(|path| path.starts_with(&d.path) || d.path.starts_with(path))
     }
 
-    /// After news of a target that somebody opened: it is so again, or people were told since.
+    /// After news of a target that somebody opened: it is so again, or people were told since, or it is done again within the
+    /// minute. That it is open again people are told once an hour.
     async fn people_know(&mut self) -> Result<()> {
         let Some(by_then) = self.opened else {
             return Ok(());
@@ -410,7 +416,9 @@ impl Player {
             return Ok(());
         }
         let told = self.told().await?;
-        ensure!(told.len() > by_then, "it was opened, another finding came, and nobody was told: {told:#?}");
+        let done_again = self.case.due().await?.iter().any(|due| due.contains("#retry#"));
+        let known = told.len() > by_then || done_again;
+        ensure!(known, "it was opened, another finding came, and nobody was told: {told:#?}");
         Ok(())
     }
 
