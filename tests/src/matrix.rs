@@ -2,7 +2,7 @@
 //!
 //! A [`Point`] is one fault at one call of one playbook's way over one world. It is tried in an account of its own: the
 //! fault strikes, Lambda delivers again what failed, time passes and the schedule works until nothing is due. Then the
-//! independent client says what stands, and [`verdict`] whether that is the end of an undisturbed run, or honestly said
+//! independent client says what stands, and `verdict` whether that is the end of an undisturbed run, or honestly said
 //! to be less. `cargo faults` tries all of them, the laws some.
 
 mod calls;

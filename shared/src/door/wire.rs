@@ -76,10 +76,10 @@ pub enum Asked {
         #[serde(default)]
         after: Option<String>,
         /// Those in this state only.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<RunState>,
         /// Those whose finding is at least so severe.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         severity: Option<f64>,
     },
     /// One run with everything that is known of it.

@@ -29,7 +29,7 @@ pub use identity::{Credential, Identity, UserType};
 pub use json::{ParseError, Problem};
 pub use product::Product;
 pub use resource::{Other, Resource, ResourceId};
-pub use severity::{CRITICAL, HIGH, UNRATED};
+pub use severity::{CRITICAL, HIGH};
 pub use source::Source;
 pub use state::State;
 pub use trigger::{Kind, MOST_BYTES, Reported, Trigger, parse};

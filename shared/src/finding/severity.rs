@@ -14,7 +14,7 @@ pub const CRITICAL: f64 = 9.0;
 pub const HIGH: f64 = 7.0;
 
 /// What no source has rated.
-pub const UNRATED: f64 = 0.0;
+pub(super) const UNRATED: f64 = 0.0;
 
 /// What lays a key bare for certain. AWS Health and Trusted Advisor rate nothing; to find a key in public is as bad
 /// as anything that GuardDuty calls critical.

@@ -185,12 +185,24 @@ const WHOSE: &str =
 /// each, and would end the process for want of stack.
 const MOST_DEEP: usize = 40;
 
-/// Whether something is nested too deep to be parsed, in any policy. Text in strings and comments counts as well: no policy
-/// has so many brackets there, and to know strings from comments would take a parser.
+/// Whether something is nested too deep to be parsed, in any policy. What stands in strings and comments nests nothing.
 fn is_too_deep(source: &str) -> bool {
     let (mut depth, mut ifs) = (0_usize, 0_usize);
     let mut word = String::new();
-    for c in source.chars().chain([' ']) {
+    let mut rest = source.chars().chain([' ']).peekable();
+    while let Some(c) = rest.next() {
+        if c == '"' {
+            // To the next quote that no backslash stands before.
+            while let Some(c) = rest.next() {
+                match c {
+                    '"' => break,
+                    '\\' => _ = rest.next(),
+                    _ => {}
+                }
+            }
+        } else if c == '/' && rest.peek() == Some(&'/') {
+            rest.by_ref().find(|c| *c == '\n');
+        }
         if c.is_ascii_alphanumeric() || c == '_' {
             word.push(c);
             continue;

@@ -84,18 +84,20 @@ impl Hub {
         (report, left)
     }
 
-    /// Whether a message is one more than anybody reads in an hour: whoever has an account could hide one behind
-    /// thousands. High findings are counted apart from slighter ones, reminders apart from both; the first ones of each
-    /// account are told whatever comes of the others, and so is what is critical and what is to wake somebody.
+    /// Whether a message that asks is one more than anybody reads in an hour: whoever has an account could hide one behind
+    /// thousands. High findings are counted apart from slighter ones, and each cause by itself; the first ones of each
+    /// account are told whatever comes of the others, and so is what is critical.
     async fn is_one_too_many(&self, report: &mut Report, by: &Channels) -> Counted {
-        let Some(kind) = counted_as(report).filter(|_| by.contains(&Channel::Message)) else { return Counted::Told };
+        // What did not go was counted when it was tried first.
+        let counts = by.len() == Channel::ALL.len();
+        let Some(kind) = counted_as(report).filter(|_| counts) else { return Counted::Told };
         let (now, account) = (Timestamp::now(), report.target.account.clone());
         let count = async {
-            let of_account = self.ledger.count_told(kind, Some(&account), now).await?;
+            let of_account = self.ledger.count_told(&kind, Some(&account), now).await?;
             if of_account <= FIRST_ASKED || of_account > MOST_ASKED {
                 return Ok(of_account > MOST_ASKED);
             }
-            self.ledger.count_told(kind, None, now).await.map(|of_all| of_all > MOST_ASKED_IN_ALL)
+            self.ledger.count_told(&kind, None, now).await.map(|of_all| of_all > MOST_ASKED_IN_ALL)
         };
         let more = Told {
             about: account.to_string(),
@@ -416,18 +418,25 @@ enum Counted {
     Hushed,
 }
 
-/// As what the message of a report is counted; nothing where it is told however many there are.
-fn counted_as(report: &Report) -> Option<&'static str> {
-    // What is fixed is rated in Security Hub, where whoever has the account can rate it lower.
-    let high = report.severity >= HIGH || report.purpose == Some(Purpose::Fix);
-    let asked = if high { "asked-high" } else { "asked" };
-    match (report.topic, report.outcome) {
-        _ if report.drill || report.severity >= CRITICAL => None,
-        (Some(Topic::Stopped | Topic::SeenAlso), _) => Some(asked),
-        (Some(Topic::ProposalEnds), _) => Some(if high { "ends-high" } else { "ends" }),
-        (None, Outcome::Proposed) if !report.page => Some(asked),
-        _ => None,
-    }
+/// As what the message of a report is counted; nothing where it is told however many there are. What has another cause, or
+/// another list where the rest stands, is counted apart; so is what is fixed, which whoever has the account can have
+/// reported, and rated, as he likes.
+fn counted_as(report: &Report) -> Option<String> {
+    let cause = match (report.topic, report.outcome) {
+        _ if report.drill || report.severity >= CRITICAL => return None,
+        (Some(Topic::Stopped), _) => "stopped",
+        (Some(Topic::SeenAlso), _) => "also",
+        (Some(Topic::ProposalEnds), _) => "ends",
+        (None, Outcome::Proposed) if report.page => "paged",
+        (None, Outcome::Proposed) => "asked",
+        _ => return None,
+    };
+    let band = match report.purpose {
+        Some(Purpose::Fix) => "fix",
+        _ if report.severity >= HIGH => "high",
+        _ => "low",
+    };
+    Some(format!("{cause}-{band}"))
 }
 
 fn all() -> Channels {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::items::{self, Item, n, s};
 use super::{Ledger, View};
 use crate::failure::{Class, Failure};
-use crate::finding::{CRITICAL, Finding, HIGH, Source, UNRATED};
+use crate::finding::{CRITICAL, Finding, HIGH, Source};
 use crate::ids::AccountId;
 use crate::run::RunHead;
 
@@ -33,8 +33,9 @@ impl Budget {
     pub fn for_finding(self, finding: &Finding) -> Self {
         let part = match finding.source {
             Source::Request | Source::Drill => 0,
-            // What no source has rated, a rule of AWS Config for one, is not for that reason slight.
-            _ if finding.severity >= CRITICAL || finding.severity <= UNRATED => 0,
+            _ if finding.severity >= CRITICAL => 0,
+            // AWS Config rates nothing. That is no reason to take it for slight.
+            Source::Config => 5,
             _ if finding.severity >= HIGH => 5,
             _ => 2,
         };
@@ -155,9 +156,7 @@ mod tests {
             let finding = crate::finding::parse(&document).unwrap().findings.remove(0).unwrap();
             Budget { account_per_hour: whole, total_per_hour: 4 * whole }.for_finding(&finding)
         };
-        for (severity, account, total) in
-            [(9.0, 5, 20), (8.9, 4, 16), (7.0, 4, 16), (6.9, 3, 10), (0.1, 3, 10), (0.0, 5, 20)]
-        {
+        for (severity, account, total) in [(9.0, 5, 20), (8.9, 4, 16), (7.0, 4, 16), (6.9, 3, 10), (0.0, 3, 10)] {
             let expected = Budget { account_per_hour: account, total_per_hour: total };
             assert_eq!(spends(severity, 5), expected, "{severity}");
         }

@@ -168,7 +168,7 @@ pub struct Joined {
 pub struct Which {
     /// Those in this state only.
     pub state: Option<RunState>,
-    /// Those whose finding is at least so severe; not those of versions that did not write it down.
+    /// Those whose finding is at least so severe, or of a version that did not write that down.
     pub severity: Option<f64>,
 }
 
@@ -1073,7 +1073,7 @@ impl Ledger {
                 .expression_attribute_values(":state", s(state.as_str()));
         }
         if let Some(severity) = which.severity {
-            filters.push("severity >= :severity");
+            filters.push("(attribute_not_exists(severity) OR severity >= :severity)");
             query = query.expression_attribute_values(":severity", n(tenths(severity)));
         }
         // DynamoDB counts before it filters.

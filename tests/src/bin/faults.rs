@@ -278,7 +278,7 @@ async fn killed(arguments: &Arguments) -> Result<bool> {
 /// The command that tries one point again.
 fn reproduction(row: &Row, point: &Point) -> String {
     format!(
-        "cargo faults --way {} --playbook {} --world {} --fault {} --call '{}'{}",
+        "cargo faults -- --way {} --playbook {} --world {} --fault {} --call '{}'{}",
         row.way,
         row.playbook.id(),
         row.world,

@@ -138,9 +138,24 @@ fn no_spoilt_set_makes_it_panic_or_costs_more_than_its_size_allows() {
 /// What is nested deeper than anybody writes ends the reading and not the process.
 #[test]
 fn what_is_nested_ever_so_deep_is_refused() {
-    for (open, close) in
-        [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("if true then ", " else true"), ("{\"a\":", "}")]
-    {
+    let nests = [
+        ("(", ")"),
+        ("[", "]"),
+        ("if true then ", " else true"),
+        ("{\"a\":", "}"),
+        // What ends a policy ends none in a string or a comment.
+        ("(\";\" == \";\" && ", ")"),
+        ("( // ; \"\n", ")"),
+    ];
+    for (open, close) in nests {
+        for depth in [50, 500, 5_000, 50_000] {
+            let inner = format!("{}true{}", open.repeat(depth), close.repeat(depth));
+            let text = format!("@id(\"deep\") permit (principal, action, resource) when {{ {inner} }};");
+            on_a_main_threads_stack(move || assert!(Policies::parse(&text).is_err(), "{depth} deep is read"));
+        }
+    }
+    // Cedar itself bounds how many of these stand before each other.
+    for (open, close) in [("!", ""), ("-", "")] {
         for depth in [50, 500, 5_000, 50_000] {
             let inner = format!("{}true{}", open.repeat(depth), close.repeat(depth));
             let text = format!("@id(\"deep\") permit (principal, action, resource) when {{ {inner} }};");

@@ -9,7 +9,7 @@ use firebreak::hub::{Answer, Hub};
 use firebreak::ledger::{Budget, Which};
 use firebreak::run::{Outcome, RunState};
 use firebreak_tests::faults::{Fault, Place, Request};
-use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, run_to_end};
+use firebreak_tests::in_process::{Case, Delivered, Permits, REGION, Security, playbooks, run_to_end};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn people_are_not_asked_more_than_they_can_read_and_slight_findings_hide_no_grav
         let security = Security::fresh(Permits::Default).await.unwrap();
         let case = Case::new(&security, isolating(), "web-server").await.unwrap();
         let (victim, neighbour) = (case.ids.get("victim").unwrap(), case.ids.get("neighbour").unwrap());
-        were_told(&case, &case.member, "asked", 20).await.unwrap();
+        were_told(&case, &case.member, "asked-low", 20).await.unwrap();
         let last = asked(&case, victim, MEDIUM).await.unwrap();
         assert!(last.len() == 1 && last[0].contains(MORE) && last[0].contains("runs --state proposed"), "{last:?}");
         assert_eq!(asked(&case, neighbour, MEDIUM).await.unwrap(), Vec::<String>::new());
@@ -107,14 +107,32 @@ fn people_are_not_asked_more_than_they_can_read_and_slight_findings_hide_no_grav
 }
 
 #[test]
+fn what_is_to_be_fixed_hides_no_finding_and_its_rating_spends_no_more() {
+    run_to_end(|| async {
+        let security = Security::fresh(Permits::Default).await.unwrap();
+        let of = |id: &str| playbooks().iter().find(|(_, playbook)| playbook.id() == id).unwrap().1;
+        let case = Case::new(&security, of("validate-log-files"), "unsigned-trail").await.unwrap();
+        case.deliver().await.answer().unwrap();
+        let counted = async |kind: &str| {
+            let hour = Timestamp::now().strftime("%Y%m%d%H").to_string();
+            let key = json!({"pk": {"S": "BUDGET"}, "sk": {"S": format!("told#{}#{kind}#{hour}", case.member)}});
+            let get = json!({"TableName": case.hub.config.ledger_table, "Key": key, "ConsistentRead": true});
+            !security.call("dynamodb", "get_item", get).await.unwrap()["Item"].is_null()
+        };
+        assert!(counted("asked-fix").await || counted("paged-fix").await, "a fix was proposed and not counted");
+        assert!(!counted("asked-high").await && !counted("asked-low").await, "it counts with findings");
+    });
+}
+
+#[test]
 fn many_messages_about_other_accounts_do_not_hide_the_first_ones_of_an_account() {
     run_to_end(|| async {
         let security = Security::fresh(Permits::Default).await.unwrap();
         let case = Case::new(&security, isolating(), "web-server").await.unwrap();
-        were_told(&case, "all", "asked", 100).await.unwrap();
+        were_told(&case, "all", "asked-low", 100).await.unwrap();
         let first = asked(&case, case.ids.get("victim").unwrap(), MEDIUM).await.unwrap();
         assert!(first.len() == 1 && !first[0].contains(MORE), "{first:?}");
-        were_told(&case, &case.member, "asked", 3).await.unwrap();
+        were_told(&case, &case.member, "asked-low", 3).await.unwrap();
         let next = asked(&case, case.ids.get("neighbour").unwrap(), MEDIUM).await.unwrap();
         assert!(next.len() == 1 && next[0].contains(MORE), "{next:?}");
     });
