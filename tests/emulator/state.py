@@ -9,7 +9,8 @@ from accounts import Accounts
 
 
 def tags(entries: Any) -> dict:
-    return {tag["Key"]: tag["Value"] for tag in sorted(entries or [], key=lambda tag: tag["Key"])}
+    # moto leaves the element of an empty value of a bucket's tag out, which S3 does not.
+    return {tag["Key"]: tag.get("Value", "") for tag in sorted(entries or [], key=lambda tag: tag["Key"])}
 
 
 def pages(call: Any, member: str, **arguments: Any) -> list:
