@@ -10,7 +10,7 @@ use super::Hub;
 use crate::authenticate::Authenticity;
 use crate::failure::{Class, Failure};
 use crate::finding::{CRITICAL, Finding, HIGH};
-use crate::ledger::{Channel, Channels, DueAt, DueKind, Told};
+use crate::ledger::{Channel, Channels, DueAt, DueKind, Told, hour};
 use crate::message::Message;
 use crate::playbook::{Playbook, Purpose};
 use crate::report::{Report, Topic};
@@ -95,27 +95,22 @@ impl Hub {
         let count = async {
             let of_account = self.ledger.count_told(&kind, Some(&account), now).await?;
             if of_account <= FIRST_ASKED || of_account > MOST_ASKED {
-                return Ok(of_account > MOST_ASKED);
+                return Ok::<_, Failure>(of_account > MOST_ASKED);
             }
             self.ledger.count_told(&kind, None, now).await.map(|of_all| of_all > MOST_ASKED_IN_ALL)
         };
-        let more = Told {
-            about: account.to_string(),
-            what: format!("{kind}#more#{}", now.strftime("%Y%m%d%H")),
-            remembered: AN_HOUR,
-        };
-        let known = async || self.ledger.was_told(&more, now).await;
+        let more = Told { about: account.to_string(), what: format!("{kind}#more#{}", hour(now)), remembered: AN_HOUR };
         match count.await {
             Ok(false) => Counted::Told,
-            Ok(true) if known().await.unwrap_or(false) => Counted::Hushed,
+            Ok(true) if self.ledger.was_told(&more, now).await.unwrap_or(false) => Counted::Hushed,
             Ok(true) => {
                 let state = if report.topic == Some(Topic::Stopped) { "observed" } else { "proposed" };
-                report.reasons.insert(0, format!("there are more in this account, told one by one only in the next hour; firebreak runs --state {state}"));
+                let why = "there are more in this account, told one by one only in the next hour";
+                report.reasons.insert(0, format!("{why}; firebreak runs --state {state}"));
                 Counted::Last(more)
             }
             // Better once too often than never.
             Err(failure) => {
-                let failure: Failure = failure;
                 telemetry::alarm("telling-unnoted", &failure.brief());
                 Counted::Told
             }

@@ -76,7 +76,7 @@ impl View {
 }
 
 /// The hour as it stands in budget keys.
-pub(super) fn hour(now: Timestamp) -> String {
+pub(crate) fn hour(now: Timestamp) -> String {
     now.strftime("%Y%m%d%H").to_string()
 }
 

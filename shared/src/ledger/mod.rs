@@ -48,7 +48,7 @@ use crate::run::{Outcome, PROPOSAL_STANDS, PastEnd, Run, RunEnd, RunHead, RunSta
 use crate::target::Target;
 use crate::units::Units;
 pub use budget::Budget;
-use budget::hour;
+pub(crate) use budget::hour;
 use items::{Item, json, n, read_run, s, tenths, text};
 pub use stop::{STOP, STOPPED, Stopped};
 

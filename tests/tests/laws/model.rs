@@ -8,7 +8,7 @@
 mod history;
 mod player;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
 use firebreak_tests::in_process::{Permits, Security, Traced, playbooks, worlds_of};
@@ -16,6 +16,7 @@ use firebreak_tests::spoil::runner;
 use proptest::prelude::*;
 use proptest::test_runner::TestError;
 
+use crate::support::try_each;
 use history::{History, histories};
 use player::play;
 
@@ -27,9 +28,6 @@ const SHORT: u32 = 2;
 
 /// A failing history is shortened by so many attempts at most: each is played whole.
 const SHRINKS: u32 = 80;
-
-/// Threads that play side by side, each with security accounts of its own: what one of them is told is about one history.
-const THREADS: usize = 3;
 
 /// What the hold of a history's target is permitted by: its end is due within the hour.
 const ACTS: &str = r#"@id("all") @hold("1h") permit (principal, action, resource);"#;
@@ -52,28 +50,8 @@ impl Accounts {
 
 #[test]
 fn in_every_history_the_ledger_and_aws_agree_or_people_are_told() {
-    let failures = Arc::new(Mutex::new(Vec::new()));
-    let threads: Vec<_> = (0..THREADS)
-        .map(|nth| {
-            let failures = Arc::clone(&failures);
-            let mine = playbooks().iter().map(|(_, playbook)| *playbook).skip(nth).step_by(THREADS);
-            let plays = move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let accounts = runtime.block_on(Accounts::fresh()).unwrap();
-                for playbook in mine {
-                    if let Err(why) = try_playbook(&runtime, &accounts, playbook) {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(why);
-                    }
-                }
-            };
-            std::thread::Builder::new().stack_size(64 * 1024 * 1024).spawn(plays).unwrap()
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(failures.is_empty(), "{} fail\n\n{}\n", failures.len(), failures.join("\n\n"));
+    let all = playbooks().iter().map(|(_, playbook)| *playbook).collect();
+    try_each(all, Accounts::fresh, try_playbook);
 }
 
 fn try_playbook(

@@ -7,7 +7,7 @@
 mod worlds;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use firebreak::ledger::decisions::Verb;
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestError;
 use serde_json::Value;
 
-use crate::support::{done, is_restored, is_so, results};
+use crate::support::{done, is_restored, is_so, results, try_each};
 use worlds::worlds_for;
 
 const CASES: &str = "FIREBREAK_START_CASES";
@@ -29,8 +29,6 @@ const SHORT: u32 = 1;
 
 /// A world that fails is made smaller by so many attempts at most.
 const SHRINKS: u32 = 60;
-
-const THREADS: usize = 3;
 
 /// Each action, with a playbook that has it: in turn, where several have.
 fn actions() -> Vec<(&'static str, &'static Traced)> {
@@ -53,27 +51,11 @@ fn there_are_worlds_for_each_action() {
 
 #[test]
 fn undo_gives_back_what_was_there_wherever_an_action_starts() {
-    let failures = Arc::new(Mutex::new(Vec::new()));
-    let threads: Vec<_> = (0..THREADS)
-        .map(|nth| {
-            let failures = Arc::clone(&failures);
-            let tries = move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let security = runtime.block_on(Security::fresh(Permits::Everything)).unwrap();
-                for (action, playbook) in actions().into_iter().skip(nth).step_by(THREADS) {
-                    if let Err(why) = try_action(&runtime, &security, action, playbook) {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(why);
-                    }
-                }
-            };
-            std::thread::Builder::new().stack_size(64 * 1024 * 1024).spawn(tries).unwrap()
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(failures.is_empty(), "{} fail\n\n{}\n", failures.len(), failures.join("\n\n"));
+    try_each(
+        actions(),
+        async || Security::fresh(Permits::Everything).await,
+        |runtime, security, (action, playbook)| try_action(runtime, security, action, playbook),
+    );
 }
 
 fn try_action(

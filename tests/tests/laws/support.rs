@@ -51,6 +51,30 @@ pub async fn all_of(law: &str, cases: Vec<Named<'_>>, side_by_side: usize) {
     assert!(failed.is_empty(), "{law}: {} of {count} fail\n\n{}\n", failed.len(), failed.join("\n\n"));
 }
 
+/// Tries each thing on one of a few threads, each with a runtime and accounts of its own: what one of them is told is about one
+/// case at a time. Fails with every failure there is.
+pub fn try_each<T: Send + 'static, A>(
+    things: Vec<T>,
+    accounts: impl AsyncFn() -> Result<A> + Copy + Send + 'static,
+    try_one: impl Fn(&tokio::runtime::Runtime, &A, T) -> Result<(), String> + Copy + Send + 'static,
+) {
+    const THREADS: usize = 3;
+    let mut shares: [Vec<T>; THREADS] = Default::default();
+    for (n, thing) in things.into_iter().enumerate() {
+        shares[n % THREADS].push(thing);
+    }
+    let threads = shares.map(|share| {
+        let tries = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let accounts = runtime.block_on(accounts()).unwrap();
+            share.into_iter().filter_map(|thing| try_one(&runtime, &accounts, thing).err()).collect::<Vec<_>>()
+        };
+        std::thread::Builder::new().stack_size(64 * 1024 * 1024).spawn(tries).unwrap()
+    });
+    let failures: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert!(failures.is_empty(), "{} fail\n\n{}\n", failures.len(), failures.join("\n\n"));
+}
+
 /// Whether every playbook is tried with every variant of what is the loop's own: `FIREBREAK_LAWS=every`.
 pub fn every_pair() -> bool {
     std::env::var("FIREBREAK_LAWS").is_ok_and(|asked| asked == "every")
